@@ -1,0 +1,71 @@
+# What people do with Agora. A fresh machine needs Python 3.11 or newer and make; everything else is installed
+# into .venv from pinned, hashed requirements.
+.DEFAULT_GOAL := help
+.PHONY: help install run test check lint types walls migrate migration lock clean
+
+PYTHON ?= python3
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+
+help: ## List what can be done
+	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-10s %s\n", $$1, $$2}'
+
+.venv/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+		echo "Agora needs Python 3.11 or newer; name one with: make PYTHON=/path/to/python3.12 ..." >&2; exit 1; }
+	@$(PYTHON) -m venv .venv || { \
+		echo "Python cannot make a virtual environment here; on Debian and Ubuntu: apt install python3-venv" >&2; \
+		rm -rf .venv; exit 1; }
+
+# Installing the development requirements satisfies the others, never the other way round.
+.venv/installed: .venv/bin/python requirements.txt pyproject.toml
+	$(PIP) install --require-hashes -r requirements.txt
+	$(PIP) install --no-deps --no-build-isolation --editable .
+	@touch $@
+
+.venv/installed-dev: .venv/installed requirements-dev.txt
+	$(PIP) install --require-hashes -r requirements-dev.txt
+	@touch $@
+
+install: .venv/installed ## Make .venv, with the command agora in it
+
+run: .venv/installed ## Serve on http://127.0.0.1:8000, on SQLite unless configured otherwise
+	@$(BIN)/agora migrate
+	@exec $(BIN)/agora serve
+
+test: .venv/installed-dev ## Run every test, on a private PostgreSQL too
+	$(BIN)/pytest
+
+lint: .venv/installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: .venv/installed-dev
+	$(BIN)/mypy .
+
+walls: .venv/installed-dev
+	$(BIN)/lint-imports
+
+check: lint types walls test ## All that CI runs: lint, types, import contracts, tests
+
+migrate: .venv/installed ## Bring the database up to date
+	@$(BIN)/agora migrate
+
+migration: .venv/installed ## Write a migration from what changed in the tables: make migration m="add tags"
+	@test -n "$(m)" || { echo 'say what it does: make migration m="add tags"' >&2; exit 2; }
+	@$(BIN)/agora migrate
+	@$(BIN)/alembic revision --autogenerate -m "$(m)"
+
+lock: ## Pin the requirements anew from pyproject.toml
+	$(PYTHON) -m venv .venv-lock
+	.venv-lock/bin/python -m pip --quiet install uv
+	.venv-lock/bin/uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes \
+		--no-emit-index-url --no-emit-find-links --no-annotate --no-header --upgrade --extra build \
+		--output-file requirements.txt --quiet
+	.venv-lock/bin/uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes \
+		--no-emit-index-url --no-emit-find-links --no-annotate --no-header --upgrade --extra build --extra dev \
+		--constraint requirements.txt --output-file requirements-dev.txt --quiet
+	rm -rf .venv-lock
+
+clean: ## Remove .venv and caches; data stays
+	rm -rf .venv .venv-lock .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache .coverage htmlcov

@@ -1,0 +1,1 @@
+"""What Agora does: use cases, and the ports they need. Standard library and domain only."""

@@ -1,0 +1,25 @@
+"""What administrators see of the whole."""
+
+from dataclasses import dataclass
+from datetime import timedelta
+
+from application.ports import Clock, DashboardReader
+from application.views import Dashboard
+from domain.users import Actor
+
+
+@dataclass(frozen=True, slots=True)
+class SeeDashboard:
+    """Show administrators how much there is, how much is new, and what is liked best."""
+
+    dashboard: DashboardReader
+    clock: Clock
+
+    def __call__(self, actor: Actor) -> Dashboard:
+        """Count.
+
+        Raises:
+            AdminsOnly: the actor is no administrator.
+        """
+        actor.require_admin()
+        return self.dashboard.get(self.clock.now() - timedelta(hours=24))

@@ -1,0 +1,96 @@
+"""Posts: writing, reading, editing, removing."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from application.paging import Window
+from application.ports import Clock, PostReader, UnitOfWorkFactory
+from application.views import PostFilter, PostView
+from domain.posts import Post, PostChanges
+from domain.users import Actor
+
+
+@dataclass(frozen=True, slots=True)
+class WritePost:
+    """Publish what somebody wrote, or keep it as their draft."""
+
+    uow: UnitOfWorkFactory
+    clock: Clock
+
+    def __call__(self, actor: Actor, title: str, content: str, published: bool) -> PostView:
+        """Write a post.
+
+        Raises:
+            Invalid: the title or the content breaks a rule.
+            InvalidToken: the actor's account was removed a moment ago.
+        """
+        post = Post.write(owner_id=actor.id, title=title, content=content, published=published, now=self.clock.now())
+        with self.uow() as tx:
+            return tx.posts_seen.get(actor, tx.posts.add(post).id)
+
+
+@dataclass(frozen=True, slots=True)
+class ReadPost:
+    """Show one post to somebody who may see it."""
+
+    posts: PostReader
+
+    def __call__(self, actor: Actor, post_id: int) -> PostView:
+        """Read a post.
+
+        Raises:
+            PostNotFound: to this actor it does not exist.
+        """
+        return self.posts.get(actor, post_id)
+
+
+@dataclass(frozen=True, slots=True)
+class ListPosts:
+    """Show posts, newest first; drafts only to those who may see them."""
+
+    posts: PostReader
+
+    def __call__(self, actor: Actor, which: PostFilter, window: Window) -> Sequence[PostView]:
+        """List posts."""
+        return self.posts.list(actor, which, window)
+
+
+@dataclass(frozen=True, slots=True)
+class EditPost:
+    """Change a post. Owners change anything; administrators show or hide any post and change nothing else."""
+
+    uow: UnitOfWorkFactory
+    clock: Clock
+
+    def __call__(self, actor: Actor, post_id: int, changes: PostChanges) -> PostView:
+        """Edit a post.
+
+        Raises:
+            PostNotFound: to this actor it does not exist.
+            NotYourPost: it belongs to somebody else.
+            Invalid: the title or the content breaks a rule.
+        """
+        with self.uow() as tx:
+            post = tx.posts.lock(post_id)
+            edited = post.edited_by(actor, changes, self.clock.now())
+            if edited is not post:
+                tx.posts.save(edited)
+            return tx.posts_seen.get(actor, post_id)
+
+
+@dataclass(frozen=True, slots=True)
+class DeletePost:
+    """Remove a post and the votes on it: for its owner, and for administrators."""
+
+    uow: UnitOfWorkFactory
+
+    def __call__(self, actor: Actor, post_id: int) -> None:
+        """Delete a post.
+
+        Raises:
+            PostNotFound: to this actor it does not exist.
+            NotYourPost: it belongs to somebody else.
+        """
+        with self.uow() as tx:
+            tx.posts.lock(post_id).require_removable_by(actor)
+            tx.posts.remove(post_id)

@@ -1,0 +1,116 @@
+"""What readers return: just what a caller may see, ready to be shown."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from domain.users import Role
+
+
+@dataclass(frozen=True, slots=True)
+class PublicUser:
+    """A person as everybody sees them."""
+
+    id: int
+    username: str | None
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class UserView:
+    """A person as they and administrators see them."""
+
+    id: int
+    username: str | None
+    created_at: datetime
+    email: str
+    role: Role
+    is_active: bool
+
+    def public(self) -> PublicUser:
+        """Leave out what is nobody else's business."""
+        return PublicUser(self.id, self.username, self.created_at)
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """What signing in needs to know of an account; the only view with a hash in it."""
+
+    id: int
+    password_hash: str
+    is_active: bool
+
+
+@dataclass(frozen=True, slots=True)
+class PostView:
+    """A post as one reader sees it; `my_vote` is theirs: -1, 0 or 1."""
+
+    id: int
+    title: str
+    content: str
+    published: bool
+    created_at: datetime
+    updated_at: datetime
+    version: int
+    owner: PublicUser
+    upvotes: int
+    downvotes: int
+    my_vote: int
+
+
+@dataclass(frozen=True, slots=True)
+class PostFilter:
+    """Which posts a list holds.
+
+    `published` None means every published post and the reader's own drafts; False means drafts: the reader's
+    own, or everybody's for an administrator. `search` is looked for in titles, whatever the case; "" finds all.
+    """
+
+    search: str = ""
+    published: bool | None = None
+    owner_id: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class VoteReceipt:
+    """What casting a vote did, and the tally it left."""
+
+    message: str
+    post_id: int
+    direction: int
+    upvotes: int
+    downvotes: int
+
+
+@dataclass(frozen=True, slots=True)
+class SignedToken:
+    """An access token, and the seconds it lives."""
+
+    access_token: str
+    expires_in: int
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """How many there are of everything that people make."""
+
+    users: int
+    posts: int
+    votes: int
+
+
+@dataclass(frozen=True, slots=True)
+class TopPost:
+    """A post in a ranking; `votes` is upvotes less downvotes."""
+
+    id: int
+    title: str
+    votes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Dashboard:
+    """The whole at a glance, for administrators."""
+
+    total: Counts
+    last_24h: Counts
+    top_posts: tuple[TopPost, ...]

@@ -1,0 +1,201 @@
+"""People: who they are, who is asking, and the rules for e-mail, username and password."""
+
+import re
+import unicodedata
+from dataclasses import dataclass, replace
+from datetime import datetime
+from enum import StrEnum
+from typing import Final
+
+from domain.errors import Conflict, Forbidden, Invalid, NotFound, Unauthenticated
+from domain.text import is_storable
+
+EMAIL_MAX: Final = 254
+"""Characters in an e-mail address: RFC 5321's limit of 256 octets for a path, less its angle brackets."""
+
+PASSWORD_MIN: Final = 8
+PASSWORD_MAX: Final = 128
+USERNAME_PATTERN: Final = r"^[A-Za-z0-9_]{3,32}$"
+
+_USERNAME = re.compile(r"[A-Za-z0-9_]{3,32}")
+
+
+class EmailTaken(Conflict):
+    code = "email-taken"
+
+    def __init__(self) -> None:
+        super().__init__("this e-mail is already registered; sign in, or register with another one")
+
+
+class UsernameTaken(Conflict):
+    code = "username-taken"
+
+    def __init__(self) -> None:
+        super().__init__("this username belongs to somebody else; choose another one")
+
+
+class UserNotFound(NotFound):
+    code = "user-not-found"
+
+    def __init__(self, user_id: int) -> None:
+        super().__init__(f"user with id: {user_id} not found")
+
+
+class NotAuthenticated(Unauthenticated):
+    code = "not-authenticated"
+
+    def __init__(self) -> None:
+        super().__init__("sign in and send the access token as: Authorization: Bearer <token>")
+
+
+class InvalidToken(Unauthenticated):
+    """One error for every bad token, so that it tells a forger nothing."""
+
+    code = "invalid-token"
+
+    def __init__(self) -> None:
+        super().__init__("the access token is not valid, or no longer; sign in again")
+
+
+class InvalidCredentials(Forbidden):
+    """One error for an unknown e-mail and for a wrong password, so that it tells nobody who is registered."""
+
+    code = "invalid-credentials"
+
+    def __init__(self) -> None:
+        super().__init__("e-mail or password is wrong")
+
+
+class AccountInactive(Forbidden):
+    """Told only to somebody who knows the password."""
+
+    code = "account-inactive"
+
+    def __init__(self) -> None:
+        super().__init__("this account has been deactivated; ask an administrator")
+
+
+class AdminsOnly(Forbidden):
+    code = "admins-only"
+
+    def __init__(self) -> None:
+        super().__init__("only administrators may do this")
+
+
+class Role(StrEnum):
+    """What an account may do beyond its own things."""
+
+    USER = "user"
+    ADMIN = "admin"
+
+
+@dataclass(frozen=True, slots=True)
+class Actor:
+    """Who is asking: the identity behind one request, as fresh as that request."""
+
+    id: int
+    role: Role = Role.USER
+
+    @property
+    def is_admin(self) -> bool:
+        """Whether the actor is an administrator."""
+        return self.role is Role.ADMIN
+
+    def require_admin(self) -> None:
+        """Let administrators pass.
+
+        Raises:
+            AdminsOnly: the actor is not one.
+        """
+        if not self.is_admin:
+            raise AdminsOnly
+
+
+ANONYMOUS: Final = Actor(id=0)
+"""Somebody who did not sign in. Ids start at 1, so nothing is ever theirs."""
+
+
+@dataclass(frozen=True, slots=True)
+class User:
+    """An account. Its e-mail and username are kept as they were given and are unique by their keys."""
+
+    id: int
+    email: str
+    username: str | None
+    password_hash: str
+    role: Role
+    is_active: bool
+    created_at: datetime
+
+    @classmethod
+    def register(cls, *, email: str, username: str | None, role: Role, now: datetime) -> "User":
+        """Make a new, active account, with no password yet; storage gives it its id.
+
+        Raises:
+            Invalid: the e-mail or the username breaks a rule.
+        """
+        email = email.strip()
+        email_key(email)
+        if username is not None and not _USERNAME.fullmatch(username):
+            raise Invalid(
+                "username",
+                "string_pattern_mismatch",
+                "a username has 3 to 32 characters: letters without accents, digits and underscores",
+            )
+        return cls(0, email, username, password_hash="", role=role, is_active=True, created_at=now)
+
+    def with_id(self, user_id: int) -> "User":
+        """Give the account the id that storage chose."""
+        return replace(self, id=user_id)
+
+    def with_password(self, password_hash: str) -> "User":
+        """Give the account a password, as its hash."""
+        return replace(self, password_hash=password_hash)
+
+    @property
+    def email_key(self) -> str:
+        """The form of the e-mail that is unique."""
+        return email_key(self.email)
+
+    @property
+    def username_key(self) -> str | None:
+        """The form of the username that is unique, if it has one."""
+        return None if self.username is None else self.username.lower()
+
+
+def email_key(email: str) -> str:
+    """Fold an e-mail address to the form by which accounts are told apart.
+
+    Trimmed, in Unicode's NFC, its domain in IDNA (RFC 3490, the standard library's), the whole case-folded: two
+    addresses that a person would take for one are one account. Whether mail can reach it is not asked here.
+
+    Raises:
+        Invalid: it has no such form.
+    """
+    address = unicodedata.normalize("NFC", email.strip())
+    local, at, domain = address.rpartition("@")
+    if len(address) <= EMAIL_MAX and local and at and domain and is_storable(address):
+        try:
+            return local.casefold() + "@" + domain.encode("idna").decode("ascii").casefold()
+        except UnicodeError:
+            pass
+    raise Invalid("email", "value_error", "this is not an e-mail address")
+
+
+def require_password(password: str) -> None:
+    """Accept a password of 8 to 128 characters, any characters but U+0000 and lone surrogates.
+
+    Nothing is trimmed or normalised: what people type is what they have to type again. The bounds are those of
+    OWASP ASVS 5.0, 6.2.1 and 6.2.9, which asks for at least 64 at the upper end.
+
+    Raises:
+        Invalid: it is too short, too long or cannot be stored; the message never repeats it.
+    """
+    if not PASSWORD_MIN <= len(password) <= PASSWORD_MAX:
+        raise Invalid(
+            "password",
+            "password_length",
+            f"a password has {PASSWORD_MIN} to {PASSWORD_MAX} characters",
+        )
+    if not is_storable(password):
+        raise Invalid("password", "text_unstorable", "a password has no NUL and no lone surrogate")

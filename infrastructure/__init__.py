@@ -1,0 +1,1 @@
+"""Adapters: the only place that names a third-party service."""

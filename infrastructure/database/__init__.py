@@ -1,0 +1,1 @@
+"""Storage on PostgreSQL and SQLite, through SQLAlchemy Core."""

@@ -1,0 +1,109 @@
+"""The tables. What is declared here is what the migrations build; a test compares the two.
+
+The keys and counters are derived: `*_key` columns make uniqueness and search ignore case alike on every
+database, and the counters of a post spare every reader the counting of its votes.
+"""
+
+from datetime import UTC, datetime
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    Column,
+    DateTime,
+    Dialect,
+    ForeignKey,
+    Identity,
+    Index,
+    Integer,
+    MetaData,
+    SmallInteger,
+    String,
+    Table,
+    Text,
+)
+from sqlalchemy.types import TypeDecorator
+
+metadata = MetaData(
+    naming_convention={
+        "pk": "pk_%(table_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s_%(referred_table_name)s",
+        "ck": "ck_%(table_name)s_%(constraint_name)s",
+    }
+)
+
+
+class UtcDateTime(TypeDecorator[datetime]):
+    """A moment, in UTC: `timestamptz` on PostgreSQL, text of one width, so that it sorts, on SQLite."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """Hand SQLite, which knows no zones, the moment in UTC."""
+        if value is None or dialect.name != "sqlite":
+            return value
+        return value.astimezone(UTC).replace(tzinfo=None)
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """Say what SQLite leaves out; PostgreSQL sessions are set to UTC."""
+        return value.replace(tzinfo=UTC) if value is not None and dialect.name == "sqlite" else value
+
+
+# SQLite numbers rows by itself only under the name INTEGER; AUTOINCREMENT, below, keeps it from giving a removed
+# row's id to the next one, which would hand a stranger's token, link or vote to a newcomer.
+Id = BigInteger().with_variant(Integer, "sqlite")
+
+users = Table(
+    "users",
+    metadata,
+    Column("id", Id, Identity(), primary_key=True),
+    Column("email", Text, nullable=False),
+    Column("email_key", Text, nullable=False, unique=True),
+    Column("username", Text),
+    Column("username_key", Text, unique=True),
+    Column("search_key", Text, nullable=False),
+    Column("password_hash", Text, nullable=False),
+    Column("role", String(16), nullable=False),
+    Column("is_active", Boolean, nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+    CheckConstraint("role in ('user', 'admin')", name="role"),
+    Index(None, "created_at"),
+    sqlite_autoincrement=True,
+)
+
+posts = Table(
+    "posts",
+    metadata,
+    Column("id", Id, Identity(), primary_key=True),
+    Column("owner_id", Id, ForeignKey("users.id", ondelete="CASCADE"), nullable=False),
+    Column("title", Text, nullable=False),
+    Column("title_key", Text, nullable=False),
+    Column("content", Text, nullable=False),
+    Column("published", Boolean, nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("updated_at", UtcDateTime, nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("upvotes", Integer, nullable=False),
+    Column("downvotes", Integer, nullable=False),
+    CheckConstraint("version >= 1", name="version"),
+    CheckConstraint("upvotes >= 0", name="upvotes"),
+    CheckConstraint("downvotes >= 0", name="downvotes"),
+    Index(None, "created_at", "id"),
+    Index(None, "owner_id", "created_at", "id"),
+    sqlite_autoincrement=True,
+)
+
+votes = Table(
+    "votes",
+    metadata,
+    Column("post_id", Id, ForeignKey("posts.id", ondelete="CASCADE"), primary_key=True),
+    Column("user_id", Id, ForeignKey("users.id", ondelete="CASCADE"), primary_key=True),
+    Column("dir", SmallInteger, nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+    CheckConstraint("dir in (-1, 1)", name="dir"),
+    Index(None, "user_id"),
+)

@@ -1,0 +1,140 @@
+"""Accounts in SQL: statements, then the repository and the reader that send them."""
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+from sqlalchemy import Connection, Row, bindparam, delete, insert, select, union, update
+from sqlalchemy.exc import IntegrityError
+
+from application.paging import Window
+from application.views import Account, UserView
+from domain.errors import DomainError
+from domain.text import search_key
+from domain.users import Actor, EmailTaken, Role, User, UsernameTaken, UserNotFound
+from infrastructure.database.engine import violated
+from infrastructure.database.queries import Reading, holds, inserted_id, is_id, pattern
+from infrastructure.database.tables import posts, users, votes
+
+_VIEW: Final = select(users.c.id, users.c.username, users.c.created_at, users.c.email, users.c.role, users.c.is_active)
+GET: Final = _VIEW.where(users.c.id == bindparam("user_id"))
+LIST: Final = _VIEW.order_by(users.c.id).limit(bindparam("limit")).offset(bindparam("skip"))
+SEARCH: Final = LIST.where(holds(users.c.search_key, bindparam("needle")))
+FIND_ACTOR: Final = select(users.c.id, users.c.role).where(users.c.id == bindparam("user_id"), users.c.is_active)
+FIND_ACCOUNT: Final = select(users.c.id, users.c.password_hash, users.c.is_active).where(
+    users.c.email_key == bindparam("email_key")
+)
+INSERT: Final = insert(users)
+
+_OWN_POSTS: Final = select(posts.c.id).where(posts.c.owner_id == bindparam("user_id"))
+_POSTS_VOTED_ON: Final = select(votes.c.post_id).where(votes.c.user_id == bindparam("user_id"))
+TOUCHED: Final = select(posts.c.id).where(posts.c.id.in_(union(_OWN_POSTS, _POSTS_VOTED_ON))).order_by(posts.c.id)
+LOCK_TOUCHED: Final = TOUCHED.with_for_update(key_share=True)
+LOCK: Final = select(users.c.id).where(users.c.id == bindparam("user_id")).with_for_update()
+TAKE_OUT_UPVOTES: Final = (
+    update(posts).where(posts.c.id.in_(_POSTS_VOTED_ON.where(votes.c.dir == 1))).values(upvotes=posts.c.upvotes - 1)
+)
+TAKE_OUT_DOWNVOTES: Final = (
+    update(posts)
+    .where(posts.c.id.in_(_POSTS_VOTED_ON.where(votes.c.dir == -1)))
+    .values(downvotes=posts.c.downvotes - 1)
+)
+DELETE: Final = delete(users).where(users.c.id == bindparam("user_id"))
+
+REFUSALS: Final[dict[str, type[EmailTaken] | type[UsernameTaken]]] = {
+    "uq_users_email_key": EmailTaken,
+    "users.email_key": EmailTaken,
+    "uq_users_username_key": UsernameTaken,
+    "users.username_key": UsernameTaken,
+}
+
+
+class SqlUserRepository:
+    """Writes accounts inside one transaction."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def add(self, user: User) -> User:
+        """Store a new account; the database judges whether its e-mail and username are free."""
+        row = {
+            "email": user.email,
+            "email_key": user.email_key,
+            "username": user.username,
+            "username_key": user.username_key,
+            "search_key": search_key(f"{user.email}\n{user.username or ''}"),
+            "password_hash": user.password_hash,
+            "role": user.role.value,
+            "is_active": user.is_active,
+            "created_at": user.created_at,
+        }
+        try:
+            result = self._connection.execute(INSERT, row)
+        except IntegrityError as error:
+            raise _refusal(error) from error
+        return user.with_id(inserted_id(result))
+
+    def remove(self, user_id: int) -> None:
+        """Remove an account, its posts and its votes, and take its votes out of the tallies.
+
+        The lock order puts posts before the account, so a vote of the account on yet another post may land
+        between the two. Once the account is locked none can follow; if one had, start over with its post.
+        """
+        who = {"user_id": user_id}
+        while True:
+            attempt = self._connection.begin_nested()
+            locked = set(self._connection.scalars(LOCK_TOUCHED, who))
+            self._connection.execute(LOCK, who)
+            if locked.issuperset(self._connection.scalars(TOUCHED, who)):
+                break
+            attempt.rollback()
+        self._connection.execute(TAKE_OUT_UPVOTES, who)
+        self._connection.execute(TAKE_OUT_DOWNVOTES, who)
+        self._connection.execute(DELETE, who)
+        attempt.commit()
+
+
+class SqlUserReader:
+    """Answers questions about accounts."""
+
+    def __init__(self, reading: Reading) -> None:
+        self._reading = reading
+
+    def get(self, user_id: int) -> UserView:
+        """Get one account."""
+        if is_id(user_id):
+            with self._reading() as connection:
+                row = connection.execute(GET, {"user_id": user_id}).first()
+            if row is not None:
+                return _view(row)
+        raise UserNotFound(user_id)
+
+    def list(self, search: str, window: Window) -> Sequence[UserView]:
+        """List accounts by id."""
+        values = {"limit": window.limit, "skip": window.skip}
+        with self._reading() as connection:
+            if search:
+                return [_view(row) for row in connection.execute(SEARCH, values | {"needle": pattern(search)})]
+            return [_view(row) for row in connection.execute(LIST, values)]
+
+    def find_actor(self, user_id: int) -> Actor | None:
+        """Find who an access token speaks for."""
+        if not is_id(user_id):
+            return None
+        with self._reading() as connection:
+            row = connection.execute(FIND_ACTOR, {"user_id": user_id}).first()
+        return None if row is None else Actor(row.id, Role(row.role))
+
+    def find_account(self, email_key: str) -> Account | None:
+        """Find what signing in needs to know."""
+        with self._reading() as connection:
+            row = connection.execute(FIND_ACCOUNT, {"email_key": email_key}).first()
+        return None if row is None else Account(row.id, row.password_hash, row.is_active)
+
+
+def _view(row: Row[*tuple[Any, ...]]) -> UserView:
+    return UserView(row.id, row.username, row.created_at, row.email, Role(row.role), row.is_active)
+
+
+def _refusal(error: IntegrityError) -> DomainError | IntegrityError:
+    refusal = REFUSALS.get(violated(error))
+    return refusal() if refusal else error

@@ -1,0 +1,1 @@
+"""Agora from the command line."""

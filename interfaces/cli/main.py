@@ -1,0 +1,29 @@
+"""The command `agora`. Exit codes: 0 done, 1 refused or failed with one clear line, 2 wrongly called."""
+
+import sys
+
+import typer
+
+from application.ports import Unavailable
+from domain.errors import DomainError
+from infrastructure.settings import SettingsError
+from interfaces.cli import server, users
+
+app = typer.Typer(
+    help="Agora: a posts-and-votes backend.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+app.command("serve")(server.serve)
+app.command("migrate")(server.migrate)
+app.command("settings")(server.show_settings)
+app.add_typer(users.app, name="users")
+
+
+def main() -> None:
+    """Run the command; what is refused ends with one line that says why."""
+    try:
+        app()
+    except (SettingsError, DomainError, Unavailable) as error:
+        sys.exit(f"agora: {error}")

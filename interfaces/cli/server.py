@@ -1,0 +1,67 @@
+"""Running the server, and what it stands on."""
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+import uvicorn
+
+from infrastructure.container import Container
+from infrastructure.settings import Settings, masked, origin
+
+
+def serve(
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 picks a free one.")] = 8000,
+    workers: Annotated[int, typer.Option(min=1, help="Processes that serve.")] = 1,
+) -> None:
+    """Serve the API over HTTP."""
+    container = Container()
+    settings = container.settings()
+    settings.require_servable()
+    container.migrations().require_current()
+    if settings.secret_key is None:
+        # Handed down, so that every worker reads every other's tokens.
+        os.environ["SECRET_KEY"] = settings.signing_key()
+        typer.echo("warning: SECRET_KEY is not set; one was made up, and tokens end with this process", err=True)
+    at = f"http://{host}:{port}"
+    typer.echo(f"API   {at}\nDocs  {at}/docs\nData  {_place(settings)}", err=True)
+    uvicorn.run(
+        "interfaces.http.api:serve",
+        factory=True,
+        host=host,
+        port=port,
+        workers=workers,
+        ws="none",
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        timeout_keep_alive=5,
+        timeout_graceful_shutdown=10,
+        log_config=None,
+    )
+
+
+def migrate() -> None:
+    """Bring the database's schema up to date. What is up to date stays as it is."""
+    container = Container()
+    container.migrations().upgrade()
+    typer.echo(f"{_place(container.settings())} is up to date")
+
+
+def show_settings() -> None:
+    """Show every setting in force, and where it comes from; secrets are masked."""
+    settings = Container().settings()
+    rows = [(name.upper(), masked(value), origin(name)) for name, value in settings]
+    widths = [max(len(row[column]) for row in rows) for column in (0, 1)]
+    for name, value, source in rows:
+        typer.echo(f"{name:<{widths[0]}}  {value:<{widths[1]}}  {source}")
+    typer.echo(f"\nThe database is {_place(settings)}")
+
+
+def _place(settings: Settings) -> str:
+    url = settings.url
+    if url.get_backend_name() == "sqlite":
+        return f"the file {Path(url.database or '').absolute()}"
+    return url.render_as_string(hide_password=True)

@@ -1,0 +1,50 @@
+"""What administrators see, over HTTP."""
+
+from fastapi import APIRouter
+from pydantic import BaseModel, ConfigDict
+
+from interfaces.http.deps import Admin, AppDep
+from interfaces.http.problems import problems
+from interfaces.http.strict_json import StrictRoute
+
+router = APIRouter(tags=["admin"], route_class=StrictRoute)
+
+
+class CountsOut(BaseModel):
+    """How many there are."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    users: int
+    posts: int
+    votes: int
+
+
+class TopPostOut(BaseModel):
+    """A post in the ranking."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    id: int
+    title: str
+    votes: int
+
+
+class DashboardOut(CountsOut):
+    """The whole at a glance."""
+
+    last_24h: CountsOut
+    top_posts: list[TopPostOut]
+
+
+@router.get("/admin-dashboard", responses=problems("not-authenticated", "invalid-token", "admins-only", "unavailable"))
+def see_dashboard(actor: Admin, app: AppDep) -> DashboardOut:
+    """Show administrators the whole at a glance."""
+    dashboard = app.see_dashboard(actor)
+    return DashboardOut(
+        users=dashboard.total.users,
+        posts=dashboard.total.posts,
+        votes=dashboard.total.votes,
+        last_24h=CountsOut.model_validate(dashboard.last_24h),
+        top_posts=[TopPostOut.model_validate(post) for post in dashboard.top_posts],
+    )

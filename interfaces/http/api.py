@@ -1,0 +1,143 @@
+"""The composition root of the HTTP interface: what the API is made of, and in which order."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from http import HTTPStatus
+from typing import Any
+
+import anyio.to_thread
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from fastapi.routing import iter_route_contexts
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Match
+
+from application.ports import Unavailable
+from domain.errors import DomainError
+from infrastructure.container import Container
+from infrastructure.logs import configure_logs
+from interfaces.http import admin, posts, sessions, system, users, votes
+from interfaces.http.middleware import AnswerHeaders, BodyLimit, Cors, Paths, RequestIds, Unexpected
+from interfaces.http.problems import (
+    SCHEMAS,
+    domain_problem,
+    problem_response,
+    unavailable_problem,
+    validation_problem,
+)
+
+CORS_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
+CORS_ALLOWED = ("Authorization", "Content-Type", "If-Match", "If-None-Match", "Idempotency-Key", "X-Request-ID")
+CORS_EXPOSED = ("ETag", "Link", "Location", "Retry-After", "X-Request-ID")
+
+NOT_JSON = "This takes JSON: send it with the header Content-Type: application/json"
+
+
+def create_api(container: Container) -> FastAPI:
+    """Build the API around a container."""
+    settings = container.settings()
+
+    @asynccontextmanager
+    async def lifespan(_api: FastAPI) -> AsyncIterator[None]:
+        anyio.to_thread.current_default_thread_limiter().total_tokens = settings.threads
+        yield
+        container.database().close()
+
+    api = FastAPI(
+        title="Agora",
+        summary="Posts and votes.",
+        version=system.VERSION,
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+        strict_content_type=False,
+    )
+    api.state.app = container.app()
+    api.state.public_reads = settings.public_reads
+
+    for feature in (system, users, sessions, posts, votes, admin):
+        api.include_router(feature.router)
+
+    # The first is the innermost.
+    api.add_middleware(Unexpected)
+    api.add_middleware(Paths)
+    api.add_middleware(BodyLimit)
+    api.add_middleware(
+        Cors,
+        allow_origins=settings.cors_origins,
+        allow_credentials=settings.cors_credentials,
+        allow_methods=CORS_METHODS,
+        allow_headers=CORS_ALLOWED,
+        expose_headers=CORS_EXPOSED,
+    )
+    api.add_middleware(AnswerHeaders)
+    api.add_middleware(RequestIds)
+
+    api.add_exception_handler(DomainError, _refuse)
+    api.add_exception_handler(Unavailable, _unavailable)
+    api.add_exception_handler(RequestValidationError, _invalid)
+    api.add_exception_handler(HTTPException, _http_error)
+    _add_problem_schemas(api)
+    return api
+
+
+def serve() -> FastAPI:
+    """Build the API from the settings: what `agora serve` starts in every worker."""
+    container = Container()
+    settings = container.settings()
+    settings.require_servable()
+    configure_logs(settings.log_level)
+    return create_api(container)
+
+
+async def _refuse(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, DomainError)
+    return domain_problem(error)
+
+
+async def _unavailable(_request: Request, error: Exception) -> Response:
+    return unavailable_problem(str(error))
+
+
+async def _invalid(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    if isinstance(error.body, bytes):  # it was not read as JSON
+        where = {"loc": ["body"], "message": NOT_JSON, "code": "content_type"}
+        return validation_problem([where])
+    return validation_problem(
+        [{"loc": reason["loc"], "message": reason["msg"], "code": reason["type"]} for reason in error.errors()]
+    )
+
+
+async def _http_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    if error.status_code == HTTPStatus.NOT_FOUND:
+        return problem_response("not-found")
+    if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+        return problem_response("method-not-allowed", headers={"Allow": ", ".join(_methods(request))})
+    return validation_problem([{"loc": ["body"], "message": str(error.detail), "code": "body_unreadable"}])
+
+
+def _methods(request: Request) -> list[str]:
+    """Collect the methods of a path: they are spread over routes, and the framework names those of one."""
+    methods: set[str] = set()
+    for context in iter_route_contexts(request.app.router.routes):
+        match, _ = context.original_route.matches(request.scope)
+        if match is not Match.NONE:
+            methods |= context.methods or set()
+    return sorted(methods | ({"HEAD"} if "GET" in methods else set()))
+
+
+def _add_problem_schemas(api: FastAPI) -> None:
+    """Put the schemas that every operation's errors refer to into the OpenAPI document."""
+    generate = api.openapi
+
+    def openapi() -> dict[str, Any]:
+        document = generate()
+        document["components"]["schemas"].update(SCHEMAS)
+        return document
+
+    api.openapi = openapi  # type: ignore[method-assign]  # FastAPI's documented way to extend the document

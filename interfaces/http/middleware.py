@@ -1,0 +1,199 @@
+"""What happens to every request and answer: pure ASGI, outermost first in api.py."""
+
+import logging
+import re
+import secrets
+import time
+from http import HTTPStatus
+from typing import Final
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.middleware.cors import CORSMiddleware
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from interfaces.http.problems import problem_response, request_id
+
+BODY_MAX: Final = 1_048_576
+"""Bytes in a request's body: 1 MiB."""
+
+_REQUEST_ID: Final = re.compile("[A-Za-z0-9._-]{1,128}")
+
+access_log = logging.getLogger("agora.access")
+error_log = logging.getLogger("agora.errors")
+
+
+class RequestIds:
+    """Gives every request an id, which its answer carries, and writes one line about it when it is over."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        given = Headers(scope=scope).get("x-request-id", "")
+        this_id = given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(16)
+        request_id.set(this_id)
+        method, started, status = scope["method"], time.perf_counter(), 0
+
+        async def send_with_id(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                MutableHeaders(scope=message)["X-Request-ID"] = this_id
+            await send(message)
+
+        try:
+            await self._app(scope, receive, send_with_id)
+        finally:
+            access_log.info(
+                "%s %s %d %.1fms %s",
+                method,
+                _template(scope),
+                status,
+                (time.perf_counter() - started) * 1000,
+                this_id,
+            )
+
+
+def _template(scope: Scope) -> str:
+    # The template, not the path: a path may hold anything, a line break included.
+    return getattr(scope.get("route"), "path", "-")
+
+
+class AnswerHeaders:
+    """Puts on every answer the headers that keep browsers and caches from misreading it."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+
+        async def send_with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                headers["X-Content-Type-Options"] = "nosniff"
+                headers.setdefault("Cache-Control", "private, no-cache")
+                headers.add_vary_header("Authorization")
+            await send(message)
+
+        await self._app(scope, receive, send_with_headers)
+
+
+class Cors(CORSMiddleware):
+    """CORS whose refusals are problems, like every other error."""
+
+    def preflight_response(self, request_headers: Headers) -> Response:
+        """Answer a browser that asks beforehand what a page of its origin may do."""
+        response = super().preflight_response(request_headers)
+        if response.status_code < HTTPStatus.BAD_REQUEST:
+            return response
+        refusal = problem_response("forbidden", bytes(response.body).decode())
+        for name in ("access-control-allow-origin", "vary"):
+            if name in response.headers:
+                refusal.headers[name] = response.headers[name]
+        return refusal
+
+
+class BodyLimit:
+    """Refuses a body over 1 MiB, whatever the request is for, before anything else is judged.
+
+    Bytes are counted as they come; Content-Length is believed only where it admits to too much. A body is held
+    here until it is whole, so what follows never sees half of one.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one request."""
+        headers = Headers(scope=scope) if scope["type"] == "http" else {}
+        length = headers.get("content-length", "0")
+        if length == "0" and "transfer-encoding" not in headers:
+            await self._app(scope, receive, send)
+            return
+        chunks: list[bytes] = []
+        size, more = 0, not (length.isdecimal() and int(length[:20]) > BODY_MAX)
+        too_large = not more
+        while more and not too_large:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                return
+            chunks.append(message.get("body", b""))
+            size += len(chunks[-1])
+            more, too_large = message.get("more_body", False), size > BODY_MAX
+        if too_large:
+            await problem_response("body-too-large")(scope, receive, send)
+            return
+        body: Message | None = {"type": "http.request", "body": b"".join(chunks), "more_body": False}
+
+        async def receive_whole() -> Message:
+            nonlocal body
+            if body is None:
+                return await receive()
+            message, body = body, None
+            return message
+
+        await self._app(scope, receive_whole, send)
+
+
+class Paths:
+    """Makes a path with one trailing slash the same as without, and answers HEAD wherever GET is answered.
+
+    A redirect would lose the body or the Authorization header in many clients. A doubled slash stays another path.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        path = scope["path"]
+        if len(path) > 1 and path.endswith("/") and not path.endswith("//"):
+            scope["path"] = path[:-1]
+        if scope["method"] != "HEAD":
+            await self._app(scope, receive, send)
+            return
+
+        async def send_head(message: Message) -> None:
+            if message["type"] == "http.response.body":
+                message = {**message, "body": b""}
+            await send(message)
+
+        get = {**scope, "method": "GET"}  # a copy: the server goes by the method in its own
+        await self._app(get, receive, send_head)
+        scope["route"] = get.get("route")
+
+
+class Unexpected:
+    """Answers 500 where everything else failed, without a word about what it was: that goes to the log."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one request."""
+        started = False
+
+        async def send_noting(message: Message) -> None:
+            nonlocal started
+            started = started or message["type"] == "http.response.start"
+            await send(message)
+
+        try:
+            await self._app(scope, receive, send_noting)
+        except Exception:
+            if scope["type"] != "http" or started:
+                raise
+            error_log.exception("request %s failed", request_id.get())
+            await problem_response("internal")(scope, receive, send)

@@ -1,0 +1,138 @@
+"""The root, health, the documentation pages and the pages that explain problems."""
+
+from importlib.metadata import version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Final, Literal
+
+from fastapi import APIRouter
+from fastapi.responses import HTMLResponse
+from pydantic import BaseModel
+from starlette.responses import FileResponse, Response
+
+from interfaces.http.deps import AppDep
+from interfaces.http.problems import PROBLEMS, page, problem_response, problems, unavailable_problem
+
+router = APIRouter(tags=["system"])
+
+VERSION: Final = version("agora")
+
+PAGE_POLICY: Final = (
+    "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:;"
+    " connect-src 'self'; worker-src blob:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+"""What the documentation pages may load (CSP Level 3): their own host's files, and no other's."""
+
+
+class RootOut(BaseModel):
+    """A greeting, and where to read on."""
+
+    message: str
+    docs: str
+    version: str
+
+
+class LiveOut(BaseModel):
+    """The process is up."""
+
+    status: Literal["ok"] = "ok"
+
+
+class ReadyOut(LiveOut):
+    """Everything that Agora stands on answers."""
+
+    checks: dict[str, str]
+
+
+@router.get("/", responses=problems())
+async def root() -> RootOut:
+    """Greet."""
+    return RootOut(message="Hello World!!", docs="/docs", version=VERSION)
+
+
+@router.get("/health/live", responses=problems())
+async def live() -> LiveOut:
+    """Tell that the process is up. Touches no database."""
+    return LiveOut()
+
+
+@router.get("/health/ready", response_model=ReadyOut, responses=problems("unavailable"))
+def ready(app: AppDep) -> Response | ReadyOut:
+    """Tell whether requests can be served: the database answers, and its schema is this release's."""
+    checks = dict(app.health.checks())
+    failed = [f"{name}: {state}" for name, state in checks.items() if state != "ok"]
+    return unavailable_problem("; ".join(failed), checks=checks) if failed else ReadyOut(checks=checks)
+
+
+@router.get("/problems/{slug}", response_class=HTMLResponse, responses=problems("not-found"))
+async def explain_problem(slug: str) -> Response:
+    """Explain a type of problem to people."""
+    if slug not in PROBLEMS:
+        return problem_response("not-found", "there is no such type of problem")
+    return HTMLResponse(page(slug))
+
+
+# The documentation pages. Their scripts and styles come with a package, from this host.
+
+
+def _assets() -> dict[str, Path]:
+    spec = find_spec("fastapi_offline")
+    if spec is None or spec.origin is None:  # pragma: no cover - a pinned dependency
+        raise RuntimeError("fastapi-offline is not installed; run: make install")
+    bundled = Path(spec.origin).parent / "static"
+    ours = Path(__file__).parent / "assets"
+    return {file.name: file for folder in (bundled, ours) for file in folder.iterdir()}
+
+
+ASSETS: Final = _assets()
+
+DOCS_PAGE: Final = """<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
+<title>Agora: API</title>
+<link rel="icon" href="/assets/favicon.png">
+<link rel="stylesheet" href="/assets/swagger-ui.css">
+</head>
+<body>
+<div id="docs"></div>
+<script src="/assets/swagger-ui-bundle.js"></script>
+<script src="/assets/docs.js"></script>
+</body>
+</html>
+"""
+
+REDOC_PAGE: Final = """<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
+<title>Agora: API reference</title>
+<link rel="icon" href="/assets/favicon.png">
+</head>
+<body>
+<div id="redoc"></div>
+<script src="/assets/redoc.standalone.js"></script>
+<script src="/assets/redoc.js"></script>
+</body>
+</html>
+"""
+
+
+@router.get("/docs", include_in_schema=False)
+async def docs() -> Response:
+    """Show the API to people who want to try it."""
+    return HTMLResponse(DOCS_PAGE, headers={"Content-Security-Policy": PAGE_POLICY})
+
+
+@router.get("/redoc", include_in_schema=False)
+async def redoc() -> Response:
+    """Show the API to people who want to read it."""
+    return HTMLResponse(REDOC_PAGE, headers={"Content-Security-Policy": PAGE_POLICY})
+
+
+@router.get("/assets/{name}", include_in_schema=False)
+async def asset(name: str) -> Response:
+    """Send a file that the documentation pages need."""
+    if name not in ASSETS:
+        return problem_response("not-found")
+    return FileResponse(ASSETS[name])

@@ -1,0 +1,71 @@
+"""How Alembic reaches the database: through Agora's settings, or over a connection that it is handed."""
+
+from typing import Literal
+
+from alembic import context
+from sqlalchemy import Connection, text
+
+from infrastructure.database.engine import open_engine
+from infrastructure.database.tables import UtcDateTime, metadata
+from infrastructure.settings import load_settings
+
+PLAIN_TYPES: dict[type, str] = {UtcDateTime: "sa.DateTime(timezone=True)"}
+"""How a new migration writes our own types: it must not depend on code that may change later."""
+
+ADVISORY_LOCK = 0x41_47_4F_52_41  # "AGORA": keeps two processes from migrating one PostgreSQL at once
+
+
+def render_item(kind: str, item: object, _context: object) -> str | Literal[False]:
+    """Write a column type into a new migration; False leaves it to Alembic."""
+    return PLAIN_TYPES.get(type(item), False) if kind == "type" else False
+
+
+def run_offline() -> None:
+    """Print the SQL instead of running it."""
+    url = load_settings().url
+    context.configure(
+        url=url,
+        target_metadata=metadata,
+        literal_binds=True,
+        render_as_batch=url.get_backend_name() == "sqlite",
+    )
+    with context.begin_transaction():
+        context.run_migrations()
+
+
+def run_on(connection: Connection) -> None:
+    """Run all steps in one transaction: a migration happens whole, or not at all."""
+    sqlite = connection.dialect.name == "sqlite"
+    context.configure(
+        connection=connection,
+        target_metadata=metadata,
+        compare_type=True,
+        render_item=render_item,
+        render_as_batch=sqlite,
+        transactional_ddl=True,
+    )
+    with context.begin_transaction():
+        if not sqlite:
+            # A step may run as long as it must, but nobody may have to wait long behind one that waits for a lock.
+            connection.execute(text("SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = 0"))
+            connection.execute(text(f"SELECT pg_advisory_xact_lock({ADVISORY_LOCK})"))
+            connection.execute(text("SET LOCAL lock_timeout = '4s'"))
+        context.run_migrations()
+
+
+def run_online() -> None:
+    """Run on the connection that was handed over, or on one of our own."""
+    handed = context.config.attributes.get("connection")
+    if handed is not None:
+        run_on(handed)
+        return
+    engine = open_engine(load_settings().url, connections=1)
+    with engine.connect() as connection:
+        run_on(connection)
+    engine.dispose()
+
+
+if context.is_offline_mode():
+    run_offline()
+else:
+    run_online()
