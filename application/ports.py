@@ -31,7 +31,7 @@ class UserRepository(Protocol):
 
         Raises:
             EmailTaken: its e-mail, by key, belongs to another account.
-            UsernameTaken: its username, by key, belongs to another account.
+            UsernameTaken: its username, by key, belongs to another account; where both are taken, either is said.
         """
         ...
 

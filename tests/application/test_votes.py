@@ -1,0 +1,78 @@
+"""Voting."""
+
+import pytest
+
+from application.views import VoteReceipt
+from domain.posts import PostNotFound
+from domain.votes import AlreadyVoted, Direction, VoteNotFound
+from tests.application.conftest import World
+
+UP, DOWN, NONE = Direction.UP, Direction.DOWN, Direction.NONE
+
+
+@pytest.fixture
+def post_id(world: World) -> int:
+    return world.app.write_post(world.person("writer"), "A title", "Some content", True).id
+
+
+def test_the_second_vote_replaces_the_first(world: World, post_id: int) -> None:
+    ann = world.person("ann")
+
+    first = world.app.cast_vote(ann, post_id, UP)
+    second = world.app.cast_vote(ann, post_id, DOWN)
+    third = world.app.cast_vote(ann, post_id, NONE)
+
+    assert first == VoteReceipt("successfully added vote", post_id, 1, upvotes=1, downvotes=0)
+    assert second == VoteReceipt("successfully changed vote", post_id, -1, upvotes=0, downvotes=1)
+    assert third == VoteReceipt("successfully deleted vote", post_id, 0, upvotes=0, downvotes=0)
+
+
+def test_votes_of_different_people_add_up(world: World, post_id: int) -> None:
+    for name, direction in (("ann", UP), ("bob", UP), ("cleo", DOWN)):
+        receipt = world.app.cast_vote(world.person(name), post_id, direction)
+
+    assert (receipt.upvotes, receipt.downvotes) == (2, 1)
+
+
+@pytest.mark.parametrize("direction", Direction)
+def test_a_repeated_vote_changes_nothing(world: World, post_id: int, direction: Direction) -> None:
+    ann = world.person("ann")
+    first = world.app.cast_vote(ann, post_id, direction)
+
+    again = world.app.cast_vote(ann, post_id, direction)
+
+    assert again.message == "vote unchanged"
+    assert (again.upvotes, again.downvotes) == (first.upvotes, first.downvotes)
+
+
+def test_a_repeated_vote_is_refused_where_the_caller_asks_for_it(world: World, post_id: int) -> None:
+    ann = world.person("ann")
+
+    with pytest.raises(VoteNotFound):
+        world.app.cast_vote(ann, post_id, NONE, repeatable=False)
+    world.app.cast_vote(ann, post_id, UP, repeatable=False)
+    with pytest.raises(AlreadyVoted):
+        world.app.cast_vote(ann, post_id, UP, repeatable=False)
+
+    assert world.app.read_post(ann, post_id).upvotes == 1
+
+
+def test_a_vote_leaves_version_and_update_time_alone(world: World, post_id: int) -> None:
+    ann = world.person("ann")
+    before = world.app.read_post(ann, post_id)
+
+    world.app.cast_vote(ann, post_id, UP)
+
+    after = world.app.read_post(ann, post_id)
+    assert (after.version, after.updated_at) == (before.version, before.updated_at)
+
+
+@pytest.mark.parametrize("direction", Direction)
+def test_nobody_votes_on_what_they_cannot_see(world: World, direction: Direction) -> None:
+    writer, ann = world.person("writer"), world.person("ann")
+    draft = world.app.write_post(writer, "A title", "Some content", False)
+
+    for post_id in (draft.id, draft.id + 1):
+        with pytest.raises(PostNotFound):
+            world.app.cast_vote(ann, post_id, direction, repeatable=False)
+    assert world.app.cast_vote(writer, draft.id, UP).upvotes == 1

@@ -1,0 +1,115 @@
+"""The three storages behind the ports, each handed to the contract suite under the same names."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from sqlalchemy import URL, text
+
+from application.ports import DashboardReader, PostReader, UnitOfWorkFactory, UserReader
+from infrastructure.database.admin import SqlDashboardReader
+from infrastructure.database.engine import Database, open_engine
+from infrastructure.database.migrations import Migrations
+from infrastructure.database.posts import SqlPostReader
+from infrastructure.database.tables import metadata
+from infrastructure.database.unit_of_work import SqlUnitOfWorkFactory
+from infrastructure.database.users import SqlUserReader
+from tests.fakes import (
+    MemoryDashboardReader,
+    MemoryDatabase,
+    MemoryPostReader,
+    MemoryUserReader,
+)
+
+CONNECTIONS = 16
+
+
+@dataclass(frozen=True)
+class Backend:
+    """One storage: what commands write through, and what queries ask."""
+
+    name: str
+    uow: UnitOfWorkFactory
+    users: UserReader
+    posts: PostReader
+    dashboard: DashboardReader
+
+
+def memory_backend() -> Backend:
+    database = MemoryDatabase()
+    return Backend(
+        "memory",
+        database.transaction,
+        MemoryUserReader(database),
+        MemoryPostReader(database),
+        MemoryDashboardReader(database),
+    )
+
+
+@contextmanager
+def sql_backend(url: URL) -> Iterator[Backend]:
+    database = Database(url, CONNECTIONS)
+    try:
+        yield Backend(
+            url.get_backend_name(),
+            SqlUnitOfWorkFactory(database),
+            SqlUserReader(database.read),
+            SqlPostReader(database.read),
+            SqlDashboardReader(database.read),
+        )
+    finally:
+        database.close()
+
+
+class PostgresServer:
+    """Makes databases on a server: empty ones, and ready ones from a template that was migrated once."""
+
+    def __init__(self, url: URL) -> None:
+        self._url = url
+        self._made = 0
+        self._template: str | None = None
+
+    @contextmanager
+    def database(self, *, migrated: bool = True) -> Iterator[URL]:
+        """Lend a database of one's own."""
+        if migrated and self._template is None:
+            self._template = self._create(None)
+            Migrations(self._url.set(database=self._template)).upgrade()
+        name = self._create(self._template if migrated else None)
+        try:
+            yield self._url.set(database=name)
+        finally:
+            self._run(f"DROP DATABASE {name} WITH (FORCE)")
+
+    def close(self) -> None:
+        """Drop the template."""
+        if self._template is not None:
+            self._run(f"DROP DATABASE {self._template} WITH (FORCE)")
+
+    def _create(self, template: str | None) -> str:
+        self._made += 1
+        name = f"agora_test_{os.getpid()}_{self._made}"
+        self._run(f"CREATE DATABASE {name}" + (f" TEMPLATE {template}" if template else ""))
+        return name
+
+    def _run(self, statement: str) -> None:
+        engine = open_engine(self._url, connections=1)
+        with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            connection.execute(text("SET statement_timeout = 0"))
+            connection.execute(text(statement))
+        engine.dispose()
+
+
+def empty(url: URL) -> None:
+    """Remove every row, and start the ids anew."""
+    engine = open_engine(url, connections=1)
+    with engine.begin() as connection:
+        if url.get_backend_name() == "sqlite":
+            for table in reversed(metadata.sorted_tables):
+                connection.execute(table.delete())
+            connection.execute(text("DELETE FROM sqlite_sequence"))
+        else:
+            names = ", ".join(table.name for table in metadata.sorted_tables)
+            connection.execute(text(f"TRUNCATE {names} RESTART IDENTITY"))
+    engine.dispose()

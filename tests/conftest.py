@@ -1,0 +1,76 @@
+"""What tests are given: storages of every kind. A database lives for a module and is emptied for each test."""
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+from sqlalchemy import URL
+
+from infrastructure.database.migrations import Migrations
+from infrastructure.settings import Settings
+from tests.backends import Backend, PostgresServer, empty, memory_backend, sql_backend
+from tests.postgres import running_server
+
+for _name in Settings.model_fields:  # nobody's own environment decides about a test
+    os.environ.pop(_name.upper(), None)
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    """A real PostgreSQL server."""
+    with running_server() as url:
+        server = PostgresServer(url)
+        yield server
+        server.close()
+
+
+@pytest.fixture(scope="session")
+def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A migrated SQLite file, to be copied."""
+    file = tmp_path_factory.mktemp("sqlite") / "template.db"
+    Migrations(URL.create("sqlite", database=str(file))).upgrade()
+    return file
+
+
+@pytest.fixture(scope="module")
+def database_of(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Callable[[str], URL]]:
+    """Tell the module's migrated database of a kind, "sqlite" or "postgres"; it is made when first asked for."""
+    urls: dict[str, URL] = {}
+
+    def database(kind: str) -> URL:
+        if kind not in urls and kind == "postgres":
+            server: PostgresServer = request.getfixturevalue("postgres")
+            urls[kind] = stack.enter_context(server.database())
+        elif kind not in urls:
+            file = tmp_path_factory.mktemp("data") / "agora.db"
+            shutil.copy(request.getfixturevalue("sqlite_template"), file)
+            urls[kind] = URL.create("sqlite", database=str(file))
+        return urls[kind]
+
+    with ExitStack() as stack:
+        yield database
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def url(request: pytest.FixtureRequest, database_of: Callable[[str], URL]) -> URL:
+    """A migrated, empty database of each kind."""
+    found = database_of(request.param)
+    empty(found)
+    return found
+
+
+@pytest.fixture(params=["memory", "sqlite", "postgres"])
+def backend(request: pytest.FixtureRequest, database_of: Callable[[str], URL]) -> Iterator[Backend]:
+    """An empty storage of each kind, behind the ports."""
+    if request.param == "memory":
+        yield memory_backend()
+        return
+    found = database_of(request.param)
+    empty(found)
+    with sql_backend(found) as backend:
+        yield backend

@@ -1,0 +1,32 @@
+"""What every password hasher promises."""
+
+import pytest
+
+from application.ports import PasswordHasher
+from infrastructure.passwords import Argon2PasswordHasher
+from tests.fakes import PlainHasher
+
+
+@pytest.fixture(scope="module", params=[PlainHasher, Argon2PasswordHasher])
+def hasher(request: pytest.FixtureRequest) -> PasswordHasher:
+    made: PasswordHasher = request.param()
+    return made
+
+
+@pytest.mark.parametrize("password", ["correct horse", " \t\U0001f98a ", "p" * 128, "\ufb01", "\xe9", "e\u0301"])
+def test_a_password_and_no_other_verifies_against_its_hash(hasher: PasswordHasher, password: str) -> None:
+    hashed = hasher.hash(password)
+
+    assert password not in hashed or isinstance(hasher, PlainHasher)
+    assert hasher.verify(password, hashed)
+    for other in (password + "x", password.strip() + "y", password.upper() + "z", ""):
+        assert not hasher.verify(other, hashed)
+
+
+def test_no_password_verifies_against_no_hash(hasher: PasswordHasher) -> None:
+    assert not hasher.verify("correct horse", None)
+    assert not hasher.verify("", None)
+
+
+def test_no_password_verifies_against_a_broken_hash(hasher: PasswordHasher) -> None:
+    assert not hasher.verify("correct horse", "!")

@@ -1,0 +1,171 @@
+"""What holds when everybody comes at once, on every storage."""
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from threading import Barrier
+from typing import Any
+
+from application.paging import Window
+from application.posts import EditPost
+from application.users import RegisterUser
+from application.views import PostFilter
+from application.votes import CastVote
+from domain.errors import DomainError
+from domain.posts import PostChanges
+from domain.users import ANONYMOUS, Actor
+from domain.votes import Direction
+from tests.backends import Backend
+from tests.fakes import FrozenClock, PlainHasher
+from tests.samples import NOW, a_user, add_post, add_user
+
+CROWD = 64
+
+
+def all_at_once(calls: Sequence[Callable[[], Any]]) -> list[Any]:
+    """Run every call in a thread of its own, started together; give what each returned, or its domain error."""
+    start = Barrier(len(calls))
+
+    def run(call: Callable[[], Any]) -> Any:
+        start.wait()
+        try:
+            return call()
+        except DomainError as error:
+            return error
+
+    with ThreadPoolExecutor(len(calls)) as pool:
+        return list(pool.map(run, calls))
+
+
+def a_crowd(backend: Backend, size: int = CROWD) -> list[Actor]:
+    with backend.uow() as tx:
+        return [Actor(tx.users.add(a_user(f"user{number}")).id) for number in range(size)]
+
+
+def require_true_counters(backend: Backend, voters: Sequence[Actor]) -> None:
+    """Compare every tally with the votes that are there."""
+    for post in backend.posts.list(ANONYMOUS, PostFilter(), Window(100)):
+        with backend.uow() as tx:
+            votes = [vote for voter in voters if (vote := tx.votes.find(voter.id, post.id))]
+        ups = sum(vote.direction is Direction.UP for vote in votes)
+        assert (post.upvotes, post.downvotes) == (ups, len(votes) - ups)
+
+
+def test_equal_votes_at_once_make_one_vote_and_one_success(backend: Backend) -> None:
+    ann = add_user(backend.uow, "ann")
+    post = add_post(backend.uow, ann)
+    cast = CastVote(backend.uow, FrozenClock())
+
+    outcomes = all_at_once([partial(cast, ann, post.id, Direction.UP, repeatable=False)] * CROWD)
+
+    refusals = [outcome.code for outcome in outcomes if isinstance(outcome, DomainError)]
+    assert refusals == ["already-voted"] * (CROWD - 1)
+    assert backend.posts.get(ann, post.id).upvotes == 1
+    assert backend.dashboard.get(NOW).total.votes == 1
+
+
+def test_a_crowd_voting_on_one_post_is_counted_to_the_last(backend: Backend) -> None:
+    voters = a_crowd(backend)
+    post = add_post(backend.uow, voters[0])
+    cast = CastVote(backend.uow, FrozenClock())
+
+    all_at_once([partial(cast, voter, post.id, Direction.UP) for voter in voters])
+
+    assert backend.posts.get(voters[0], post.id).upvotes == CROWD
+    require_true_counters(backend, voters)
+
+
+def test_a_person_who_cannot_make_up_their_mind_leaves_true_counters(backend: Backend) -> None:
+    ann = add_user(backend.uow, "ann")
+    posts = [add_post(backend.uow, ann) for _ in range(3)]
+    cast = CastVote(backend.uow, FrozenClock())
+    directions = (Direction.UP, Direction.DOWN, Direction.NONE)
+
+    all_at_once([partial(cast, ann, posts[number % 3].id, directions[number % 7 % 3]) for number in range(CROWD)])
+
+    require_true_counters(backend, [ann])
+
+
+def test_an_account_removed_while_it_votes_leaves_every_counter_true(backend: Backend) -> None:
+    others = a_crowd(backend, 8)
+    posts = [add_post(backend.uow, others[number % 8], f"post {number}") for number in range(20)]
+    cast = CastVote(backend.uow, FrozenClock())
+    for number in range(4):
+        leaver = add_user(backend.uow, f"leaver{number}")
+        own = add_post(backend.uow, leaver, "of one who leaves")
+
+        def leave(leaver: Actor = leaver) -> None:
+            with backend.uow() as tx:
+                tx.users.remove(leaver.id)
+
+        calls: list[Callable[[], Any]] = [
+            partial(cast, voter, post.id, Direction.UP)
+            for post in (*posts, own)
+            for voter in (leaver, others[post.id % 8])
+        ]
+        outcomes = all_at_once([*calls[:20], leave, *calls[20:]])
+
+        for outcome in outcomes:
+            if isinstance(outcome, DomainError):
+                assert outcome.code in {"invalid-token", "post-not-found"}
+        require_true_counters(backend, [*others, leaver])
+        for post in posts:
+            with backend.uow() as tx:
+                assert tx.votes.find(leaver.id, post.id) is None
+
+
+def test_accounts_removing_each_others_votes_do_not_deadlock(backend: Backend) -> None:
+    people = a_crowd(backend, 16)
+    posts = [add_post(backend.uow, person) for person in people]
+    cast = CastVote(backend.uow, FrozenClock())
+    for number, person in enumerate(people):
+        for post in posts[number % 3 :: 3]:
+            cast(person, post.id, Direction.DOWN)
+
+    def leave(person: Actor) -> None:
+        with backend.uow() as tx:
+            tx.users.remove(person.id)
+
+    all_at_once([partial(leave, person) for person in people[:8]])
+
+    require_true_counters(backend, people)
+    assert backend.dashboard.get(NOW).total.users == 8
+
+
+def test_equal_registrations_at_once_make_one_account(backend: Backend) -> None:
+    register = RegisterUser(backend.uow, PlainHasher(), FrozenClock())
+    spellings = ("ann@example.com", "ANN@example.com", "Ann@Example.Com")
+
+    outcomes = all_at_once([partial(register, spellings[number % 3], "a password", None) for number in range(50)])
+
+    refusals = [outcome.code for outcome in outcomes if isinstance(outcome, DomainError)]
+    assert refusals == ["email-taken"] * 49
+    assert len(backend.users.list("", Window())) == 1
+
+
+def test_every_edit_at_once_is_a_version_of_its_own(backend: Backend) -> None:
+    ann = add_user(backend.uow, "ann")
+    post = add_post(backend.uow, ann)
+    edit = EditPost(backend.uow, FrozenClock())
+
+    outcomes = all_at_once([partial(edit, ann, post.id, PostChanges(title=f"title {number}")) for number in range(16)])
+
+    assert sorted(view.version for view in outcomes) == list(range(2, 18))
+    last = backend.posts.get(ann, post.id)
+    assert next(view for view in outcomes if view.version == 17) == last
+
+
+def test_a_post_removed_while_people_vote_takes_every_vote_along(backend: Backend) -> None:
+    voters = a_crowd(backend, 32)
+    post = add_post(backend.uow, voters[0])
+    cast = CastVote(backend.uow, FrozenClock())
+
+    def remove() -> None:
+        with backend.uow() as tx:
+            tx.posts.remove(tx.posts.lock(post.id).id)
+
+    calls: list[Callable[[], Any]] = [partial(cast, voter, post.id, Direction.UP) for voter in voters]
+    outcomes = all_at_once([*calls[:16], remove, *calls[16:]])
+
+    assert {outcome.code for outcome in outcomes if isinstance(outcome, DomainError)} <= {"post-not-found"}
+    assert backend.dashboard.get(NOW).total.votes == 0

@@ -1,0 +1,51 @@
+"""What every unit of work promises: all of it happens, or nothing."""
+
+import pytest
+from sqlalchemy import URL
+
+from application.paging import Window
+from tests.backends import Backend, sql_backend
+from tests.samples import NOW, a_post, a_user, add_post, add_user
+
+
+class Interruption(BaseException):
+    """Nothing that a rule raises: a programming error, or Ctrl-C."""
+
+
+@pytest.mark.parametrize("kind", [ValueError, Interruption])
+def test_an_exception_undoes_everything(backend: Backend, kind: type[BaseException]) -> None:
+    with pytest.raises(kind), backend.uow() as tx:
+        tx.users.add(a_user())
+        raise kind
+
+    assert list(backend.users.list("", Window())) == []
+
+
+def test_leaving_the_block_commits(backend: Backend) -> None:
+    with backend.uow() as tx:
+        user = tx.users.add(a_user())
+
+    assert backend.users.get(user.id).username == "ann"
+
+
+def test_nothing_is_seen_from_outside_before_the_commit(url: URL) -> None:
+    with sql_backend(url) as backend:  # in memory, transactions simply take turns
+        ann = add_user(backend.uow)
+
+        with backend.uow() as tx:
+            tx.posts.add(a_post(ann))
+            assert backend.dashboard.get(NOW).total.posts == 0
+
+        assert backend.dashboard.get(NOW).total.posts == 1
+
+
+def test_an_undone_edit_leaves_the_post_as_it_was(backend: Backend) -> None:
+    ann = add_user(backend.uow)
+    post = add_post(backend.uow, ann)
+
+    with pytest.raises(ValueError, match="changed my mind"), backend.uow() as tx:
+        tx.posts.remove(tx.posts.lock(post.id).id)
+        raise ValueError("changed my mind")
+
+    with backend.uow() as tx:
+        assert tx.posts.lock(post.id) == post

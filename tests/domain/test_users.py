@@ -1,0 +1,102 @@
+"""The rules for people."""
+
+from datetime import UTC, datetime
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from domain.errors import Invalid
+from domain.text import is_storable
+from domain.users import (
+    ANONYMOUS,
+    PASSWORD_MAX,
+    PASSWORD_MIN,
+    Actor,
+    AdminsOnly,
+    Role,
+    User,
+    email_key,
+    require_password,
+)
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def registered(email: str = "ann@example.com", username: str | None = None) -> User:
+    return User.register(email=email, username=username, role=Role.USER, now=NOW)
+
+
+def test_a_new_account_is_active_and_has_no_password_yet() -> None:
+    user = registered(" Ann@Example.com ", "Ann_1")
+
+    assert (user.id, user.email, user.username) == (0, "Ann@Example.com", "Ann_1")
+    assert (user.role, user.is_active, user.password_hash) == (Role.USER, True, "")
+    assert (user.email_key, user.username_key) == ("ann@example.com", "ann_1")
+
+
+@pytest.mark.parametrize(
+    "spelling",
+    ["ann@bücher.example", "ANN@BÜCHER.EXAMPLE", " Ann@bu\u0308cher.example ", "ann@xn--bcher-kva.example"],
+)
+def test_spellings_that_a_person_takes_for_one_address_are_one(spelling: str) -> None:
+    assert email_key(spelling) == "ann@xn--bcher-kva.example"
+
+
+@pytest.mark.parametrize(
+    "email",
+    ["", "@", "ann", "ann@", "@example.com", "ann@a..b", "ann@" + "a" * 64, "a" * 250 + "@b.example", "a\0@b.c"],
+)
+def test_what_is_no_address_has_no_key(email: str) -> None:
+    with pytest.raises(Invalid) as refusal:
+        registered(email)
+
+    assert refusal.value.field == "email"
+
+
+@given(st.one_of(st.text(), st.tuples(st.text(min_size=1), st.text(min_size=1)).map("@".join)))
+def test_any_text_has_a_key_or_is_refused(text: str) -> None:
+    try:
+        key = email_key(text)
+    except Invalid:
+        return
+    assert email_key(key) == key
+    assert is_storable(key)
+
+
+@pytest.mark.parametrize("username", ["abc", "A_9", "_" * 32])
+def test_a_username_may_be_this(username: str) -> None:
+    assert registered(username=username).username == username
+
+
+@pytest.mark.parametrize("username", ["", "ab", "a" * 33, "with space", "ä_ä", "abc\n", "a-b", "\u0661\u0662\u0663"])
+def test_what_a_username_may_not_be(username: str) -> None:
+    with pytest.raises(Invalid) as refusal:
+        registered(username=username)
+
+    assert refusal.value.field == "username"
+
+
+@pytest.mark.parametrize(
+    "password", ["x" * PASSWORD_MIN, "x" * PASSWORD_MAX, " " * 8, "\U0001f98a" * 8, "\n\t\r\x7f    "]
+)
+def test_a_password_may_be_this(password: str) -> None:
+    require_password(password)
+
+
+@pytest.mark.parametrize(
+    "password", ["", "x" * (PASSWORD_MIN - 1), "x" * (PASSWORD_MAX + 1), "12345678\0", "1234567\ud800"]
+)
+def test_what_a_password_may_not_be(password: str) -> None:
+    with pytest.raises(Invalid) as refusal:
+        require_password(password)
+
+    assert refusal.value.field == "password"
+    assert not password or password not in refusal.value.detail
+
+
+def test_only_administrators_are_administrators() -> None:
+    Actor(1, Role.ADMIN).require_admin()
+    for actor in (Actor(1), ANONYMOUS):
+        with pytest.raises(AdminsOnly):
+            actor.require_admin()

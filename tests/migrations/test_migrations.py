@@ -1,0 +1,181 @@
+"""The schema's history: up, down and up again on data, and equal to the tables at its end."""
+
+import io
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from alembic import command
+from alembic.autogenerate import compare_metadata
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import URL, Engine, Inspector, inspect, text
+
+from application.votes import CastVote
+from domain.votes import Direction
+from infrastructure.database.engine import open_engine
+from infrastructure.database.migrations import Migrations, config
+from infrastructure.database.tables import metadata
+from tests.backends import PostgresServer, sql_backend
+from tests.fakes import FrozenClock
+from tests.samples import add_post, add_user
+
+REVISIONS = [script.revision for script in ScriptDirectory.from_config(config()).walk_revisions()][::-1]
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Engine]:
+    """A database with nothing in it."""
+    if request.param == "sqlite":
+        yield from _open(URL.create("sqlite", database=str(tmp_path / "a % b.db")))
+        return
+    server: PostgresServer = request.getfixturevalue("postgres")
+    with server.database(migrated=False) as url:
+        yield from _open(url)
+
+
+def _open(url: URL) -> Iterator[Engine]:
+    engine = open_engine(url, connections=4)
+    yield engine
+    engine.dispose()
+
+
+def walk(engine: Engine, step: Callable[..., None], revision: str) -> None:
+    with engine.connect() as connection:
+        alembic = config()
+        alembic.attributes["connection"] = connection
+        step(alembic, revision)
+
+
+def rows(engine: Engine) -> dict[str, list[Any]]:
+    with engine.connect() as connection:
+        return {
+            table.name: list(connection.execute(table.select().order_by(*table.primary_key)))
+            for table in metadata.sorted_tables
+        }
+
+
+def fill(url: URL) -> None:
+    with sql_backend(url) as backend:
+        ann, bob = add_user(backend.uow, "ann"), add_user(backend.uow, "bob")
+        post = add_post(backend.uow, ann)
+        add_post(backend.uow, ann, published=False)
+        CastVote(backend.uow, FrozenClock())(bob, post.id, Direction.DOWN)
+
+
+@pytest.mark.parametrize("revision", REVISIONS)
+def test_each_step_goes_up_down_and_up_again(engine: Engine, revision: str) -> None:
+    walk(engine, command.upgrade, revision)
+    walk(engine, command.downgrade, "-1")
+    walk(engine, command.upgrade, revision)
+
+
+def test_the_whole_history_goes_up_down_and_up_again_with_data(engine: Engine) -> None:
+    for _ in range(2):
+        walk(engine, command.upgrade, "head")
+        fill(engine.url)
+        assert [len(found) for found in rows(engine).values()] == [2, 2, 1]
+        walk(engine, command.downgrade, "base")
+        with engine.connect() as connection:
+            left = set(inspect(connection).get_table_names()) - {"alembic_version", "sqlite_sequence"}
+        assert not left
+    walk(engine, command.upgrade, "head")
+    assert not any(rows(engine).values())
+
+
+def test_migrating_what_is_up_to_date_changes_no_row(engine: Engine) -> None:
+    Migrations(engine.url).upgrade()
+    fill(engine.url)
+    before = rows(engine)
+
+    Migrations(engine.url).upgrade()
+
+    assert rows(engine) == before
+
+
+def test_the_tables_need_no_further_migration(engine: Engine) -> None:
+    walk(engine, command.upgrade, "head")
+
+    with engine.connect() as connection:
+        context = MigrationContext.configure(connection, opts={"compare_type": True, "target_metadata": metadata})
+        assert compare_metadata(context, metadata) == []
+
+
+def shape(inspector: Inspector) -> dict[str, Any]:
+    """Describe a schema, as far as a database can be asked: more than Alembic compares."""
+    return {
+        table: {
+            "columns": [
+                (column["name"], str(column["type"]), column["nullable"], column["default"], column.get("identity"))
+                for column in inspector.get_columns(table)
+            ],
+            "primary key": inspector.get_pk_constraint(table),
+            "foreign keys": sorted(map(str, inspector.get_foreign_keys(table))),
+            "unique": sorted(map(str, inspector.get_unique_constraints(table))),
+            "checks": sorted(map(str, inspector.get_check_constraints(table))),
+            "indexes": sorted(map(str, inspector.get_indexes(table))),
+        }
+        for table in inspector.get_table_names()
+        if table != "alembic_version"
+    }
+
+
+def test_the_tables_and_the_migrations_make_the_same_schema(engine: Engine) -> None:
+    walk(engine, command.upgrade, "head")
+    with engine.connect() as connection:
+        migrated = shape(inspect(connection))
+    walk(engine, command.downgrade, "base")
+
+    metadata.create_all(engine)
+
+    with engine.connect() as connection:
+        assert shape(inspect(connection)) == migrated
+
+
+def test_a_step_that_fails_leaves_nothing_behind(engine: Engine) -> None:
+    with engine.begin() as connection:
+        connection.execute(text("CREATE TABLE votes (id integer)"))  # in the way of the third table
+
+    with pytest.raises(Exception, match="votes"):
+        walk(engine, command.upgrade, "head")
+
+    with engine.connect() as connection:
+        left = set(inspect(connection).get_table_names()) - {"sqlite_sequence"}
+    assert left == {"votes"}
+
+
+def test_four_processes_that_migrate_at_once_apply_each_step_once(engine: Engine) -> None:
+    agora = Path(sys.executable).with_name("agora")
+    environment = os.environ | {"DATABASE_URL": engine.url.render_as_string(hide_password=False)}
+    processes = [
+        subprocess.Popen([agora, "migrate"], env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        for _ in range(4)
+    ]
+
+    outputs = [process.communicate()[0].decode() for process in processes]
+
+    assert [process.returncode for process in processes] == [0] * 4, outputs
+    Migrations(engine.url).require_current()
+
+
+@pytest.mark.parametrize(
+    ("url", "quoted"),
+    [("sqlite:///x.db", "INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT"), ("postgresql://u:p%40ss%25@h/n", "BIGINT")],
+)
+def test_the_history_is_printed_as_sql_without_a_database(
+    monkeypatch: pytest.MonkeyPatch, url: str, quoted: str
+) -> None:
+    monkeypatch.setenv("DATABASE_URL", url)
+    alembic = config()
+    alembic.output_buffer = io.StringIO()
+
+    command.upgrade(alembic, "head", sql=True)
+
+    printed = alembic.output_buffer.getvalue()
+    assert quoted in printed
+    for table in metadata.tables:
+        assert f"CREATE TABLE {table} (" in printed
