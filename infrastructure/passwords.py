@@ -28,9 +28,10 @@ class Argon2PasswordHasher:
     take the memory and the processor from every other request.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, at_once: int = os.cpu_count() or 1, wait_seconds: float = WAIT_SECONDS) -> None:
         self._argon2 = PasswordHasher(time_cost=TIME_COST, memory_cost=MEMORY_KIB, parallelism=PARALLELISM)
-        self._turns = BoundedSemaphore(os.cpu_count() or 1)
+        self._turns = BoundedSemaphore(at_once)
+        self._wait_seconds = wait_seconds
         self._nobodys_hash = self._argon2.hash(secrets.token_urlsafe())
 
     def hash(self, password: str) -> str:
@@ -43,13 +44,13 @@ class Argon2PasswordHasher:
         with self._turn():
             try:
                 self._argon2.verify(password_hash or self._nobodys_hash, password)
-            except (VerificationError, InvalidHashError):
+            except (VerificationError, InvalidHashError, UnicodeEncodeError):  # the last: text that is neither
                 return False
             return password_hash is not None
 
     @contextmanager
     def _turn(self) -> Iterator[None]:
-        if not self._turns.acquire(timeout=WAIT_SECONDS):
+        if not self._turns.acquire(timeout=self._wait_seconds):
             raise Unavailable("too many passwords are being checked at once")
         try:
             yield

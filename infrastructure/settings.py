@@ -14,6 +14,8 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from sqlalchemy import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
+from domain.text import is_storable
+
 SECRET_KEY_BYTES: Final = 32
 """The least that HMAC-SHA-256 asks of a key (RFC 7518, section 3.2)."""
 
@@ -27,7 +29,7 @@ KNOWN_SECRETS: Final = frozenset(
 )
 """Keys from samples and tutorials, our own `.env.example` among them: everybody knows them."""
 
-_URL: Final = re.compile(r"(?P<scheme>[\w+]+)://(?:(?P<user>[^:@/]*)(?::(?P<password>.*))?@)?(?P<rest>[^@]*)")
+_URL: Final = re.compile(r"(?P<scheme>[\w+]+)://(?:(?P<user>[^:@/]*)(?::(?P<password>.*))?@)?(?P<rest>[^@]*|/.*)")
 
 
 class SettingsError(Exception):
@@ -42,14 +44,12 @@ class Settings(BaseSettings):
     fastapi_env: Annotated[
         Literal["development", "testing", "production"],
         Field(
-            description="Which environment this is. It names the file `.env.{FASTAPI_ENV}`; production refuses weak settings."
+            description="Which environment this is. It names `.env.{FASTAPI_ENV}`; production refuses weak settings."
         ),
     ] = "development"
     database_url: Annotated[
         SecretStr | None,
-        Field(
-            description="Where the data is: `postgresql://user:password@host:port/name` or `sqlite:///file`. Wins over `DB_*`."
-        ),
+        Field(description="Where the data is: `postgresql://user:password@host:5432/name` or `sqlite:///file`."),
     ] = None
     db_host: Annotated[
         str | None, Field(description="PostgreSQL's host; `localhost` if another `DB_*` name is set.")
@@ -183,7 +183,8 @@ def database_url(text: str) -> URL:
             "DATABASE_URL cannot be read: write postgresql://user:password@host:5432/name, and a / # or ? in the"
             " name as %2F %23 or %3F"
         ) from None
-    if driver == "sqlite" and url.database in {None, "", ":memory:"}:
+    in_memory = ":memory:" in (url.database or ":memory:") or url.query.get("mode") == "memory"
+    if driver == "sqlite" and in_memory:
         raise SettingsError("DATABASE_URL names no file: write sqlite:///agora.db; a database in memory is not shared")
     if user is not None:
         url = url.set(username=unquote(user))
@@ -200,12 +201,15 @@ def load_settings(folder: Path | None = None) -> Settings:
     Raises:
         SettingsError: a value cannot be used.
     """
-    files = _files(folder or Path())
     try:
+        files = _files(folder or Path())
         settings = Settings(_env_file=files[::-1])  # of pydantic's files the later wins
     except ValidationError as error:
         raise SettingsError("; ".join(_sentence(reason) for reason in error.errors(include_input=False))) from None
-    _ = settings.url
+    except (OSError, UnicodeDecodeError):
+        raise SettingsError("a .env file cannot be read: make it readable, and save it as UTF-8") from None
+    if not all(is_storable(str(part)) for part in settings.url):
+        raise SettingsError("DATABASE_URL or a DB_* name has a NUL, or bytes that are no UTF-8: remove them")
     return settings
 
 

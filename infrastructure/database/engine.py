@@ -7,7 +7,7 @@ from threading import Lock
 from typing import Any, Final
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import DatabaseError, DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.pool import ConnectionPoolEntry
 
@@ -113,6 +113,8 @@ def failures_named() -> Iterator[None]:
     except DBAPIError as error:
         if error.connection_invalidated:
             raise Unavailable("the connection to the database was lost") from error
+        if type(error) is DatabaseError:  # none of its kinds: SQLite says so of a file that is damaged or not its own
+            raise Unavailable("the database cannot answer now") from error
         raise
 
 

@@ -25,5 +25,13 @@ def main() -> None:
     """Run the command; what is refused ends with one line that says why."""
     try:
         app()
-    except (SettingsError, DomainError, Unavailable) as error:
+    except (SettingsError, DomainError) as error:
         sys.exit(f"agora: {error}")
+    except Unavailable as error:
+        sys.exit(f"agora: {error}{_reason(error)}")
+
+
+def _reason(error: Unavailable) -> str:
+    """Say what the database's driver said, which operators need and clients of the API never see."""
+    said = getattr(error.__cause__, "orig", None)
+    return f" ({' '.join(str(said).split())})" if said else ""

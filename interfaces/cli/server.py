@@ -1,12 +1,16 @@
 """Running the server, and what it stands on."""
 
 import os
+import signal
+import socket
+import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 import uvicorn
 
+from application.ports import Unavailable
 from infrastructure.container import Container
 from infrastructure.settings import Settings, masked, origin
 
@@ -21,12 +25,14 @@ def serve(
     settings = container.settings()
     settings.require_servable()
     container.migrations().require_current()
+    port = _free_port(host, port)
     if settings.secret_key is None:
         # Handed down, so that every worker reads every other's tokens.
         os.environ["SECRET_KEY"] = settings.signing_key()
         typer.echo("warning: SECRET_KEY is not set; one was made up, and tokens end with this process", err=True)
-    at = f"http://{host}:{port}"
+    at = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
     typer.echo(f"API   {at}\nDocs  {at}/docs\nData  {_place(settings)}", err=True)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit())  # uvicorn ends in good order, then raises it once more
     uvicorn.run(
         "interfaces.http.api:serve",
         factory=True,
@@ -60,8 +66,19 @@ def show_settings() -> None:
     typer.echo(f"\nThe database is {_place(settings)}")
 
 
+def _free_port(host: str, port: int) -> int:
+    """Find the port to listen on, or say in one line why it cannot be: uvicorn would say it amid its log."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        with socket.create_server((host, port), family=family) as probe:
+            found: int = probe.getsockname()[1]
+            return found
+    except OSError as error:
+        raise Unavailable(f"cannot listen: {error.strerror}") from None
+
+
 def _place(settings: Settings) -> str:
     url = settings.url
     if url.get_backend_name() == "sqlite":
         return f"the file {Path(url.database or '').absolute()}"
-    return url.render_as_string(hide_password=True)
+    return url.set(query={}).render_as_string(hide_password=True)  # a query may hold a password too

@@ -2,7 +2,8 @@
 
 import secrets
 import sys
-from typing import Annotated
+from contextlib import closing
+from typing import Annotated, BinaryIO
 
 import typer
 
@@ -24,6 +25,11 @@ def _email(text: str) -> str:
         raise typer.BadParameter(str(error)) from None
 
 
+def _first_line(stream: BinaryIO) -> str:
+    """Read a line, as UTF-8 wherever we are; what is none becomes what no password may hold."""
+    return stream.readline().decode(errors="surrogateescape").removesuffix("\n").removesuffix("\r")
+
+
 @app.command("create-admin")
 def create_admin(
     email: Annotated[str, typer.Option(callback=_email, help="E-mail that the administrator signs in with.")],
@@ -36,13 +42,16 @@ def create_admin(
     """Open an administrator's account. Asks for the password, unless told where it comes from."""
     if password_stdin and generate:
         raise typer.BadParameter("--password-stdin and --generate exclude each other: choose one")
+    container = Container()
+    container.migrations().require_current()
     if generate:
         password = secrets.token_urlsafe(18)
     elif password_stdin:
-        password = sys.stdin.readline().removesuffix("\n").removesuffix("\r")
+        password = _first_line(sys.stdin.buffer)
     else:
         password = typer.prompt("Password", hide_input=True, confirmation_prompt=True)
-    user = Container().app().create_admin(email, password, username)
+    with closing(container.database()):
+        user = container.app().create_admin(email, password, username)
     typer.echo(f"administrator {user.email} created with id {user.id}")
     if generate:
         typer.echo(f"password: {password}")

@@ -24,11 +24,17 @@ def _storable(text: str) -> str:
     return text
 
 
+def _filled(text: str) -> str:
+    if not text.strip():
+        raise PydanticCustomError("string_too_short", "Text may not be blank")
+    return text
+
+
 def _email(text: str) -> str:
     try:
         return require_email(text)
-    except ValueError as error:
-        raise PydanticCustomError("email", "{reason}", {"reason": str(error)}) from None
+    except ValueError:  # its message repeats parts of the value, which no answer may
+        raise PydanticCustomError("email", "Input should be an e-mail address, like ann@example.com") from None
 
 
 def _path_id(text: str) -> int:
@@ -62,12 +68,21 @@ def _skip(skip: int) -> int:
     return skip
 
 
-Text = Annotated[str, Field(strict=True), AfterValidator(_storable)]
-Title = Annotated[Text, StringConstraints(strip_whitespace=True, min_length=1, max_length=TITLE_MAX)]
-Content = Annotated[Text, StringConstraints(min_length=1, max_length=CONTENT_MAX)]
+# Constraints stand beside `str`, before the validators: after one, pydantic would count "items" instead of characters.
+_STORABLE = AfterValidator(_storable)
+_FILLED = AfterValidator(_filled)
+
+Text = Annotated[str, StringConstraints(strict=True), _STORABLE]
+Title = Annotated[
+    str,
+    StringConstraints(strict=True, strip_whitespace=True, min_length=1, max_length=TITLE_MAX),
+    _STORABLE,
+    _FILLED,
+]
+Content = Annotated[str, StringConstraints(strict=True, min_length=1, max_length=CONTENT_MAX), _STORABLE, _FILLED]
 Email = Annotated[Text, AfterValidator(_email), Field(json_schema_extra={"format": "email"})]
-Password = Annotated[Text, StringConstraints(min_length=PASSWORD_MIN, max_length=PASSWORD_MAX)]
-Username = Annotated[Text, StringConstraints(pattern=USERNAME_PATTERN)]
+Password = Annotated[str, StringConstraints(strict=True, min_length=PASSWORD_MIN, max_length=PASSWORD_MAX), _STORABLE]
+Username = Annotated[str, StringConstraints(strict=True, pattern=USERNAME_PATTERN)]
 Flag = Annotated[bool, Field(strict=True)]
 JsonInteger = Annotated[int, BeforeValidator(json_integer)]
 JsonId = Annotated[JsonInteger, Field(ge=0, le=INTEGER_MAX)]
@@ -77,7 +92,9 @@ UserId = Annotated[int, BeforeValidator(_path_id), Path(description="The account
 
 QueryId = Annotated[int, BeforeValidator(_query_integer), Field(ge=0, le=INTEGER_MAX)]
 QueryFlag = Annotated[bool, BeforeValidator(_query_boolean)]
-Search = Annotated[Text, Query(max_length=200, description="Text to look for, whatever the case; empty finds all.")]
+Search = Annotated[
+    str, Query(max_length=200, description="Text to look for, whatever the case; empty finds all."), _STORABLE
+]
 
 
 async def window(

@@ -141,7 +141,7 @@ def patch_post(post_id: PostId, body: PostPatchIn, actor: SignedIn, app: AppDep)
     return PostOut.of(app.edit_post(actor, post_id, _changes(body)))
 
 
-@router.delete("/posts/{post_id}", status_code=204, responses=EDIT_PROBLEMS)
+@router.delete("/posts/{post_id}", status_code=204, response_class=Response, responses=EDIT_PROBLEMS)
 def delete_post(post_id: PostId, actor: SignedIn, app: AppDep) -> None:
     """Delete a post of your own, or as an administrator any post. The votes on it go with it."""
     app.delete_post(actor, post_id)

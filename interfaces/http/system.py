@@ -2,15 +2,17 @@
 
 from importlib.metadata import version
 from importlib.util import find_spec
+from mimetypes import guess_type
 from pathlib import Path
 from typing import Final, Literal
 
 from fastapi import APIRouter
 from fastapi.responses import HTMLResponse
 from pydantic import BaseModel
-from starlette.responses import FileResponse, Response
+from starlette.responses import Response
 
 from interfaces.http.deps import AppDep
+from interfaces.http.fields import Text
 from interfaces.http.problems import PROBLEMS, page, problem_response, problems, unavailable_problem
 
 router = APIRouter(tags=["system"])
@@ -64,8 +66,8 @@ def ready(app: AppDep) -> Response | ReadyOut:
     return unavailable_problem("; ".join(failed), checks=checks) if failed else ReadyOut(checks=checks)
 
 
-@router.get("/problems/{slug}", response_class=HTMLResponse, responses=problems("not-found"))
-async def explain_problem(slug: str) -> Response:
+@router.get("/problems/{slug}", response_class=HTMLResponse, responses=problems("not-found", "validation"))
+async def explain_problem(slug: Text) -> Response:
     """Explain a type of problem to people."""
     if slug not in PROBLEMS:
         return problem_response("not-found", "there is no such type of problem")
@@ -131,8 +133,9 @@ async def redoc() -> Response:
 
 
 @router.get("/assets/{name}", include_in_schema=False)
-async def asset(name: str) -> Response:
+def asset(name: str) -> Response:
     """Send a file that the documentation pages need."""
     if name not in ASSETS:
         return problem_response("not-found")
-    return FileResponse(ASSETS[name])
+    # Not a FileResponse: that one answers a bad Range with an error of its own, which is no problem.
+    return Response(ASSETS[name].read_bytes(), media_type=guess_type(name)[0])

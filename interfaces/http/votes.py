@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Response
 from pydantic import BaseModel, BeforeValidator
 
 from application.views import VoteReceipt
@@ -78,7 +78,7 @@ def put_vote(post_id: PostId, body: VoteIn, actor: SignedIn, app: AppDep) -> Vot
     return VoteOut.of(app.cast_vote(actor, post_id, Direction(body.dir)))
 
 
-@router.delete("/posts/{post_id}/vote", status_code=204, responses=PROBLEMS)
+@router.delete("/posts/{post_id}/vote", status_code=204, response_class=Response, responses=PROBLEMS)
 def delete_vote(post_id: PostId, actor: SignedIn, app: AppDep) -> None:
     """Have no vote on a post, whatever it was."""
     app.cast_vote(actor, post_id, Direction.NONE)

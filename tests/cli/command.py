@@ -1,0 +1,73 @@
+"""The command `agora`: in this process, which is quick, and the real one."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from sqlalchemy import URL
+from typer.testing import CliRunner
+
+from infrastructure.settings import Settings
+from interfaces.cli.main import main
+
+COMMAND = Path(sys.executable).with_name("agora")
+NAMES = {name.upper() for name in Settings.model_fields}
+
+
+class Ended:
+    """How a command ended, and what it said."""
+
+    def __init__(self, code: int, output: str, errors: str) -> None:
+        self.code = code
+        self.output = output
+        self.errors = errors
+
+    def refused(self) -> str:
+        """Tell the one line that said why it failed."""
+        assert self.code == 1, self.output + self.errors
+        assert self.output == ""
+        assert self.errors.startswith("agora: ")
+        assert self.errors.count("\n") == 1
+        assert self.errors.endswith("\n")
+        return self.errors
+
+
+def run(*words: str, typed: str | bytes = "") -> Ended:
+    """Run the command in this process, as if somebody typed at its prompts."""
+    before = sys.argv
+    sys.argv = ["agora", *words]
+    code: object = 0
+    try:
+        with CliRunner().isolation(typed) as streams:
+            try:
+                main()
+            except SystemExit as end:
+                code = end.code
+            sys.stdout.flush()
+            sys.stderr.flush()
+            output, errors = (stream.getvalue().decode() for stream in streams[:2])
+    finally:
+        sys.argv = before
+    if isinstance(code, str):  # Python itself prints it
+        return Ended(1, output, f"{errors}{code}\n")
+    assert isinstance(code, int | None)
+    return Ended(code or 0, output, errors)
+
+
+def environment(**values: str) -> dict[str, str]:
+    """An environment that sets what it names and no other of Agora's settings."""
+    return {name: value for name, value in os.environ.items() if name not in NAMES} | values
+
+
+def run_command(*words: str, typed: str = "", **values: str) -> Ended:
+    """Run the real command."""
+    done = subprocess.run(
+        [COMMAND, *words], input=typed, env=environment(**values), capture_output=True, text=True, check=False
+    )
+    return Ended(done.returncode, done.stdout, done.stderr)
+
+
+def plain(url: URL) -> str:
+    """Write an address as operators do."""
+    return url.render_as_string(hide_password=False)

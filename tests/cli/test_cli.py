@@ -1,0 +1,349 @@
+"""What operators type, and what they read: everything but serving."""
+
+import re
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from sqlalchemy import URL
+
+from domain.users import Role
+from infrastructure.container import Container
+from infrastructure.database.engine import Database
+from infrastructure.database.migrations import Migrations
+from tests.backends import PostgresServer
+from tests.cli.command import NAMES, plain, run, run_command
+from tests.postgres import free_port
+
+PASSWORD = "correct horse, battery: staple"
+SECRET = "hunter2"
+
+
+def signs_in_as_admin(email: str, password: str) -> bool:
+    """Sign in on the database that the settings name."""
+    container = Container()
+    with closing(container.database()):
+        app = container.app()
+        actor = app.authenticate(app.sign_in(email, password).access_token)
+        return app.see_own_account(actor).role is Role.ADMIN and actor.is_admin
+
+
+def count_users(url: URL) -> object:
+    with closing(Database(url, 1)) as database, database.read() as connection:
+        return connection.exec_driver_sql("SELECT count(*) FROM users").scalar_one()
+
+
+# Help.
+
+
+def test_help_lists_the_commands() -> None:
+    done = run("--help")
+    assert (done.code, done.errors) == (0, "")
+    for command in ("serve", "migrate", "settings", "users"):
+        assert f"{command} " in done.output
+
+
+@pytest.mark.parametrize("words", [(), ("users",)])
+def test_a_command_without_its_words_shows_help(words: tuple[str, ...]) -> None:
+    done = run(*words)
+    assert done.code == 2
+    assert "Usage: agora" in done.output + done.errors
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        (("serve",), ("--host", "--port", "--workers")),
+        (("migrate",), ("up to date",)),
+        (("settings",), ("masked",)),
+        (("users",), ("create-admin",)),
+        (("users", "create-admin"), ("--email", "--username", "--password-stdin", "--generate")),
+    ],
+)
+def test_every_command_has_help(words: tuple[str, ...], named: tuple[str, ...]) -> None:
+    done = run(*words, "--help")
+    assert (done.code, done.errors) == (0, "")
+    for name in named:
+        assert name in done.output
+
+
+@pytest.mark.parametrize("words", [("nothing",), ("serve", "--nothing"), ("users", "create-admin"), ("migrate", "x")])
+def test_a_wrong_call_is_no_traceback(words: tuple[str, ...]) -> None:
+    done = run(*words)
+    assert done.code == 2
+    assert "Usage: agora" in done.errors
+    assert "Traceback" not in done.errors
+
+
+# migrate
+
+
+def test_migrating_makes_the_schema(blank: URL) -> None:
+    done = run("migrate")
+    assert (done.code, done.errors) == (0, "")
+    assert "is up to date" in done.output
+    assert count_users(blank) == 0
+    Migrations(blank).require_current()
+
+
+def test_migrating_twice_keeps_everything(blank: URL) -> None:
+    assert run("migrate").code == 0
+    assert run("users", "create-admin", "--email", "ann@example.com", "--generate").code == 0
+    done = run("migrate")
+    assert (done.code, done.errors) == (0, "")
+    assert "is up to date" in done.output
+    assert count_users(blank) == 1
+
+
+def test_the_real_command_migrates(postgres: PostgresServer) -> None:
+    with postgres.database(migrated=False) as url:
+        done = run_command("migrate", DATABASE_URL=plain(url))
+        assert (done.code, done.errors) == (0, "")
+        assert count_users(url) == 0
+
+
+def test_migrating_says_which_database_and_never_its_password(
+    postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with postgres.database(migrated=False) as url:
+        monkeypatch.setenv("DATABASE_URL", plain(url))
+        done = run("migrate")
+    assert done.output == f"{url.render_as_string()} is up to date\n"
+    assert url.password is not None
+    assert url.password not in done.output
+
+
+def test_without_settings_the_data_is_a_file_here(folder: Path) -> None:
+    assert run("migrate").output == f"the file {folder / 'agora.db'} is up to date\n"
+    assert (folder / "agora.db").exists()
+
+
+# settings
+
+
+def test_settings_shows_every_setting_with_its_origin(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder / ".env").write_text(f"SECRET_KEY={SECRET}\nPUBLIC_READS=yes\nTHREADS=2\n")
+    (folder / ".env.testing").write_text("THREADS=3\nCORS_ORIGINS=https://a.example,https://b.example\n")
+    monkeypatch.setenv("FASTAPI_ENV", "testing")
+    monkeypatch.setenv("LOG_LEVEL", "debug")
+    done = run("settings")
+    assert (done.code, done.errors) == (0, "")
+    table, _, place = done.output.partition("\n\n")
+    shown = {name: (value, source) for name, value, source in (line.split() for line in table.splitlines())}
+    assert set(shown) == NAMES
+    assert shown["FASTAPI_ENV"] == ("testing", "environment")
+    assert shown["LOG_LEVEL"] == ("DEBUG", "environment")
+    assert shown["THREADS"] == ("3", ".env.testing")
+    assert shown["CORS_ORIGINS"] == ("https://a.example,https://b.example", ".env.testing")
+    assert shown["PUBLIC_READS"] == ("true", ".env")
+    assert shown["SECRET_KEY"] == ("********", ".env")
+    assert shown["DATABASE_URL"] == ("-", "default")
+    assert shown["ACCESS_TOKEN_EXPIRE_MINUTES"] == ("30", "default")
+    assert place == f"The database is the file {folder / 'agora.db'}\n"
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"DATABASE_URL": f"postgresql://ann:{SECRET}@db.example:6543/forum"},
+        {"DATABASE_URL": f"postgres://ann:p@{SECRET}/:x@db.example:6543/forum"},
+        {"DATABASE_URL": f"postgresql://ann@db.example:6543/forum?password={SECRET}"},
+        {"DB_USER": "ann", "DB_HOST": "db.example", "DB_PORT": "6543", "DB_NAME": "forum", "DB_PASSWORD": SECRET},
+    ],
+)
+def test_settings_never_shows_a_secret(values: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {"SECRET_KEY": f"{SECRET} {SECRET}", **values}.items():
+        monkeypatch.setenv(name, value)
+    done = run("settings")
+    assert (done.code, done.errors) == (0, "")
+    assert SECRET not in done.output
+    place = done.output.splitlines()[-1].replace(":***@", "@")
+    assert place == "The database is postgresql+psycopg2://ann@db.example:6543/forum"
+
+
+def test_settings_that_cannot_be_read_are_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("THREADS", "many")
+    monkeypatch.setenv("SECRET_KEY", SECRET)
+    assert "THREADS" in run("settings").refused()
+
+
+@pytest.mark.parametrize("words", [("settings",), ("migrate",), ("serve",)])
+def test_a_bad_address_is_one_line_without_its_password(
+    words: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DATABASE_URL", f"mysql://ann:{SECRET}@db.example/forum")
+    said = run(*words).refused()
+    assert "mysql://: Agora speaks postgresql:// and sqlite:///" in said
+    assert SECRET not in said
+
+
+# users create-admin
+
+
+def create_admin(*words: str, email: str = "ann@example.com", typed: str = "") -> tuple[str, ...]:
+    """Create an administrator and tell the lines that were printed."""
+    done = run("users", "create-admin", "--email", email, *words, typed=typed)
+    assert (done.code, done.errors) == (0, "")
+    return tuple(done.output.splitlines())
+
+
+@pytest.mark.usefixtures("at")
+@pytest.mark.parametrize("ending", ["\n", "\r\n", "", "\nanother line\n"])
+def test_a_password_comes_from_the_first_line_of_standard_input(ending: str) -> None:
+    lines = create_admin("--password-stdin", typed=f"{PASSWORD}{ending}")
+    assert lines == ("administrator ann@example.com created with id 1",)
+    assert signs_in_as_admin("ann@example.com", PASSWORD)
+
+
+@pytest.mark.usefixtures("at")
+def test_blanks_belong_to_a_password() -> None:
+    create_admin("--password-stdin", typed="  eight  \n")
+    assert signs_in_as_admin("ann@example.com", "  eight  ")
+
+
+@pytest.mark.usefixtures("at")
+def test_a_password_that_is_made_up_is_printed_and_works() -> None:
+    told, password = create_admin("--generate")
+    assert told == "administrator ann@example.com created with id 1"
+    assert re.fullmatch(r"password: \S{24}", password)
+    assert signs_in_as_admin("ann@example.com", password.removeprefix("password: "))
+
+
+@pytest.mark.usefixtures("at")
+def test_no_two_passwords_that_are_made_up_are_alike() -> None:
+    assert create_admin("--generate")[1] != create_admin("--generate", email="bob@example.com")[1]
+
+
+@pytest.mark.usefixtures("at")
+def test_a_password_that_is_asked_for_is_never_echoed() -> None:
+    lines = create_admin(typed=f"{PASSWORD}\n{PASSWORD}\n")
+    assert [line.strip() for line in lines] == [
+        "Password:",
+        "Repeat for confirmation:",
+        "administrator ann@example.com created with id 1",
+    ]
+    assert signs_in_as_admin("ann@example.com", PASSWORD)
+
+
+def test_a_password_typed_in_two_ways_is_asked_for_again(at: URL) -> None:
+    done = run("users", "create-admin", "--email", "ann@example.com", typed=f"{PASSWORD}\nother\n")
+    assert done.code == 1
+    assert PASSWORD not in done.output + done.errors
+    assert "do not match" in done.output + done.errors
+    assert count_users(at) == 0
+
+
+@pytest.mark.usefixtures("at")
+def test_an_administrator_may_have_a_username() -> None:
+    create_admin("--generate", "--username", "Ann_7")
+    done = run("users", "create-admin", "--email", "bob@example.com", "--username", "ann_7", "--generate")
+    assert "this username belongs to somebody else" in done.refused()
+
+
+def test_a_password_comes_from_one_place_only(at: URL) -> None:
+    words = ("users", "create-admin", "--email", "ann@example.com", "--password-stdin", "--generate")
+    done = run(*words, typed=f"{PASSWORD}\n")
+    assert done.code == 2
+    assert "exclude each other" in done.errors
+    assert count_users(at) == 0
+
+
+@pytest.mark.parametrize("email", ["", "ann", "@example.com", "ann@", "ann@example", "a b@example.com", "a@b@c.org"])
+def test_what_is_no_email_is_refused(at: URL, email: str) -> None:
+    done = run("users", "create-admin", "--email", email, "--password-stdin", typed=f"{PASSWORD}\n")
+    assert done.code == 2
+    assert "Invalid value for '--email'" in done.errors
+    assert "Traceback" not in done.errors
+    assert count_users(at) == 0
+
+
+@pytest.mark.parametrize("again", ["ann@example.com", "Ann@EXAMPLE.com", " ann@example.com "])
+def test_an_email_that_is_taken_is_one_line(at: URL, again: str) -> None:
+    create_admin("--generate")
+    done = run("users", "create-admin", "--email", again, "--generate")
+    assert "already registered" in done.refused()
+    assert count_users(at) == 1
+
+
+@pytest.mark.parametrize("password", ["", "short", "x" * 7, "x" * 129, "\udcff" * 8, "with a \0 in it"])
+def test_a_password_that_breaks_a_rule_is_one_line_that_does_not_repeat_it(at: URL, password: str) -> None:
+    typed = password.encode("utf-8", "surrogateescape") + b"\n"
+    said = run("users", "create-admin", "--email", "ann@example.com", "--password-stdin", typed=typed).refused()
+    assert "a password has" in said
+    assert len(password) < 7 or password not in said
+    assert count_users(at) == 0
+
+
+def test_a_username_that_breaks_a_rule_is_one_line(at: URL) -> None:
+    done = run("users", "create-admin", "--email", "ann@example.com", "--username", "no blanks", "--generate")
+    assert "a username has" in done.refused()
+    assert count_users(at) == 0
+
+
+@pytest.mark.usefixtures("blank")
+def test_before_the_schema_is_made_nobody_is_asked_for_a_password() -> None:
+    done = run("users", "create-admin", "--email", "ann@example.com", typed=f"{PASSWORD}\n{PASSWORD}\n")
+    assert "run: agora migrate" in done.refused()
+
+
+def test_the_real_command_creates_an_administrator() -> None:
+    assert run("migrate").code == 0
+    words = ("users", "create-admin", "--email", "ann@example.com", "--password-stdin")
+    done = run_command(*words, typed=f"{PASSWORD}\n")
+    assert (done.code, done.errors) == (0, "")
+    assert done.output == "administrator ann@example.com created with id 1\n"
+    assert signs_in_as_admin("ann@example.com", PASSWORD)
+    assert "already registered" in run_command(*words, typed=f"{PASSWORD}\n").refused()
+
+
+# A database that does not answer.
+
+COMMANDS = [("migrate",), ("serve",), ("users", "create-admin", "--email", "ann@example.com", "--generate")]
+
+
+@pytest.mark.parametrize("words", COMMANDS)
+def test_a_server_that_does_not_listen_is_one_line(words: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DATABASE_URL", f"postgresql://ann:{SECRET}@127.0.0.1:{free_port()}/forum")
+    said = run(*words).refused()
+    assert "Connection refused" in said
+    assert SECRET not in said
+
+
+@pytest.mark.parametrize("words", COMMANDS)
+def test_a_wrong_password_is_one_line(
+    words: tuple[str, ...], postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with postgres.database(migrated=False) as url:
+        monkeypatch.setenv("DATABASE_URL", plain(url.set(password=SECRET)))
+        said = run(*words).refused()
+    assert "password authentication failed" in said
+    assert SECRET not in said
+
+
+@pytest.mark.parametrize("words", COMMANDS)
+def test_a_database_that_is_not_there_is_one_line(
+    words: tuple[str, ...], postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with postgres.database(migrated=False) as url:
+        monkeypatch.setenv("DATABASE_URL", plain(url.set(database="nowhere")))
+        assert '"nowhere" does not exist' in run(*words).refused()
+
+
+@pytest.mark.parametrize("words", COMMANDS)
+def test_a_file_that_cannot_be_opened_is_one_line(words: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DATABASE_URL", "sqlite:///no/such/folder/agora.db")
+    assert "unable to open database file" in run(*words).refused()
+
+
+@pytest.mark.parametrize("words", COMMANDS)
+def test_a_file_that_is_no_database_is_one_line(
+    words: tuple[str, ...], folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / "diary.txt").write_text("Dear diary, " * 100)
+    monkeypatch.setenv("DATABASE_URL", "sqlite:///diary.txt")
+    assert "file is not a database" in run(*words).refused()
+
+
+def test_the_real_command_fails_with_one_line_too() -> None:
+    said = run_command("migrate", DATABASE_URL=f"postgresql://ann:{SECRET}@127.0.0.1:{free_port()}/forum").refused()
+    assert SECRET not in said

@@ -1,0 +1,203 @@
+"""The command `agora serve`: what it refuses, and the real server, as its own processes, on each database."""
+
+import os
+import re
+import signal
+import socket
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from threading import Timer
+
+import httpx2
+import pytest
+from sqlalchemy import URL
+
+from tests.backends import empty
+from tests.cli.command import COMMAND, environment, plain, run, run_command
+
+GOOD_KEY = "0123456789abcdef" * 4
+PATIENCE_SECONDS = 60
+ANN = {"email": "ann@example.com", "password": "Ann's password"}
+
+
+class Server:
+    """A server that has started."""
+
+    def __init__(self, process: "subprocess.Popen[str]", workers: int) -> None:
+        self.process = process
+        self.said = ""
+        assert process.stderr is not None
+        self._stderr = process.stderr
+        while self.said.count("Application startup complete") < workers:
+            line = self._stderr.readline()
+            assert line, f"the server ended:\n{self.said}"
+            self.said += line
+        self.address = re.findall(r"^API   (.+)$", self.said, re.MULTILINE)[0]
+        self.workers = [int(worker) for worker in re.findall(r"Started server process \[(\d+)\]", self.said)]
+
+    def end(self, how: signal.Signals = signal.SIGTERM) -> int:
+        """Ask it to end, as a supervisor of services does or as told, and give its exit code."""
+        self.process.send_signal(how)
+        self.said += self._stderr.read()
+        return self.process.wait()
+
+
+@contextmanager
+def serving(url: URL, workers: int = 1, **settings: str) -> Iterator[Server]:
+    """Run the real command on a free port. Whatever happens, none of its processes outlives the block."""
+    process = subprocess.Popen(
+        [COMMAND, "serve", "--port", "0", "--workers", str(workers)],
+        env=environment(DATABASE_URL=plain(url), **settings),
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    end_of_patience = Timer(PATIENCE_SECONDS, os.killpg, [process.pid, signal.SIGKILL])
+    end_of_patience.start()
+    try:
+        with process:
+            try:
+                yield Server(process, workers)
+            finally:
+                if process.poll() is None:
+                    os.killpg(process.pid, signal.SIGKILL)
+    finally:
+        end_of_patience.cancel()
+        end_of_patience.join()
+
+
+def token_from(client: httpx2.Client) -> dict[str, str]:
+    """Sign in, and put the token into the header that carries it."""
+    answer = client.post("/login", data={"username": ANN["email"], "password": ANN["password"]})
+    assert answer.status_code == 200, answer.text
+    return {"Authorization": f"Bearer {answer.json()['access_token']}"}
+
+
+# What is refused.
+
+
+def test_production_does_not_start_without_a_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FASTAPI_ENV", "production")
+    assert "SECRET_KEY is missing" in run("serve").refused()
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"SECRET_KEY": "hunter2"}, "SECRET_KEY is shorter than 32 bytes"),
+        ({"SECRET_KEY": "replace-me-with-the-output-of-openssl-rand-hex-32"}, "SECRET_KEY is a known sample"),
+        ({"SECRET_KEY": GOOD_KEY, "CORS_ORIGINS": "*", "CORS_CREDENTIALS": "true"}, "CORS_ORIGINS is *"),
+    ],
+)
+def test_production_does_not_start_on_weak_settings(
+    monkeypatch: pytest.MonkeyPatch, values: dict[str, str], words: str
+) -> None:
+    for name, value in {"FASTAPI_ENV": "production", **values}.items():
+        monkeypatch.setenv(name, value)
+    said = run("serve").refused()
+    assert words in said
+    assert values["SECRET_KEY"] not in said
+
+
+def test_the_real_command_refuses_in_one_line_too() -> None:
+    assert "SECRET_KEY is missing" in run_command("serve", FASTAPI_ENV="production").refused()
+
+
+@pytest.mark.usefixtures("blank")
+def test_an_unmigrated_database_is_not_served() -> None:
+    assert "run: agora migrate" in run("serve").refused()
+
+
+@pytest.mark.usefixtures("at")
+def test_a_port_that_is_taken_is_one_line() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        said = run("serve", "--port", str(port)).refused()
+    assert "Address already in use" in said
+    assert str(port) in said
+
+
+@pytest.mark.usefixtures("at")
+def test_an_address_that_is_not_ours_is_one_line() -> None:
+    assert "cannot listen" in run("serve", "--host", "192.0.2.1", "--port", "0").refused()
+
+
+@pytest.mark.parametrize("words", [("--port", "-1"), ("--port", "65536"), ("--port", "http"), ("--workers", "0")])
+def test_a_port_or_a_number_of_workers_that_cannot_be_is_a_wrong_call(words: tuple[str, str]) -> None:
+    done = run("serve", *words)
+    assert done.code == 2
+    assert words[0] in done.errors
+
+
+# The real server.
+
+
+def test_the_server_says_where_everything_is_serves_and_ends_well(at: URL) -> None:
+    with serving(at) as server, httpx2.Client(base_url=server.address) as client:
+        assert re.fullmatch(r"http://127\.0\.0\.1:[1-9]\d+", server.address)
+        assert f"Docs  {server.address}/docs\n" in server.said
+        place = f"the file {at.database}" if at.get_backend_name() == "sqlite" else at.render_as_string()
+        assert f"Data  {place}\n" in server.said
+        assert "warning: SECRET_KEY is not set" in server.said
+        assert client.get("/health/live").json() == {"status": "ok"}
+        assert client.get("/health/ready").json()["checks"] == {"database": "ok", "migrations": "ok"}
+        assert client.get("/docs").status_code == 200
+        assert client.post("/users", json=ANN).status_code == 201
+        assert client.get("/profile", headers=token_from(client)).json()["email"] == ANN["email"]
+        assert server.end() == 0
+    assert "Traceback" not in server.said
+    assert ANN["password"] not in server.said
+    assert not at.password or at.password not in server.said
+
+
+def test_a_given_key_signs_across_restarts_and_is_not_warned_about(database_of: Callable[[str], URL]) -> None:
+    at = database_of("sqlite")
+    empty(at)
+    with (
+        serving(at, FASTAPI_ENV="production", SECRET_KEY=GOOD_KEY) as server,
+        httpx2.Client(base_url=server.address) as client,
+    ):
+        assert client.post("/users", json=ANN).status_code == 201
+        headers = token_from(client)
+        assert server.end() == 0
+    with serving(at, SECRET_KEY=GOOD_KEY) as server:
+        assert httpx2.get(f"{server.address}/profile", headers=headers).status_code == 200
+        assert server.end() == 0
+    assert "warning" not in server.said
+    assert GOOD_KEY not in server.said
+
+
+def test_what_one_worker_signs_every_other_reads(at: URL) -> None:
+    with serving(at, workers=2) as server:
+        one, other = server.workers
+        # A new connection for each request, so that whoever is awake takes it.
+        with httpx2.Client(base_url=server.address, headers={"Connection": "close"}, timeout=30) as client:
+            assert client.post("/users", json=ANN).status_code == 201
+            for signer, reader in ((one, other), (other, one)):
+                with asleep(reader):
+                    headers = token_from(client)
+                with asleep(signer):
+                    for _ in range(3):
+                        assert client.get("/profile", headers=headers).status_code == 200
+        assert server.end() == 0
+    assert "Traceback" not in server.said
+
+
+@contextmanager
+def asleep(worker: int) -> Iterator[None]:
+    """Stop a worker for a while."""
+    os.kill(worker, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(worker, signal.SIGCONT)
+
+
+def test_without_settings_it_serves_a_file_in_its_folder_until_ctrl_c(folder: Path) -> None:
+    assert run("migrate").code == 0
+    with serving(URL.create("sqlite", database="agora.db")) as server:
+        assert f"Data  the file {folder / 'agora.db'}\n" in server.said
+        assert httpx2.get(f"{server.address}/health/ready").status_code == 200
+        assert server.end(signal.SIGINT) == 0

@@ -1,0 +1,126 @@
+"""The OpenAPI document as a map to walk: every operation, and every slot of a request to it."""
+
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+from urllib.parse import quote
+
+import httpx2
+
+Caller = Callable[..., httpx2.Response]
+"""Sends requests: a person, or a client's `request`."""
+
+FORM = "application/x-www-form-urlencoded"
+
+SAMPLES: Mapping[str, object] = {
+    "email": "sample@example.com",
+    "password": "a sample password",
+    "username": "sample",
+    "title": "A title",
+    "content": "Some content",
+    "published": True,
+    "post_id": 1,
+    "user_id": 1,
+    "dir": 1,
+    "slug": "validation",
+}
+"""Something valid for every slot."""
+
+
+@dataclass(frozen=True)
+class Slot:
+    """A place in a request: "path", "query", "header", "json" or "form"; with no name, the whole body."""
+
+    place: str
+    name: str = ""
+    types: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True)
+class Operation:
+    """A method on a path, as the document has it."""
+
+    document: Mapping[str, Any]
+    method: str
+    path: str
+
+    @cached_property
+    def details(self) -> Mapping[str, Any]:
+        details: Mapping[str, Any] = self.document["paths"][self.path][self.method.lower()]
+        return details
+
+    @property
+    def answers(self) -> dict[int, set[str]]:
+        """The media types of every documented status."""
+        return {int(status): set(answer.get("content", ())) for status, answer in self.details["responses"].items()}
+
+    @property
+    def needs_a_token(self) -> bool:
+        return 401 in self.answers and self.path != "/users/{user_id}"
+
+    @cached_property
+    def body(self) -> dict[str, frozenset[str]]:
+        """The types of every member of the body, JSON or form."""
+        content = self.details.get("requestBody", {}).get("content", {})
+        schemas = [self._resolved(media["schema"]) for media in content.values()]
+        return {name: self._types(schema) for whole in schemas for name, schema in whole["properties"].items()}
+
+    @property
+    def takes(self) -> str:
+        """What the body is: "json", "form", or "" for none."""
+        content = self.details.get("requestBody", {}).get("content", {})
+        return "form" if FORM in content else "json" if content else ""
+
+    def slots(self) -> Iterator[Slot]:
+        for parameter in self.details.get("parameters", ()):
+            yield Slot(parameter["in"], parameter["name"], self._types(parameter["schema"]))
+        for name, types in self.body.items():
+            yield Slot(self.takes, name, types)
+
+    def send(
+        self, caller: Caller, slot: Slot | None = None, value: object = None, **samples: object
+    ) -> httpx2.Response:
+        """Send a valid request, but for the value in the slot; `samples` stand in for those of this module."""
+        values = {**SAMPLES, **samples}
+        members = {name: values[name] for name in self.body}
+        query, headers, whole = "", {}, None
+        match slot:
+            case Slot("path"):
+                values[slot.name] = value
+            case Slot("query"):
+                query = f"?{slot.name}={_quoted(value)}"
+            case Slot("header"):
+                headers[slot.name.encode()] = str(value).encode()
+            case Slot(name=""):
+                whole = value
+            case Slot():
+                members[slot.name] = value
+        path = re.sub(r"{(\w+)}", lambda name: _quoted(values[name[1]]), self.path)
+        options: dict[str, Any] = {"headers": headers}
+        if self.takes == "form":
+            options["content"] = "&".join(f"{name}={_quoted(value)}" for name, value in members.items()).encode()
+            headers.setdefault(b"Content-Type", FORM.encode())
+        elif self.takes:
+            options["content"] = json.dumps(members if whole is None else whole).encode()
+            headers.setdefault(b"Content-Type", b"application/json")
+        return caller(self.method, path + query, **options)
+
+    def _resolved(self, schema: Mapping[str, Any]) -> Mapping[str, Any]:
+        reference = schema.get("$ref")
+        return schema if reference is None else self.document["components"]["schemas"][reference.rpartition("/")[2]]
+
+    def _types(self, schema: Mapping[str, Any]) -> frozenset[str]:
+        found = frozenset({schema["type"]} if "type" in schema else ())
+        return found.union(*(self._types(one) for one in schema.get("anyOf", ())))
+
+
+def _quoted(value: object) -> str:
+    return quote(str(value), safe="", errors="surrogatepass")
+
+
+def operations(caller: Caller) -> list[Operation]:
+    document = caller("GET", "/openapi.json").json()
+    return [Operation(document, method.upper(), path) for path, item in document["paths"].items() for method in item]

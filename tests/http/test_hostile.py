@@ -1,0 +1,78 @@
+"""Hostile values in every slot of every operation: refused or taken, but never a failure and never a surprise."""
+
+from collections import Counter
+
+import pytest
+
+from tests.http.conftest import Api, Person
+from tests.http.openapi import Operation, Slot, operations
+
+TEXTS: list[object] = [
+    *(
+        "",
+        " ",
+        "\0",
+        "a\0b",
+        "\r\nX-Injected: 1",
+        "\ud800",
+        "\udfffa",
+        "\ufeff",
+        "\u202e",
+        "\U0010ffff",
+        "\u0130",
+        "😀",
+    ),
+    *("null", "true", "NaN", "1e999", "-0", "01", "+1", "1.0", "1_0", "\u0661", "1\u0301", "%00", "%s", "/", "../../x"),
+    *("'", "' OR 1=1 --", "%", "\\", "{{7*7}}", "<script>", "x" * 5_000, "9" * 5_000, "[" * 5_000),
+]
+INTEGERS: list[object] = [0, -1, 2**31, 2**53 + 1, 2**63 - 1, 2**63, 2**64, -(2**63), -(2**63) - 1, 10**1000]
+OTHERS: list[object] = [None, True, False, 1.0, 1e300, float("nan"), float("inf"), [], {}, [[]], {"": {}}, {"$ne": 1}]
+HEADERS: dict[str, list[object]] = {
+    "Authorization": ["", " ", "Bearer", "Bearer x", "Bearer ü.ü.ü", "Basic Og==", "x" * 20_000],
+    "Content-Type": ["", "/", ";", "ü", "text/plain", "application/json; charset=utf-16", "multipart/form-data"],
+    "Content-Length": ["", "x", "-1", "1", "\u0661", "9" * 5_000],
+    "X-Request-ID": ["", "ü", "x" * 20_000],
+    "Origin": ["null", "ü"],
+    "Host": ["", "ü", "evil.example/x"],
+    "Range": ["bytes=0-0"],
+    "Cookie": ["=;ü=;;"],
+    "Transfer-Encoding": ["x"],
+}
+KEEP_OUT = {"", " ", "/", "../../x"}
+"""Values that, in a path, make it another path."""
+
+
+def values_for(slot: Slot) -> list[object]:
+    if slot.place == "header":
+        return HEADERS[slot.name]
+    if slot.place == "path":
+        return [value for value in (*TEXTS, *INTEGERS) if value not in KEEP_OUT]
+    return TEXTS + INTEGERS + OTHERS
+
+
+def slots_of(operation: Operation) -> list[Slot]:
+    whole_body = [Slot("json")] if operation.takes == "json" else []
+    return [*operation.slots(), *whole_body, *(Slot("header", name) for name in HEADERS)]
+
+
+@pytest.mark.parametrize("who", ["nobody", "ann"])
+def test_every_answer_to_a_hostile_value_is_documented(api: Api, ann: Person, who: str) -> None:
+    caller = ann if who == "ann" else api.client.request
+    surprises, seen = [], Counter[int]()
+
+    for operation in operations(api.client.request):
+        for slot in slots_of(operation):
+            post_id = ann.posts()
+            turned_away = who == "nobody" and operation.needs_a_token  # whatever they send: a few will do
+            for value in values_for(slot)[:: 8 if turned_away else 1]:
+                answer = operation.send(caller, slot, value, post_id=post_id, user_id=ann.id)
+                status, media_type = answer.status_code, answer.headers.get("Content-Type", "").partition(";")[0]
+                media_types = operation.answers.get(status)
+                expected = media_types is not None and (media_type in media_types or media_type == "" == answer.text)
+                seen[status] += 1
+                if status >= 500 or not expected or "X-Injected" in answer.headers:
+                    surprises.append((operation.method, operation.path, slot, value, status, media_type))
+
+    assert surprises == []
+    reached = {"nobody": {200, 201, 401, 403, 404, 413, 422}, "ann": {200, 201, 204, 401, 403, 404, 409, 413, 422}}
+    assert seen.keys() >= reached[who]  # the walk found its way

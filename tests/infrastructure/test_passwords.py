@@ -1,0 +1,156 @@
+"""Passwords, really hashed; and what happens when too many come at once, told by a hasher that waits for a sign."""
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from threading import Barrier, Event
+from typing import Literal
+
+import pytest
+from argon2 import PasswordHasher, extract_parameters
+from argon2.low_level import Type
+
+from application.ports import Unavailable
+from infrastructure.passwords import Argon2PasswordHasher
+
+PASSWORD = "correct horse battery staple"
+AT_ONCE = 2
+
+
+@pytest.fixture(scope="module")
+def hasher() -> Argon2PasswordHasher:
+    return Argon2PasswordHasher()
+
+
+def test_a_password_is_known_by_its_hash(hasher: Argon2PasswordHasher) -> None:
+    assert hasher.verify(PASSWORD, hasher.hash(PASSWORD)) is True
+
+
+@pytest.mark.parametrize("other", ["", PASSWORD + " ", PASSWORD.upper(), PASSWORD[:-1], "x" * 128])
+def test_another_password_is_not(hasher: Argon2PasswordHasher, other: str) -> None:
+    assert hasher.verify(other, hasher.hash(PASSWORD)) is False
+
+
+@pytest.mark.parametrize("password", ["pässwörd 🔑", " " * 8, "e\u0301e\u0301e\u0301e\u0301", "x" * 128])
+def test_any_characters_make_a_password(hasher: Argon2PasswordHasher, password: str) -> None:
+    assert hasher.verify(password, hasher.hash(password)) is True
+
+
+def test_what_looks_the_same_is_another_password(hasher: Argon2PasswordHasher) -> None:
+    assert hasher.verify("caf\u00e9 au lait", hasher.hash("cafe\u0301 au lait")) is False
+
+
+def test_one_password_never_has_the_same_hash_twice(hasher: Argon2PasswordHasher) -> None:
+    assert hasher.hash(PASSWORD) != hasher.hash(PASSWORD)
+
+
+def test_the_hash_does_not_hold_the_password(hasher: Argon2PasswordHasher) -> None:
+    assert PASSWORD not in hasher.hash(PASSWORD)
+
+
+@pytest.mark.parametrize("password", [PASSWORD, "", "None"])
+def test_without_a_hash_no_password_is_right(hasher: Argon2PasswordHasher, password: str) -> None:
+    assert hasher.verify(password, None) is False
+
+
+def test_without_a_hash_a_verification_of_one_like_any_other_is_paid_for(hasher: Argon2PasswordHasher) -> None:
+    believing = BelievingArgon2()
+    asked = Argon2PasswordHasher()
+    asked._argon2 = believing
+    assert asked.verify(PASSWORD, None) is False
+    assert [extract_parameters(hashed) for hashed in believing.asked] == [extract_parameters(hasher.hash(PASSWORD))]
+
+
+@pytest.mark.parametrize(
+    "garbage",
+    [
+        "garbage",
+        " ",
+        "$argon2id$",
+        "$argon2id$v=19$m=19456,t=2,p=1$",
+        "$argon2id$v=19$m=19456,t=2,p=1$c2FsdHNhbHQ$!",
+        "$2b$12$abcdefghijklmnopqrstuuAbCdEfGhIjKlMnOpQrStUvWxYz01234",
+        "ünïcode",
+    ],
+)
+def test_no_password_is_right_for_a_hash_that_is_none(hasher: Argon2PasswordHasher, garbage: str) -> None:
+    assert hasher.verify(PASSWORD, garbage) is False
+
+
+def test_a_hash_says_how_it_was_made(hasher: Argon2PasswordHasher) -> None:
+    made = extract_parameters(hasher.hash(PASSWORD))
+    assert (made.type, made.memory_cost, made.time_cost, made.parallelism) == (Type.ID, 19_456, 2, 1)
+    assert hasher.hash(PASSWORD).startswith("$argon2id$v=19$m=19456,t=2,p=1$")
+
+
+class BelievingArgon2(PasswordHasher):
+    """Takes every password for right, and remembers by which hash."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked: list[str] = []
+
+    def verify(self, hash: str | bytes, password: str | bytes) -> Literal[True]:  # noqa: A002
+        assert password == PASSWORD
+        self.asked.append(str(hash))
+        return True
+
+
+class SlowArgon2(PasswordHasher):
+    """Takes until it is told to go on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.all_busy = Barrier(AT_ONCE + 1)
+        self.go_on = Event()
+
+    def hash(self, password: str | bytes, *, salt: bytes | None = None) -> str:
+        assert salt is None
+        self.all_busy.wait(timeout=30)
+        assert self.go_on.wait(timeout=30)
+        return f"hash of {password!r}"
+
+
+@contextmanager
+def busy_hasher() -> Iterator[Argon2PasswordHasher]:
+    """Lend a hasher that is at work on as many passwords as it takes at once."""
+    hasher, slow = Argon2PasswordHasher(AT_ONCE, wait_seconds=0.01), SlowArgon2()
+    quick = hasher._argon2
+    hasher._argon2 = slow
+    with ThreadPoolExecutor(AT_ONCE) as threads:
+        hashes = [threads.submit(hasher.hash, PASSWORD) for _ in range(AT_ONCE)]
+        try:
+            slow.all_busy.wait(timeout=30)
+            hasher._argon2 = quick
+            yield hasher
+        finally:
+            slow.go_on.set()
+    assert [made.result() for made in hashes] == [f"hash of {PASSWORD!r}"] * AT_ONCE
+
+
+ASKED: list[Callable[[Argon2PasswordHasher], object]] = [
+    lambda hasher: hasher.hash(PASSWORD),
+    lambda hasher: hasher.verify(PASSWORD, "a hash"),
+    lambda hasher: hasher.verify(PASSWORD, None),
+]
+
+
+@pytest.mark.parametrize("ask", ASKED)
+def test_who_waits_too_long_for_a_turn_is_sent_away(ask: Callable[[Argon2PasswordHasher], object]) -> None:
+    with busy_hasher() as hasher, pytest.raises(Unavailable):
+        ask(hasher)
+
+
+def test_turns_come_back_when_the_work_is_done() -> None:
+    with busy_hasher() as hasher, pytest.raises(Unavailable):
+        hasher.hash(PASSWORD)
+    for _ in range(AT_ONCE + 1):
+        assert hasher.verify(PASSWORD, hasher.hash(PASSWORD)) is True
+
+
+def test_turns_come_back_when_the_work_fails() -> None:
+    hasher = Argon2PasswordHasher(at_once=1, wait_seconds=0.01)
+    for _ in range(3):
+        with pytest.raises(UnicodeEncodeError):
+            hasher.hash("\ud800")
+        assert hasher.verify(PASSWORD, "garbage") is False

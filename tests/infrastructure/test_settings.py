@@ -1,0 +1,457 @@
+"""The settings: where each comes from, which database they mean, and what is refused, in one line, with no secret."""
+
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import SecretStr
+from sqlalchemy import URL, create_engine
+
+from infrastructure.settings import KNOWN_SECRETS, Settings, SettingsError, database_url, load_settings, masked, origin
+
+HOUSE = Path(__file__).parents[2]
+GOOD_KEY = "0123456789abcdef" * 4
+SECRET = "hunter2"
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder that Agora is started in, an empty one."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def write(file: Path, **values: object) -> None:
+    file.write_text("".join(f"{name}={value}\n" for name, value in values.items()))
+
+
+def set_environment(monkeypatch: pytest.MonkeyPatch, values: Mapping[str, str]) -> None:
+    for name, value in values.items():
+        monkeypatch.setenv(name, value)
+
+
+def refusal() -> str:
+    """Load the settings, have them refused, and tell in which words."""
+    with pytest.raises(SettingsError) as refused:
+        load_settings().require_servable()
+    words = str(refused.value)
+    assert words
+    assert "\n" not in words
+    assert SECRET not in words
+    return words
+
+
+# Where a setting comes from.
+
+
+def test_the_nearest_source_wins(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def in_force() -> tuple[int, str]:
+        return load_settings().threads, origin("threads")
+
+    assert in_force() == (8, "default")
+    write(folder / ".env", THREADS=2)
+    assert in_force() == (2, ".env")
+    write(folder / ".env.development", THREADS=3)
+    assert in_force() == (3, ".env.development")
+    monkeypatch.setenv("THREADS", "4")
+    assert in_force() == (4, "environment")
+
+
+def test_each_setting_is_looked_up_for_itself(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(folder / ".env", THREADS=2, LOG_LEVEL="ERROR", DB_HOST="common.example")
+    write(folder / ".env.development", THREADS=3, LOG_LEVEL="DEBUG")
+    monkeypatch.setenv("THREADS", "4")
+    settings = load_settings()
+    assert (settings.threads, settings.log_level, settings.db_host) == (4, "DEBUG", "common.example")
+    assert [origin(name) for name in ("threads", "log_level", "db_host", "db_port")] == [
+        "environment",
+        ".env.development",
+        ".env",
+        "default",
+    ]
+
+
+@pytest.mark.parametrize("environment", ["development", "testing", "production"])
+def test_the_environment_names_the_file(folder: Path, monkeypatch: pytest.MonkeyPatch, environment: str) -> None:
+    for threads, name in enumerate(("development", "testing", "production"), start=1):
+        write(folder / f".env.{name}", THREADS=threads, DB_NAME=name)
+    monkeypatch.setenv("FASTAPI_ENV", environment)
+    assert load_settings().db_name == environment
+    assert load_settings().fastapi_env == environment
+    assert origin("db_name") == f".env.{environment}"
+
+
+def test_the_common_file_may_name_the_environment(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(folder / ".env", FASTAPI_ENV="testing", THREADS=1)
+    write(folder / ".env.testing", THREADS=2)
+    write(folder / ".env.production", THREADS=3)
+    assert (load_settings().fastapi_env, load_settings().threads) == ("testing", 2)
+    assert origin("fastapi_env") == ".env"
+    monkeypatch.setenv("FASTAPI_ENV", "production")
+    assert (load_settings().fastapi_env, load_settings().threads) == ("production", 3)
+    assert origin("fastapi_env") == "environment"
+
+
+def test_the_files_may_lie_elsewhere(folder: Path) -> None:
+    (folder / "elsewhere").mkdir()
+    write(folder / ".env", THREADS=2)
+    write(folder / "elsewhere" / ".env", THREADS=3)
+    assert load_settings(folder / "elsewhere").threads == 3
+    assert origin("threads", folder / "elsewhere") == ".env"
+
+
+def test_an_empty_value_counts_as_missing(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(folder / ".env", THREADS=2, SECRET_KEY=GOOD_KEY, FASTAPI_ENV="testing", DB_HOST="")
+    write(folder / ".env.testing", THREADS="", SECRET_KEY="")
+    for name in ("THREADS", "SECRET_KEY", "FASTAPI_ENV", "DATABASE_URL", "LOG_LEVEL", "CORS_ORIGINS"):
+        monkeypatch.setenv(name, "")
+    settings = load_settings()
+    assert (settings.threads, origin("threads")) == (2, ".env")
+    assert settings.secret_key == SecretStr(GOOD_KEY)
+    assert (settings.fastapi_env, origin("fastapi_env")) == ("testing", ".env")
+    assert (settings.log_level, origin("log_level")) == ("INFO", "default")
+    assert settings.url == URL.create("sqlite", database="agora.db")
+    assert origin("db_host") == "default"
+
+
+def test_names_and_levels_are_read_whatever_their_case(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("threads", "5")
+    monkeypatch.setenv("Log_Level", "debug")
+    assert (load_settings().threads, origin("threads")) == (5, "environment")
+    assert (load_settings().log_level, origin("log_level")) == ("DEBUG", "environment")
+
+
+def test_names_that_agora_does_not_know_are_let_be(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(folder / ".env", SOMEBODY_ELSES="setting", THREADS=2)
+    monkeypatch.setenv("HOME_BREW", "yes")
+    assert load_settings().threads == 2
+
+
+def test_the_sample_file_can_be_copied(folder: Path) -> None:
+    (folder / ".env").write_text((HOUSE / ".env.example").read_text())
+    load_settings().require_servable()
+
+
+def test_the_sample_file_names_every_setting() -> None:
+    sample = (HOUSE / ".env.example").read_text()
+    named = set(re.findall(r"^(?:# )?([A-Z_]+)=", sample, re.MULTILINE))
+    assert named == {name.upper() for name in Settings.model_fields}
+
+
+def test_origins_are_split_at_commas(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CORS_ORIGINS", " https://a.example/ ,, http://b.example:3000,")
+    assert load_settings().cors_origins == ("https://a.example", "http://b.example:3000")
+
+
+# Which database.
+
+
+def test_without_a_word_the_database_is_a_file_in_this_folder() -> None:
+    assert load_settings().url == URL.create("sqlite", database="agora.db")
+
+
+@pytest.mark.parametrize(
+    ("given_name", "value", "changed"),
+    [
+        ("DB_HOST", "db.example", {"host": "db.example"}),
+        ("DB_PORT", "6543", {"port": 6543}),
+        ("DB_USER", "ann", {"username": "ann"}),
+        ("DB_PASSWORD", "p@ss", {"password": "p@ss"}),
+        ("DB_NAME", "forum", {"database": "forum"}),
+    ],
+)
+def test_one_part_means_postgresql_and_the_others_have_defaults(
+    monkeypatch: pytest.MonkeyPatch, given_name: str, value: str, changed: dict[str, Any]
+) -> None:
+    monkeypatch.setenv(given_name, value)
+    usual = URL.create("postgresql+psycopg2", "postgres", None, "localhost", 5432, "agora")
+    assert load_settings().url == usual._replace(**changed)
+
+
+def test_the_url_wins_over_the_parts(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    set_environment(monkeypatch, {"DB_HOST": "parts.example", "DB_PASSWORD": "parts"})
+    write(folder / ".env", DATABASE_URL="postgresql://ann:whole@whole.example/forum")
+    url = load_settings().url
+    assert (url.host, url.password) == ("whole.example", "whole")
+
+
+@pytest.mark.parametrize("scheme", ["postgres", "postgresql", "postgresql+psycopg2"])
+def test_every_way_to_say_postgresql_means_psycopg2(scheme: str) -> None:
+    url = database_url(f"{scheme}://ann:secret@db.example:6543/forum?sslmode=require")
+    assert url == URL.create(
+        "postgresql+psycopg2", "ann", "secret", "db.example", 6543, "forum", {"sslmode": "require"}
+    )
+    assert create_engine(url).dialect.driver == "psycopg2"
+
+
+@pytest.mark.parametrize("scheme", ["sqlite", "sqlite+pysqlite"])
+@pytest.mark.parametrize("file", ["agora.db", "/srv/agora/agora.db", "data/my agora.db", "/home/me@work/a:b@c.db"])
+def test_a_file_is_sqlite(scheme: str, file: str) -> None:
+    url = database_url(f"{scheme}:///{file}")
+    assert (url.get_backend_name(), url.database, url.username, url.password) == ("sqlite", file, None, None)
+
+
+@pytest.mark.parametrize(
+    "text", ["postgresql://db.example/forum", "postgresql://ann@db.example/forum", "postgresql:///forum"]
+)
+def test_a_url_may_leave_the_password_to_others(text: str) -> None:
+    assert database_url(text).password is None
+    assert database_url(text).database == "forum"
+
+
+def test_blanks_around_a_url_are_none_of_it() -> None:
+    assert database_url(" postgresql://ann:x@db.example/forum\n").database == "forum"
+
+
+PASSWORDS = [
+    "postgress@123",
+    "p%40ss",
+    "a/b?c#d:e",
+    "@",
+    "@@:@/@",
+    "100%",
+    "a b+c&d=e",
+    "'\"\\$!`",
+    "pässwörd 🔑",
+    "[::1]",
+    "p@db.example:5432/other",
+]
+
+
+@pytest.mark.parametrize("password", PASSWORDS)
+def test_a_password_in_the_parts_is_taken_as_it_is(monkeypatch: pytest.MonkeyPatch, password: str) -> None:
+    monkeypatch.setenv("DB_PASSWORD", password)
+    assert_password(load_settings().url, password, "localhost")
+
+
+@pytest.mark.parametrize("password", PASSWORDS)
+def test_a_password_in_the_url_may_be_escaped(monkeypatch: pytest.MonkeyPatch, password: str) -> None:
+    monkeypatch.setenv("DATABASE_URL", f"postgresql://ann:{quote(password, safe='')}@db.example:5432/forum")
+    assert_password(load_settings().url, password, "db.example")
+
+
+@pytest.mark.parametrize("password", [password for password in PASSWORDS if password != "p%40ss"])
+def test_a_password_in_the_url_may_stand_as_it_is(monkeypatch: pytest.MonkeyPatch, password: str) -> None:
+    monkeypatch.setenv("DATABASE_URL", f"postgresql://ann:{password}@db.example:5432/forum")
+    assert_password(load_settings().url, password, "db.example")
+
+
+def test_what_looks_escaped_in_a_url_is_escaped() -> None:
+    assert database_url("postgresql://ann:p%40ss@db.example/forum").password == "p@ss"
+    assert database_url("postgresql://ann:p%2540ss@db.example/forum").password == "p%40ss"
+
+
+def test_a_user_in_the_url_may_be_escaped() -> None:
+    assert database_url("postgresql://ann%40corp:x@db.example/forum").username == "ann@corp"
+
+
+@pytest.mark.parametrize("password", ["postgress@123", "p%40ss", "a/b?c:e"])
+def test_a_password_in_a_file_is_taken_as_it_is(folder: Path, password: str) -> None:
+    write(folder / ".env", DB_PASSWORD=password)
+    assert_password(load_settings().url, password, "localhost")
+
+
+STORABLE = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1)
+
+
+@settings(deadline=None)
+@given(STORABLE)
+def test_any_password_reaches_the_driver_from_the_parts(password: str) -> None:
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("DB_PASSWORD", password)
+        assert_password(load_settings().url, password, "localhost")
+
+
+@settings(deadline=None)
+@given(STORABLE)
+def test_any_password_reaches_the_driver_from_the_url(password: str) -> None:
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("DATABASE_URL", f"postgres://ann:{quote(password, safe='')}@db.example:5432/forum")
+        assert_password(load_settings().url, password, "db.example")
+
+
+@settings(deadline=None)
+@given(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0\n%"), min_size=1))
+def test_any_password_of_one_line_may_stand_in_the_url_as_it_is(password: str) -> None:
+    assert_password(database_url(f"postgres://ann:{password}@db.example:5432/forum"), password, "db.example")
+
+
+def assert_password(url: URL, password: str, host: str) -> None:
+    """Look at what the driver is told, and at the rest of the address, which the password must leave alone."""
+    _, told = create_engine(url).dialect.create_connect_args(url)
+    assert told["password"] == password
+    assert (told["host"], told["port"]) == (host, 5432)
+
+
+# What is refused.
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("FASTAPI_ENV", "prod"),
+        ("DB_PORT", "0"),
+        ("DB_PORT", "65536"),
+        ("DB_PORT", "five"),
+        ("ALGORITHM", "none"),
+        ("ALGORITHM", "RS256"),
+        ("ACCESS_TOKEN_EXPIRE_MINUTES", "0"),
+        ("ACCESS_TOKEN_EXPIRE_MINUTES", "1441"),
+        ("ACCESS_TOKEN_EXPIRE_MINUTES", "1.5"),
+        ("CORS_CREDENTIALS", "perhaps"),
+        ("PUBLIC_READS", "2"),
+        ("THREADS", "0"),
+        ("THREADS", "101"),
+        ("LOG_LEVEL", "LOUD"),
+    ],
+)
+def test_a_value_that_cannot_be_is_refused_by_name(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+    set_environment(monkeypatch, {"SECRET_KEY": SECRET, "DB_PASSWORD": SECRET, name: value})
+    words = refusal()
+    assert words.startswith(f"{name}: ")
+    assert "docs/settings.md" in words
+
+
+def test_all_that_is_wrong_is_said_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    set_environment(monkeypatch, {"THREADS": "0", "LOG_LEVEL": "LOUD"})
+    assert "THREADS: " in refusal()
+    assert "LOG_LEVEL: " in refusal()
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (SECRET, "is not a URL"),
+        (f"postgresql:/ann:{SECRET}@db.example/forum", "is not a URL"),
+        (f"//ann:{SECRET}@db.example/forum", "is not a URL"),
+        (f"postgresql://ann:\n{SECRET}@db.example/forum", "is not a URL"),
+        (f"mysql://ann:{SECRET}@db.example/forum", "begins with mysql://"),
+        (f"postgresql+asyncpg://ann:{SECRET}@db.example/forum", "begins with postgresql+asyncpg://"),
+        (f"sqlite+aiosqlite:///{SECRET}.db", "begins with sqlite+aiosqlite://"),
+        (f"postgresql://ann:{SECRET}@db.example:port/forum", "cannot be read"),
+        (f"postgresql://ann:{SECRET}%00@db.example/forum", "NUL"),
+        ("sqlite:///agora%00.db?cache=%00", "NUL"),
+        ("sqlite://", "names no file"),
+        ("sqlite:///", "names no file"),
+        ("sqlite://agora.db", "names no file"),
+        ("sqlite:///:memory:", "in memory"),
+        ("sqlite:///file::memory:?uri=true", "in memory"),
+        ("sqlite:///file:agora?mode=memory&cache=shared&uri=true", "in memory"),
+    ],
+)
+def test_an_address_that_cannot_be_used_is_refused(monkeypatch: pytest.MonkeyPatch, text: str, words: str) -> None:
+    set_environment(monkeypatch, {"DATABASE_URL": text, "SECRET_KEY": SECRET})
+    assert words in refusal()
+    assert "DATABASE_URL" in refusal()
+
+
+@pytest.mark.parametrize("name", ["DB_HOST", "DB_USER", "DB_PASSWORD", "DB_NAME", "DATABASE_URL"])
+def test_bytes_that_are_no_text_are_refused(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setenv(name, os.fsdecode(b"postgresql://ann:\xff" + SECRET.encode() + b"@db.example/forum"))
+    assert name in refusal() or "DB_*" in refusal()
+
+
+@pytest.mark.parametrize("name", [".env", ".env.development"])
+def test_a_file_that_is_no_text_is_refused(folder: Path, name: str) -> None:
+    (folder / name).write_bytes(b"DB_PASSWORD=\xff" + SECRET.encode())
+    assert ".env" in refusal()
+
+
+def test_no_look_at_the_settings_shows_a_secret(monkeypatch: pytest.MonkeyPatch) -> None:
+    url = f"postgresql://ann:{SECRET}@db.example/forum"
+    set_environment(monkeypatch, {"SECRET_KEY": SECRET, "DB_PASSWORD": SECRET, "DATABASE_URL": url})
+    settings = load_settings()
+    for look in (repr(settings), str(settings), repr(settings.model_dump()), repr(settings.url), str(settings.url)):
+        assert SECRET not in look
+
+
+# Production.
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({}, "SECRET_KEY is missing"),
+        ({"SECRET_KEY": ""}, "SECRET_KEY is missing"),
+        ({"SECRET_KEY": SECRET}, "SECRET_KEY is shorter than 32 bytes"),
+        ({"SECRET_KEY": SECRET.ljust(31, "x")}, "SECRET_KEY is shorter than 32 bytes"),
+        *(({"SECRET_KEY": key}, "SECRET_KEY is a known sample") for key in sorted(KNOWN_SECRETS)),
+        ({"SECRET_KEY": GOOD_KEY, "CORS_ORIGINS": "*", "CORS_CREDENTIALS": "true"}, "CORS_ORIGINS is *"),
+        (
+            {"SECRET_KEY": GOOD_KEY, "CORS_ORIGINS": "https://a.example, *", "CORS_CREDENTIALS": "1"},
+            "CORS_ORIGINS is *",
+        ),
+    ],
+)
+def test_production_refuses_what_is_weak(monkeypatch: pytest.MonkeyPatch, values: dict[str, str], words: str) -> None:
+    set_environment(monkeypatch, {"FASTAPI_ENV": "production", **values})
+    said = refusal()
+    assert said.startswith(words)
+    for value in values.values():
+        assert len(value) <= 4 or value not in said
+
+
+def test_production_says_all_that_is_weak_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    set_environment(monkeypatch, {"FASTAPI_ENV": "production", "CORS_ORIGINS": "*", "CORS_CREDENTIALS": "true"})
+    assert "SECRET_KEY is missing" in refusal()
+    assert "CORS_ORIGINS is *" in refusal()
+
+
+@pytest.mark.parametrize("environment", ["development", "testing"])
+def test_elsewhere_weak_settings_do(monkeypatch: pytest.MonkeyPatch, environment: str) -> None:
+    weak = {"SECRET_KEY": "short", "CORS_ORIGINS": "*", "CORS_CREDENTIALS": "true"}
+    set_environment(monkeypatch, {"FASTAPI_ENV": environment, **weak})
+    load_settings().require_servable()
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"SECRET_KEY": GOOD_KEY},
+        {"SECRET_KEY": "x" * 32},
+        {"SECRET_KEY": "ü" * 16},
+        {"SECRET_KEY": GOOD_KEY, "CORS_ORIGINS": "*"},
+        {"SECRET_KEY": GOOD_KEY, "CORS_ORIGINS": "https://a.example", "CORS_CREDENTIALS": "true"},
+    ],
+)
+def test_production_takes_what_is_strong(monkeypatch: pytest.MonkeyPatch, values: dict[str, str]) -> None:
+    set_environment(monkeypatch, {"FASTAPI_ENV": "production", **values})
+    load_settings().require_servable()
+
+
+# Keys, and what people see.
+
+
+def test_the_key_that_is_set_signs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SECRET_KEY", GOOD_KEY)
+    assert load_settings().signing_key() == GOOD_KEY
+
+
+def test_a_missing_key_is_made_up_anew_each_time() -> None:
+    first, second = load_settings().signing_key(), load_settings().signing_key()
+    assert first != second
+    assert min(len(first), len(second)) >= 64
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        (None, "-"),
+        (SecretStr(SECRET), "********"),
+        (SecretStr("a much longer secret"), "********"),
+        ((), "-"),
+        (("https://a.example", "https://b.example"), "https://a.example,https://b.example"),
+        (True, "true"),
+        (False, "false"),
+        (30, "30"),
+        ("INFO", "INFO"),
+    ],
+)
+def test_a_value_is_shown_to_people_unless_it_is_secret(value: object, shown: str) -> None:
+    assert masked(value) == shown

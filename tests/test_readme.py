@@ -1,0 +1,129 @@
+"""The README's transcript, typed as it stands against the real server."""
+
+import json
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from http.client import HTTPConnection
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+README = Path(__file__).parent.parent / "README.md"
+AGORA = Path(sys.executable).with_name("agora")
+READY_SECONDS = 30
+MARK = "---- end of the answer ----"
+
+pytestmark = pytest.mark.skipif(
+    shutil.which("curl") is None or shutil.which("bash") is None,
+    reason="the transcript needs curl and bash, and one of them is not installed",
+)
+
+
+def transcript() -> list[tuple[str, str]]:
+    """Read the commands and what each is said to print. A command that ends in a backslash goes on below."""
+    (block,) = re.findall(r"^```console\n(.*?)^```$", README.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+    steps = re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]
+    found = [re.match(r"(?:.*\\\n)*.*\n", step) for step in steps]
+    return [(typed[0].strip(), step[typed.end() :]) for typed, step in zip(found, steps, strict=True) if typed]
+
+
+@pytest.fixture
+def environment(tmp_path: Path) -> dict[str, str]:
+    """Give a shell nothing but a place for programs and a home without anybody's habits."""
+    programs = f"{AGORA.parent}{os.pathsep}{os.environ['PATH']}"
+    return {"PATH": programs, "HOME": str(tmp_path), "PYTHONUTF8": "1"}
+
+
+@pytest.fixture
+def address(tmp_path: Path, environment: dict[str, str]) -> Iterator[str]:
+    """Serve on a fresh SQLite file, with no configuration."""
+    subprocess.run([AGORA, "migrate"], cwd=tmp_path, env=environment, check=True, capture_output=True)
+    port = free_port()
+    log = tmp_path / "log"
+    with (
+        log.open("wb") as output,
+        subprocess.Popen(
+            [AGORA, "serve", "--port", str(port)], cwd=tmp_path, env=environment, stdout=output, stderr=output
+        ) as server,
+    ):
+        try:
+            wait_until_live(server, port, log)
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            server.terminate()
+            server.wait(timeout=READY_SECONDS)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+    return port
+
+
+def wait_until_live(server: "subprocess.Popen[bytes]", port: int, log: Path) -> None:
+    until = time.monotonic() + READY_SECONDS
+    while not is_live(port):
+        if server.poll() is not None or time.monotonic() > until:
+            pytest.fail(f"the server did not start:\n{log.read_text(encoding='utf-8')}")
+        time.sleep(0.05)
+
+
+def is_live(port: int) -> bool:
+    connection = HTTPConnection("127.0.0.1", port, timeout=5)
+    try:
+        connection.request("GET", "/health/live")
+        return connection.getresponse().status == 200
+    except OSError:
+        return False
+    finally:
+        connection.close()
+
+
+def comparable(output: str) -> list[Any]:
+    """Read an output line by line, JSON as what it means, with every moment the same."""
+    return [parsed(re.sub(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d+Z", "<moment>", line)) for line in output.splitlines()]
+
+
+def parsed(line: str) -> Any:
+    try:
+        return json.loads(line)
+    except ValueError:
+        return line
+
+
+def test_the_transcript_does_what_it_says(tmp_path: Path, environment: dict[str, str], address: str) -> None:
+    (first, nothing), *steps = transcript()
+    assert (first, nothing) == ("AGORA=http://127.0.0.1:8000", "")
+    script = [f"AGORA={address}"]
+    for command, _ in steps:
+        script += [command, f"echo '{MARK}'"]
+
+    shell = subprocess.run(
+        ["bash", "--noprofile", "--norc", "-c", "\n".join(script)],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        timeout=60,
+        check=False,
+    )
+
+    assert (shell.returncode, shell.stderr) == (0, "")
+    outputs = shell.stdout.split(f"{MARK}\n")[:-1]
+    for (command, expected), output in zip(steps, outputs, strict=True):
+        assert comparable(output) == comparable(expected), command
+
+
+def test_the_transcript_registers_signs_in_posts_votes_and_lists() -> None:
+    commands = "\n".join(command for command, _ in transcript())
+
+    assert [path for path in ("/users", "/login", "/posts", "/vote") if f"$AGORA{path}" not in commands] == []
