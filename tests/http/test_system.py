@@ -1,0 +1,248 @@
+"""The root, health, failures, and the pages and documents that explain the API."""
+
+import json
+import re
+from collections.abc import Iterator
+from html.parser import HTMLParser
+from importlib.metadata import version
+from typing import Any
+
+import pytest
+from sqlalchemy import URL
+
+from application.ports import Unavailable
+from interfaces.http.problems import PROBLEMS
+from tests.http.conftest import STATUSES, Api, Failing, Person, require_problem, running_api
+from tests.http.openapi import operations
+
+SECRET = "secret of /srv/agora in SELECT * FROM users"
+
+
+def test_the_root_greets(api: Api) -> None:
+    answer = api.client.get("/")
+
+    assert answer.status_code == 200
+    assert answer.json() == {"message": "Hello World!!", "docs": "/docs", "version": version("agora")}
+
+
+# Health and failures.
+
+
+def test_a_healthy_house_says_so(api: Api) -> None:
+    assert api.client.get("/health/live").json() == {"status": "ok"}
+    ready = api.client.get("/health/ready")
+    assert ready.status_code == 200
+    assert ready.json() == {"status": "ok", "checks": {"database": "ok", "migrations": "ok"}}
+
+
+@pytest.fixture
+def cut_off(url: URL) -> Iterator[Api]:
+    """The API whose database cannot be reached."""
+    nowhere = {"database": "/nonexistent/agora.db"} if url.get_backend_name() == "sqlite" else {"port": 1}
+    with running_api(url.set(**nowhere)) as api:
+        yield api
+
+
+def test_without_its_database_the_house_lives_but_is_not_ready(cut_off: Api) -> None:
+    assert cut_off.client.get("/health/live").status_code == 200
+    assert cut_off.client.get("/").status_code == 200
+    answer = cut_off.client.get("/health/ready")
+    problem = require_problem(answer, "unavailable", "checks")
+    assert problem["checks"] == {"database": "unavailable", "migrations": "unknown"}
+    assert int(answer.headers["Retry-After"]) > 0
+
+
+def test_without_its_database_the_house_asks_for_patience(cut_off: Api) -> None:
+    form = {"username": "ann@example.com", "password": "a password"}
+    for answer in (
+        cut_off.client.get("/users/1"),
+        cut_off.client.post("/login", data=form),
+        cut_off.client.post("/users", json={"email": "ann@example.com", "password": "a password"}),
+    ):
+        require_problem(answer, "unavailable")
+        assert int(answer.headers["Retry-After"]) > 0
+        assert not any(word in answer.text for word in ("nonexistent", "127.0.0.1", "sqlite", "psycopg2", "SELECT"))
+    require_problem(cut_off.client.get("/profile"), "not-authenticated")
+
+
+def test_a_schema_of_another_release_is_not_ready(api: Api) -> None:
+    api.run_sql("UPDATE alembic_version SET version_num = '-' || version_num")
+    try:
+        answer = api.client.get("/health/ready")
+    finally:
+        api.run_sql("UPDATE alembic_version SET version_num = substr(version_num, 2)")
+
+    problem = require_problem(answer, "unavailable", "checks")
+    assert problem["checks"] == {"database": "ok", "migrations": "not at this release's schema"}
+    assert "Retry-After" in answer.headers
+    assert api.client.get("/health/ready").status_code == 200
+
+
+def test_what_nobody_expected_is_a_problem_without_details(url: URL, caplog: pytest.LogCaptureFixture) -> None:
+    with running_api(url, {"posts": Failing(RuntimeError(SECRET))}) as api:
+        ann = api.person("ann")
+        answer = ann("GET", "/posts", headers={"X-Request-ID": "my-request"})
+
+    problem = require_problem(answer, "internal")
+    assert problem["instance"] == "my-request"
+    assert not any(word in answer.text for word in ("secret", "RuntimeError", "Traceback", "SELECT", ".py"))
+    assert answer.headers["Cache-Control"] == "private, no-cache"
+    assert "my-request" in caplog.text  # operators find it by the id that people tell them
+    assert SECRET in caplog.text
+
+
+def test_an_adapter_that_cannot_answer_now_is_unavailable(url: URL) -> None:
+    with running_api(url, {"posts": Failing(Unavailable("the database cannot answer now"))}) as api:
+        ann = api.person("ann")
+        answer = ann("GET", "/posts")
+
+    require_problem(answer, "unavailable")
+    assert int(answer.headers["Retry-After"]) > 0
+
+
+def test_nothing_is_said_about_the_software(api: Api) -> None:
+    for path in ("/", "/nowhere", "/docs"):
+        assert not {"Server", "X-Powered-By"} & set(api.client.get(path).headers)
+
+
+# Pages.
+
+
+class Links(HTMLParser):
+    """Collects what a page loads."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.loaded: list[str] = []
+        self.inline = 0
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        loaded = [value for name, value in attrs if name in {"src", "href", "srcset", "data", "action"} and value]
+        self.loaded += loaded
+        self.inline += tag == "script" and not loaded
+
+
+@pytest.mark.parametrize("path", ["/docs", "/redoc"])
+def test_the_documentation_loads_from_its_own_host_only(api: Api, path: str) -> None:
+    answer = api.client.get(path)
+    assert answer.status_code == 200
+    assert answer.headers["Content-Type"].startswith("text/html")
+    policy = answer.headers["Content-Security-Policy"]
+    assert policy.startswith("default-src 'none'")
+    assert not re.search(r"https?:|//|\*|unsafe-eval|script-src[^;]*unsafe-inline", policy)
+
+    links = Links(answer.text)
+    assert len(links.loaded) >= 3
+    assert links.inline == 0
+    for link in links.loaded:
+        assert re.match(r"/\w", link)
+        file = api.client.get(link)
+        assert file.status_code == 200, link
+        kind = {"js": "javascript", "css": "text/css", "png": "image/png"}[link.rpartition(".")[2]]
+        assert kind in file.headers["Content-Type"]
+        if link.removeprefix("/assets/") in {"docs.js", "redoc.js"}:
+            assert "/openapi.json" in file.text
+            assert "http" not in file.text
+
+
+def test_an_asset_in_parts_is_sent_whole_or_refused_like_anything_else(api: Api) -> None:
+    for ranges in ("bytes=0-1", "bytes=x", "bytes=99999999-", "bytes=5-1", "lines=1-2", "", "ü"):
+        answer = api.client.get("/assets/docs.js", headers={b"Range": ranges.encode()})
+        assert answer.status_code == 200, ranges
+    for name in ("..%2fsystem.py", "%2e%2e%2fsystem.py", "docs.js%00", "__init__.py", "DOCS.JS"):
+        require_problem(api.client.get(f"/assets/{name}"), "not-found")
+
+
+def test_every_problem_has_a_page_for_people(api: Api) -> None:
+    assert {slug: problem.status for slug, problem in PROBLEMS.items()} == STATUSES
+    for slug, problem in PROBLEMS.items():
+        answer = api.client.get(f"/problems/{slug}")
+        assert answer.status_code == 200
+        assert answer.headers["Content-Type"].startswith("text/html")
+        for part in (problem.title, problem.cause, problem.remedy, str(problem.status), f"/problems/{slug}"):
+            assert part.replace("<", "&lt;").replace(">", "&gt;") in answer.text, (slug, part)
+
+
+def test_an_unknown_problem_has_no_page(api: Api) -> None:
+    for slug in ("unknown", "NOT-FOUND", "404", "%3Cscript%3E", "validation%20"):
+        require_problem(api.client.get(f"/problems/{slug}"), "not-found")
+
+
+def test_the_page_of_a_problem_is_where_the_problem_says(api: Api, ann: Person) -> None:
+    problem = require_problem(ann("GET", "/posts/9"), "post-not-found")
+
+    page = api.client.get(problem["type"])
+    assert page.status_code == 200
+    assert problem["title"] in page.text
+
+
+# The OpenAPI document.
+
+
+def references(part: Any) -> Iterator[str]:
+    if isinstance(part, dict):
+        if isinstance(reference := part.get("$ref"), str):
+            yield reference
+        part = list(part.values())
+    if isinstance(part, list):
+        for each in part:
+            yield from references(each)
+
+
+def test_every_operation_documents_its_errors_as_problems(api: Api) -> None:
+    for operation in operations(api.client.request):
+        where = f"{operation.method} {operation.path}"
+        assert not (len(operation.path) > 1 and operation.path.endswith("/")), where
+        assert operation.answers.keys() >= {413, 500}, where
+        assert min(operation.answers) in {200, 201, 204}, where
+        assert not any(300 <= status < 400 for status in operation.answers), where
+        for status, media_types in operation.answers.items():
+            if status >= 400:
+                assert media_types == {"application/problem+json"}, (where, status)
+                assert operation.details["responses"][str(status)]["description"], (where, status)
+        if operation.body or any(True for _ in operation.slots()):
+            assert 422 in operation.answers, where
+        assert ("security" in operation.details) == (401 in operation.answers), where
+
+
+def test_the_document_holds_together(api: Api) -> None:
+    document = api.client.get("/openapi.json").json()
+
+    assert "HTTPValidationError" not in json.dumps(document)
+    for reference in set(references(document)):
+        part = document
+        for step in reference.removeprefix("#/").split("/"):
+            part = part[step]
+    ids = [operation["operationId"] for item in document["paths"].values() for operation in item.values()]
+    assert len(ids) == len(set(ids))
+    flow = document["components"]["securitySchemes"]["Bearer"]["flows"]["password"]
+    assert flow["tokenUrl"] == "login"
+
+
+ROUTES = {
+    "GET /",
+    "GET /health/live",
+    "GET /health/ready",
+    "POST /users",
+    "POST /login",
+    "GET /users/{user_id}",
+    "GET /users",
+    "GET /profile",
+    "GET /users/me",
+    "GET /posts",
+    "POST /posts",
+    "GET /posts/{post_id}",
+    "PUT /posts/{post_id}",
+    "PATCH /posts/{post_id}",
+    "DELETE /posts/{post_id}",
+    "POST /vote",
+    "PUT /posts/{post_id}/vote",
+    "DELETE /posts/{post_id}/vote",
+    "GET /admin-dashboard",
+    "GET /problems/{slug}",
+}
+
+
+def test_the_document_lists_every_route(api: Api) -> None:
+    assert {f"{operation.method} {operation.path}" for operation in operations(api.client.request)} == ROUTES
