@@ -13,7 +13,7 @@ def require_email(text: str) -> str:
     """
     address = text.strip()
     try:
-        validate_email(address, check_deliverability=False, test_environment=True)
+        validate_email(address, check_deliverability=False, strict=True, test_environment=True)
     except EmailNotValidError as error:
         raise ValueError(str(error)) from None
     return address

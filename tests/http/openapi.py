@@ -3,7 +3,7 @@
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 from urllib.parse import quote
@@ -43,7 +43,7 @@ class Slot:
 class Operation:
     """A method on a path, as the document has it."""
 
-    document: Mapping[str, Any]
+    document: Mapping[str, Any] = field(repr=False)
     method: str
     path: str
 
