@@ -1,9 +1,11 @@
 # What people do with Agora. A fresh machine needs Python 3.11 or newer and make; everything else is installed
 # into .venv from pinned, hashed requirements.
 .DEFAULT_GOAL := help
-.PHONY: help install run test check lint types walls migrate migration lock clean
+.PHONY: help install run test fuzz browser check lint types walls migrate migration lock clean
 
 PYTHON ?= python3
+CHROMIUM ?= /usr/bin/chromium
+CHROMEDRIVER ?= /usr/bin/chromedriver
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
@@ -27,6 +29,10 @@ help: ## List what can be done
 	$(PIP) install --require-hashes -r requirements-dev.txt
 	@touch $@
 
+.venv/installed-browser: .venv/installed-dev requirements-browser.txt
+	$(PIP) install --require-hashes -r requirements-browser.txt
+	@touch $@
+
 install: .venv/installed ## Make .venv, with the command agora in it
 
 run: .venv/installed ## Serve on http://127.0.0.1:8000, on SQLite unless configured otherwise
@@ -35,6 +41,15 @@ run: .venv/installed ## Serve on http://127.0.0.1:8000, on SQLite unless configu
 
 test: .venv/installed-dev ## Run every test, on a private PostgreSQL too
 	$(BIN)/pytest
+
+fuzz: .venv/installed-dev ## Send the API far more strange requests than make test does: make fuzz n=1000
+	AGORA_FUZZ_EXAMPLES=$(or $(n),500) $(BIN)/pytest tests/fuzz
+
+browser: .venv/installed-browser ## Run the tests that need a browser, in the system's Chromium
+	@for program in $(CHROMIUM) $(CHROMEDRIVER); do test -x "$$program" || { \
+		echo "There is no $$program; on Debian: apt install chromium chromium-driver; elsewhere name them with:" \
+			"make browser CHROMIUM=/path CHROMEDRIVER=/path" >&2; exit 1; }; done
+	CHROMIUM=$(CHROMIUM) CHROMEDRIVER=$(CHROMEDRIVER) $(BIN)/pytest tests/browser
 
 lint: .venv/installed-dev
 	$(BIN)/ruff check .
@@ -65,6 +80,9 @@ lock: ## Pin the requirements anew from pyproject.toml
 	.venv-lock/bin/uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes \
 		--no-emit-index-url --no-emit-find-links --no-annotate --no-header --upgrade --extra build --extra dev \
 		--constraint requirements.txt --output-file requirements-dev.txt --quiet
+	.venv-lock/bin/uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes \
+		--no-emit-index-url --no-emit-find-links --no-annotate --no-header --upgrade --extra build --extra dev \
+		--extra browser --constraint requirements-dev.txt --output-file requirements-browser.txt --quiet
 	rm -rf .venv-lock
 
 clean: ## Remove .venv and caches; data stays

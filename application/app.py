@@ -5,9 +5,20 @@ from dataclasses import dataclass
 from application.admin import SeeDashboard
 from application.ports import Health
 from application.posts import DeletePost, EditPost, ListPosts, ReadPost, WritePost
-from application.sessions import Authenticate, SignIn
-from application.users import CreateAdmin, ListUsers, RegisterUser, SeeOwnAccount, SeeUser
-from application.votes import CastVote
+from application.sessions import Authenticate, EndSession, ListSessions, RefreshSession, SignIn, SignOut
+from application.users import (
+    ChangePassword,
+    CreateAdmin,
+    DeleteOwnAccount,
+    EditOwnAccount,
+    EditUser,
+    ExportOwnData,
+    ListUsers,
+    RegisterUser,
+    SeeOwnAccount,
+    SeeUser,
+)
+from application.votes import CastVote, ListOwnVotes
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,9 +31,18 @@ class App:
     see_user: SeeUser
     see_own_account: SeeOwnAccount
     list_users: ListUsers
+    edit_user: EditUser
+    edit_own_account: EditOwnAccount
+    change_password: ChangePassword
+    delete_own_account: DeleteOwnAccount
+    export_own_data: ExportOwnData
 
-    # signing in
+    # sessions
     sign_in: SignIn
+    refresh_session: RefreshSession
+    sign_out: SignOut
+    list_sessions: ListSessions
+    end_session: EndSession
     authenticate: Authenticate
 
     # posts
@@ -34,6 +54,7 @@ class App:
 
     # votes
     cast_vote: CastVote
+    list_own_votes: ListOwnVotes
 
     # running it
     see_dashboard: SeeDashboard

@@ -4,23 +4,36 @@ Adapters in `infrastructure` keep these promises, fakes in `tests` keep them too
 of them to the same suite. Any storage port may raise `Unavailable`.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime
 from typing import Protocol
 
 from application.paging import Window
-from application.views import Account, Dashboard, PostFilter, PostView, SignedToken, UserView
+from application.views import (
+    Attempt,
+    Claims,
+    Dashboard,
+    FreshRefreshToken,
+    OwnVote,
+    PostFilter,
+    PostView,
+    SessionView,
+    SignedToken,
+    UserView,
+)
 from domain.posts import Post, Tally
+from domain.sessions import RefreshHashes, Session
 from domain.users import Actor, User
-from domain.votes import Vote
+from domain.votes import Direction, Vote
 
 
 class Unavailable(Exception):
     """Something that Agora stands on cannot answer now; trying again later may help."""
 
 
-# Storage: what commands write through. Lock order, everywhere: posts by ascending id, then users, then votes.
+# Storage: what commands write through. Lock order, everywhere: active administrators, then posts
+# by ascending id, then users, then sessions and votes.
 
 
 class UserRepository(Protocol):
@@ -35,12 +48,65 @@ class UserRepository(Protocol):
         """
         ...
 
+    def lock(self, user_id: int) -> User:
+        """Get an account and keep everybody else from changing it until the transaction ends.
+
+        Raises:
+            UserNotFound: no account has this id, whatever integer it is.
+        """
+        ...
+
+    def lock_admins(self) -> Sequence[User]:
+        """Get the active administrators, and keep everybody else from changing them until the transaction ends."""
+        ...
+
+    def save(self, user: User) -> None:
+        """Store the change of a locked account.
+
+        Raises:
+            EmailTaken: its e-mail, by key, belongs to another account.
+            UsernameTaken: its username, by key, belongs to another account; where both are taken, either is said.
+        """
+        ...
+
     def remove(self, user_id: int) -> None:
         """Remove an account with its posts and its votes; one that is gone already is no error.
 
         Every tally that its votes had moved is true again, whoever votes at the same time, the account itself
         included.
         """
+        ...
+
+
+class SessionRepository(Protocol):
+    """Sessions. One that has ended is not stored."""
+
+    def add(self, session: Session) -> Session:
+        """Store a new session and return it with its id.
+
+        Raises:
+            InvalidToken: its account is gone, so nobody is signing in any more.
+        """
+        ...
+
+    def lock_family(self, family: str) -> Session | None:
+        """Find the session of a refresh token by its family's hash, and keep everybody else from changing it."""
+        ...
+
+    def save(self, session: Session) -> None:
+        """Store the rotation of a locked session."""
+        ...
+
+    def remove(self, user_id: int, session_id: int) -> bool:
+        """End one session of an account; tell whether there was one."""
+        ...
+
+    def remove_all(self, user_id: int, *, but: int = 0) -> None:
+        """End every session of an account, but for the one with this id."""
+        ...
+
+    def remove_ended(self, user_id: int, now: datetime) -> None:
+        """Forget the sessions of an account that have come to their end."""
         ...
 
 
@@ -115,12 +181,23 @@ class UserReader(Protocol):
         """List accounts by id whose e-mail or username holds `search`, whatever the case; "" finds all."""
         ...
 
-    def find_actor(self, user_id: int) -> Actor | None:
-        """Find who an access token speaks for, if that account is there and active: one primary-key read."""
+    def find_actor(self, claims: Claims, now: datetime) -> Actor | None:
+        """Find who an access token speaks for, if account and session are there, active and not at their end.
+
+        One statement that reads by primary key.
+        """
         ...
 
-    def find_account(self, email_key: str) -> Account | None:
-        """Find what signing in needs to know."""
+    def find_by_email(self, email_key: str) -> User | None:
+        """Find the account of an e-mail, for signing in."""
+        ...
+
+    def find(self, user_id: int) -> User | None:
+        """Find an account, for confirming its password."""
+        ...
+
+    def sessions(self, user_id: int, now: datetime) -> Sequence[SessionView]:
+        """List the sessions of an account that are not at their end, the latest used first."""
         ...
 
 
@@ -135,8 +212,16 @@ class PostReader(Protocol):
         """
         ...
 
-    def list(self, reader: Actor, which: PostFilter, window: Window) -> Sequence[PostView]:
-        """List posts, newest first, of equal age the higher id first."""
+    def list(self, reader: Actor, which: PostFilter, window: Window | None) -> Sequence[PostView]:
+        """List posts, newest first, of equal age the higher id first; without a window, all of them."""
+        ...
+
+
+class VoteReader(Protocol):
+    """Questions about votes."""
+
+    def list(self, voter: Actor, direction: Direction | None, window: Window | None) -> Sequence[OwnVote]:
+        """List a person's votes on posts that they can still see, latest first; without a window, all of them."""
         ...
 
 
@@ -157,6 +242,11 @@ class UnitOfWork(Protocol):
     @property
     def users(self) -> UserRepository:
         """Accounts."""
+        ...
+
+    @property
+    def sessions(self) -> SessionRepository:
+        """Sessions."""
         ...
 
     @property
@@ -209,20 +299,76 @@ class PasswordHasher(Protocol):
         """
         ...
 
+    def is_outdated(self, password_hash: str) -> bool:
+        """Tell whether the hash was made in another way than hashes are made today."""
+        ...
+
 
 class TokenCodec(Protocol):
     """Access tokens: proof of a sign-in that needs no storage."""
 
-    def issue(self, user_id: int, now: datetime) -> SignedToken:
-        """Sign a token for an account."""
+    def issue(self, claims: Claims, now: datetime) -> SignedToken:
+        """Sign a token for a session."""
         ...
 
-    def read(self, token: str, now: datetime) -> int:
-        """Tell which account a token speaks for.
+    def read(self, token: str, now: datetime) -> Claims:
+        """Tell which account and session a token speaks for.
 
         Raises:
             InvalidToken: it is not ours, not whole, or no longer valid.
         """
+        ...
+
+
+class RefreshTokens(Protocol):
+    """Refresh tokens: secrets that nobody can guess, each good for one use. Storage sees only their hashes."""
+
+    def first(self) -> FreshRefreshToken:
+        """Make the first token of a new session, with a family of its own."""
+        ...
+
+    def next(self, token: str) -> FreshRefreshToken:
+        """Make the token that follows another one in its family.
+
+        Raises:
+            InvalidToken: the other one has not the form of a refresh token.
+        """
+        ...
+
+    def hashes(self, token: str) -> RefreshHashes:
+        """Hash a token that was shown.
+
+        Raises:
+            InvalidToken: it has not the form of a refresh token.
+        """
+        ...
+
+
+CommonPasswords = Container[str]
+"""The passwords that everybody uses, whatever their case: `password in common_passwords`."""
+
+
+class Throttle(Protocol):
+    """Counts attempts, exactly, whoever else is counting at the same time. A limit of 0 is no limit."""
+
+    def count(self, tried: Sequence[Attempt], now: datetime) -> None:
+        """Count one attempt against each of several limits.
+
+        Raises:
+            TooManyRequests: that was one more than a limit allows.
+        """
+        ...
+
+    def require_open(self, tried: Sequence[Attempt], now: datetime) -> None:
+        """Let those pass who may try again.
+
+        Raises:
+            TooManyRequests: a limit is reached.
+        """
+        ...
+
+    def forget(self, attempt: Attempt) -> None:
+        """Forget what was counted against a limit."""
         ...
 
 

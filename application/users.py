@@ -1,12 +1,32 @@
-"""Accounts: registering, and seeing people."""
+"""Accounts: registering, seeing people, control over one's own account, and administrators' control over others'."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from application.paging import Window
-from application.ports import Clock, PasswordHasher, UnitOfWorkFactory, UserReader
-from application.views import PublicUser, UserView
-from domain.users import Actor, InvalidToken, Role, User, UserNotFound, require_password
+from application.passwords import CheckPassword, Guard
+from application.ports import (
+    Clock,
+    CommonPasswords,
+    PasswordHasher,
+    PostReader,
+    UnitOfWork,
+    UnitOfWorkFactory,
+    UserReader,
+    VoteReader,
+)
+from application.views import Export, PostFilter, PublicUser, UserView
+from domain.errors import Invalid
+from domain.users import (
+    Actor,
+    InvalidCredentials,
+    InvalidToken,
+    LastAdmin,
+    Role,
+    User,
+    UserNotFound,
+    require_password,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,17 +35,24 @@ class RegisterUser:
 
     uow: UnitOfWorkFactory
     hasher: PasswordHasher
+    common: CommonPasswords
+    guard: Guard
     clock: Clock
 
-    def __call__(self, email: str, password: str, username: str | None) -> UserView:
+    def __call__(self, email: str, password: str, username: str | None, *, address: str) -> UserView:
         """Register.
 
         Raises:
             Invalid: the e-mail, the password or the username breaks a rule.
             EmailTaken: somebody has this e-mail.
             UsernameTaken: somebody has this username.
+            TooManyRequests: there were too many registrations from this address.
         """
-        return _open_account(self.uow, self.hasher, self.clock, email, password, username, Role.USER)
+        now = self.clock.now()
+        user = User.register(email=email, username=username, role=Role.USER, now=now)
+        require_password(password, user, self.common)
+        self.guard.registering(address, now)
+        return _open_account(self.uow, self.hasher, user, password)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +61,7 @@ class CreateAdmin:
 
     uow: UnitOfWorkFactory
     hasher: PasswordHasher
+    common: CommonPasswords
     clock: Clock
 
     def __call__(self, email: str, password: str, username: str | None) -> UserView:
@@ -44,23 +72,18 @@ class CreateAdmin:
             EmailTaken: somebody has this e-mail.
             UsernameTaken: somebody has this username.
         """
-        return _open_account(self.uow, self.hasher, self.clock, email, password, username, Role.ADMIN)
+        user = User.register(email=email, username=username, role=Role.ADMIN, now=self.clock.now())
+        require_password(password, user, self.common)
+        return _open_account(self.uow, self.hasher, user, password)
 
 
-def _open_account(
-    uow: UnitOfWorkFactory,
-    hasher: PasswordHasher,
-    clock: Clock,
-    email: str,
-    password: str,
-    username: str | None,
-    role: Role,
-) -> UserView:
-    require_password(password)
-    user = User.register(email=email, username=username, role=role, now=clock.now())
+def _open_account(uow: UnitOfWorkFactory, hasher: PasswordHasher, user: User, password: str) -> UserView:
     user = user.with_password(hasher.hash(password))  # slow, so before the transaction
     with uow() as tx:
-        user = tx.users.add(user)
+        return _view(tx.users.add(user))
+
+
+def _view(user: User) -> UserView:
     return UserView(user.id, user.username, user.created_at, user.email, user.role, user.is_active)
 
 
@@ -112,3 +135,164 @@ class ListUsers:
         """
         actor.require_admin()
         return self.users.list(search, window)
+
+
+@dataclass(frozen=True, slots=True)
+class EditOwnAccount:
+    """Change one's own username or e-mail. Another e-mail takes the password: it is what one signs in with."""
+
+    users: UserReader
+    uow: UnitOfWorkFactory
+    check: CheckPassword
+
+    def __call__(
+        self, actor: Actor, username: str | None, email: str | None, current_password: str | None, *, address: str
+    ) -> UserView:
+        """Change what is given; None leaves it as it is.
+
+        Raises:
+            Invalid: a value breaks a rule, or the e-mail comes without the password.
+            InvalidCredentials: the password is wrong.
+            EmailTaken: somebody has this e-mail.
+            UsernameTaken: somebody has this username.
+            TooManyRequests: there were too many wrong passwords.
+        """
+        confirmed = None
+        if email is not None:
+            if current_password is None:
+                raise Invalid("current_password", "missing", "another e-mail takes your current password")
+            confirmed = _confirm(self.users, self.check, actor, current_password, address)
+        with self.uow() as tx:
+            user = changed = _lock_own(tx, actor, confirmed)
+            if username is not None:
+                changed = changed.with_username(username)
+            if email is not None:
+                changed = changed.with_email(email)
+            if changed != user:
+                tx.users.save(changed)
+        return _view(changed)
+
+
+@dataclass(frozen=True, slots=True)
+class ChangePassword:
+    """Change one's own password. All other sessions end: whoever knew the old one is out."""
+
+    users: UserReader
+    uow: UnitOfWorkFactory
+    check: CheckPassword
+    hasher: PasswordHasher
+    common: CommonPasswords
+
+    def __call__(self, actor: Actor, current_password: str, new_password: str, *, address: str) -> None:
+        """Change it.
+
+        Raises:
+            Invalid: the new password breaks a rule.
+            InvalidCredentials: the current password is wrong.
+            TooManyRequests: there were too many wrong passwords.
+        """
+        confirmed = _confirm(self.users, self.check, actor, current_password, address)
+        require_password(new_password, confirmed, self.common, "new_password")
+        password_hash = self.hasher.hash(new_password)  # slow, so before the transaction
+        with self.uow() as tx:
+            tx.users.save(_lock_own(tx, actor, confirmed).with_password(password_hash))
+            tx.sessions.remove_all(actor.id, but=actor.session_id)
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteOwnAccount:
+    """Delete one's own account with its posts and votes; every tally stays true."""
+
+    users: UserReader
+    uow: UnitOfWorkFactory
+    check: CheckPassword
+
+    def __call__(self, actor: Actor, current_password: str, *, address: str) -> None:
+        """Delete it.
+
+        Raises:
+            InvalidCredentials: the password is wrong.
+            LastAdmin: nobody would be left to administer.
+            TooManyRequests: there were too many wrong passwords.
+        """
+        confirmed = _confirm(self.users, self.check, actor, current_password, address)
+        with self.uow() as tx:
+            if actor.is_admin and [admin.id for admin in tx.users.lock_admins()] == [actor.id]:
+                raise LastAdmin
+            _lock_own(tx, actor, confirmed)
+            tx.users.remove(actor.id)
+
+
+@dataclass(frozen=True, slots=True)
+class EditUser:
+    """Let administrators give and take the role, and deactivate accounts, which ends all their sessions for good.
+
+    One active administrator is always left, also when two demote each other at once.
+    """
+
+    uow: UnitOfWorkFactory
+
+    def __call__(self, actor: Actor, user_id: int, role: Role | None, is_active: bool | None) -> UserView:
+        """Change what is given; None leaves it as it is.
+
+        Raises:
+            AdminsOnly: the actor is no administrator.
+            UserNotFound: there is no such account.
+            LastAdmin: nobody would be left to administer.
+        """
+        actor.require_admin()
+        with self.uow() as tx:
+            admins = tx.users.lock_admins()
+            user = tx.users.lock(user_id)
+            changed = replace(
+                user,
+                role=user.role if role is None else role,
+                is_active=user.is_active if is_active is None else is_active,
+            )
+            if user.is_active_admin and not changed.is_active_admin and len(admins) == 1:
+                raise LastAdmin
+            if changed != user:
+                tx.users.save(changed)
+            if not changed.is_active:
+                tx.sessions.remove_all(user_id)
+        return _view(changed)
+
+
+@dataclass(frozen=True, slots=True)
+class ExportOwnData:
+    """Hand people everything that they have made: their profile, posts and votes."""
+
+    users: UserReader
+    posts: PostReader
+    votes: VoteReader
+
+    def __call__(self, actor: Actor) -> Export:
+        """Collect it.
+
+        Raises:
+            InvalidToken: the account was removed a moment ago.
+        """
+        return Export(
+            SeeOwnAccount(self.users)(actor),
+            self.posts.list(actor, PostFilter(owner_id=actor.id), None),
+            self.votes.list(actor, None, None),
+        )
+
+
+def _confirm(users: UserReader, check: CheckPassword, actor: Actor, password: str, address: str) -> User:
+    user = users.find(actor.id)
+    if user is None:
+        raise InvalidToken
+    check(user, user.email_key, password, address)
+    return user
+
+
+def _lock_own(tx: UnitOfWork, actor: Actor, confirmed: User | None) -> User:
+    """Lock the actor's account, and see that the password that was confirmed is still its password."""
+    try:
+        user = tx.users.lock(actor.id)
+    except UserNotFound:
+        raise InvalidToken from None
+    if confirmed is not None and user.password_hash != confirmed.password_hash:
+        raise InvalidCredentials
+    return user

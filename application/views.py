@@ -1,8 +1,10 @@
 """What readers return: just what a caller may see, ready to be shown."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
+from domain.sessions import RefreshHashes
 from domain.users import Role
 
 
@@ -29,15 +31,6 @@ class UserView:
     def public(self) -> PublicUser:
         """Leave out what is nobody else's business."""
         return PublicUser(self.id, self.username, self.created_at)
-
-
-@dataclass(frozen=True, slots=True)
-class Account:
-    """What signing in needs to know of an account; the only view with a hash in it."""
-
-    id: int
-    password_hash: str
-    is_active: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +80,70 @@ class SignedToken:
 
     access_token: str
     expires_in: int
+
+
+@dataclass(frozen=True, slots=True)
+class Claims:
+    """Which account and session an access token speaks for."""
+
+    user_id: int
+    session_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """Something that may be tried `limit` times in `window` by whom `bucket` names; a limit of 0 is none at all."""
+
+    bucket: str
+    limit: int
+    window: timedelta
+
+
+@dataclass(frozen=True, slots=True)
+class FreshRefreshToken:
+    """A refresh token that was just made: to be handed out once, and to be stored as its hashes."""
+
+    token: str
+    hashes: RefreshHashes
+
+
+@dataclass(frozen=True, slots=True)
+class Tokens:
+    """What signing in and refreshing give; the refresh token lives `refresh_expires_in` seconds unless it is used."""
+
+    access_token: str
+    expires_in: int
+    refresh_token: str
+    refresh_expires_in: int
+
+
+@dataclass(frozen=True, slots=True)
+class SessionView:
+    """A session as its owner sees it."""
+
+    id: int
+    created_at: datetime
+    last_used_at: datetime
+    user_agent: str
+
+
+@dataclass(frozen=True, slots=True)
+class OwnVote:
+    """A vote as its voter sees it."""
+
+    post_id: int
+    title: str
+    direction: int
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Export:
+    """Everything that a person has made, for them to take away."""
+
+    profile: UserView
+    posts: Sequence[PostView]
+    votes: Sequence[OwnVote]
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,9 +1,11 @@
 """Voting: one vote per person and post."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from application.ports import Clock, UnitOfWorkFactory
-from application.views import VoteReceipt
+from application.paging import Window
+from application.ports import Clock, UnitOfWorkFactory, VoteReader
+from application.views import OwnVote, VoteReceipt
 from domain.users import Actor
 from domain.votes import AlreadyVoted, Direction, Outcome, Vote, VoteNotFound, outcome
 
@@ -49,3 +51,14 @@ class CastVote:
             if tally != post.tally:
                 tx.posts.save_tally(post_id, tally)
         return VoteReceipt(done.value, post_id, direction.value, tally.upvotes, tally.downvotes)
+
+
+@dataclass(frozen=True, slots=True)
+class ListOwnVotes:
+    """Show people what they have voted on, as far as they can still see it."""
+
+    votes: VoteReader
+
+    def __call__(self, actor: Actor, direction: Direction | None, window: Window) -> Sequence[OwnVote]:
+        """List votes, latest first; those one way only, if a direction is given."""
+        return self.votes.list(actor, direction, window)

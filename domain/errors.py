@@ -1,6 +1,6 @@
 """What can go wrong, said in the words of the domain.
 
-Six kinds, so that an interface can decide once what a kind means to its callers; the concrete errors live
+A few kinds, so that an interface can decide once what a kind means to its callers; the concrete errors live
 beside the rules that raise them and carry a `code`, which never changes once published.
 """
 
@@ -47,3 +47,13 @@ class NotFound(DomainError):
 
 class Conflict(DomainError):
     """The present state does not allow it."""
+
+
+class TooManyRequests(DomainError):
+    """Somebody asked too often; it may be asked again after `retry_after` seconds."""
+
+    code = "rate-limited"
+
+    def __init__(self, retry_after: int) -> None:
+        super().__init__(f"too many attempts; try again in {retry_after} seconds")
+        self.retry_after = retry_after

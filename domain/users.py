@@ -2,6 +2,7 @@
 
 import re
 import unicodedata
+from collections.abc import Container
 from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
@@ -54,7 +55,7 @@ class InvalidToken(Unauthenticated):
     code = "invalid-token"
 
     def __init__(self) -> None:
-        super().__init__("the access token is not valid, or no longer; sign in again")
+        super().__init__("the token is not valid, or no longer; sign in again")
 
 
 class InvalidCredentials(Forbidden):
@@ -82,6 +83,13 @@ class AdminsOnly(Forbidden):
         super().__init__("only administrators may do this")
 
 
+class LastAdmin(Conflict):
+    code = "last-admin"
+
+    def __init__(self) -> None:
+        super().__init__("this is the last active administrator; make somebody else one first")
+
+
 class Role(StrEnum):
     """What an account may do beyond its own things."""
 
@@ -91,10 +99,11 @@ class Role(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Actor:
-    """Who is asking: the identity behind one request, as fresh as that request."""
+    """Who is asking: the identity behind one request, as fresh as that request, and the session it came in."""
 
     id: int
     role: Role = Role.USER
+    session_id: int = 0
 
     @property
     def is_admin(self) -> bool:
@@ -134,15 +143,8 @@ class User:
         Raises:
             Invalid: the e-mail or the username breaks a rule.
         """
-        email = email.strip()
-        email_key(email)
-        if username is not None and not _USERNAME.fullmatch(username):
-            raise Invalid(
-                "username",
-                "string_pattern_mismatch",
-                "a username has 3 to 32 characters: letters without accents, digits and underscores",
-            )
-        return cls(0, email, username, password_hash="", role=role, is_active=True, created_at=now)
+        user = cls(0, "", None, password_hash="", role=role, is_active=True, created_at=now).with_email(email)
+        return user if username is None else user.with_username(username)
 
     def with_id(self, user_id: int) -> "User":
         """Give the account the id that storage chose."""
@@ -152,10 +154,44 @@ class User:
         """Give the account a password, as its hash."""
         return replace(self, password_hash=password_hash)
 
+    def with_email(self, email: str) -> "User":
+        """Give the account another e-mail.
+
+        Raises:
+            Invalid: it is no e-mail address.
+        """
+        email = email.strip()
+        email_key(email)
+        return replace(self, email=email)
+
+    def with_username(self, username: str) -> "User":
+        """Give the account a username.
+
+        Raises:
+            Invalid: it breaks the rule for usernames.
+        """
+        if not _USERNAME.fullmatch(username):
+            raise Invalid(
+                "username",
+                "string_pattern_mismatch",
+                "a username has 3 to 32 characters: letters without accents, digits and underscores",
+            )
+        return replace(self, username=username)
+
+    @property
+    def is_active_admin(self) -> bool:
+        """Whether the account can do what only administrators can."""
+        return self.is_active and self.role is Role.ADMIN
+
     @property
     def email_key(self) -> str:
         """The form of the e-mail that is unique."""
         return email_key(self.email)
+
+    @property
+    def obvious_passwords(self) -> set[str]:
+        """What somebody who knows the account would try first, case-folded."""
+        return {text.casefold() for text in (self.email, self.username) if text}
 
     @property
     def username_key(self) -> str | None:
@@ -182,20 +218,24 @@ def email_key(email: str) -> str:
     raise Invalid("email", "value_error", "this is not an e-mail address")
 
 
-def require_password(password: str) -> None:
-    """Accept a password of 8 to 128 characters, any characters but U+0000 and lone surrogates.
+def require_password(password: str, owner: User, common: Container[str], field: str = "password") -> None:
+    """Accept a password of 8 to 128 characters, any characters but U+0000 and lone surrogates, that is no easy guess.
 
     Nothing is trimmed or normalised: what people type is what they have to type again. The bounds are those of
-    OWASP ASVS 5.0, 6.2.1 and 6.2.9, which asks for at least 64 at the upper end.
+    OWASP ASVS 5.0, 6.2.1 and 6.2.9, which asks for at least 64 at the upper end. Refused as guesses are passwords
+    that everybody uses (6.2.4), and the e-mail and username of the account itself, whatever their case (6.2.11).
 
     Raises:
-        Invalid: it is too short, too long or cannot be stored; the message never repeats it.
+        Invalid: it breaks a rule; the message says which and never repeats the password.
     """
     if not PASSWORD_MIN <= len(password) <= PASSWORD_MAX:
-        raise Invalid(
-            "password",
-            "password_length",
-            f"a password has {PASSWORD_MIN} to {PASSWORD_MAX} characters",
-        )
-    if not is_storable(password):
-        raise Invalid("password", "text_unstorable", "a password has no NUL and no lone surrogate")
+        reason, detail = "password_length", f"a password has {PASSWORD_MIN} to {PASSWORD_MAX} characters"
+    elif not is_storable(password):
+        reason, detail = "text_unstorable", "a password has no NUL and no lone surrogate"
+    elif password in common:
+        reason, detail = "password_common", "this password is among the most used ones; choose one of your own"
+    elif password.casefold() in owner.obvious_passwords:
+        reason, detail = "password_personal", "this password is your own e-mail or username; choose another one"
+    else:
+        return
+    raise Invalid(field, reason, detail)

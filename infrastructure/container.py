@@ -6,25 +6,46 @@ from dependency_injector import containers, providers
 
 from application.admin import SeeDashboard
 from application.app import App
+from application.passwords import CheckPassword, Guard, Limits
+from application.ports import Throttle
 from application.posts import DeletePost, EditPost, ListPosts, ReadPost, WritePost
-from application.sessions import Authenticate, SignIn
-from application.users import CreateAdmin, ListUsers, RegisterUser, SeeOwnAccount, SeeUser
-from application.votes import CastVote
+from application.sessions import Authenticate, EndSession, ListSessions, RefreshSession, SignIn, SignOut
+from application.users import (
+    ChangePassword,
+    CreateAdmin,
+    DeleteOwnAccount,
+    EditOwnAccount,
+    EditUser,
+    ExportOwnData,
+    ListUsers,
+    RegisterUser,
+    SeeOwnAccount,
+    SeeUser,
+)
+from application.votes import CastVote, ListOwnVotes
 from infrastructure.clock import SystemClock
+from infrastructure.common_passwords import BundledCommonPasswords
 from infrastructure.database.admin import SqlDashboardReader
 from infrastructure.database.engine import Database
 from infrastructure.database.migrations import Migrations, SqlHealth
 from infrastructure.database.posts import SqlPostReader
+from infrastructure.database.throttle import NoThrottle, SqlThrottle
 from infrastructure.database.unit_of_work import SqlUnitOfWorkFactory
 from infrastructure.database.users import SqlUserReader
+from infrastructure.database.votes import SqlVoteReader
 from infrastructure.passwords import Argon2PasswordHasher
 from infrastructure.settings import Settings, load_settings
-from infrastructure.tokens import JwtTokenCodec
+from infrastructure.tokens import JwtTokenCodec, RandomRefreshTokens
 
 
 def _codec(settings: Settings) -> JwtTokenCodec:
+    previous = settings.secret_key_previous.get_secret_value() if settings.secret_key_previous else None
     lifetime = timedelta(minutes=settings.access_token_expire_minutes)
-    return JwtTokenCodec(settings.signing_key(), settings.algorithm, lifetime)
+    return JwtTokenCodec(settings.signing_key(), previous, settings.algorithm, lifetime)
+
+
+def _throttle(settings: Settings, database: Database) -> Throttle:
+    return SqlThrottle(database) if settings.throttle else NoThrottle()
 
 
 class Container(containers.DeclarativeContainer):
@@ -33,25 +54,52 @@ class Container(containers.DeclarativeContainer):
     settings = providers.Singleton(load_settings)
 
     clock = providers.Singleton(SystemClock)
-    hasher = providers.Singleton(Argon2PasswordHasher)
+    hasher = providers.Singleton(
+        Argon2PasswordHasher,
+        settings.provided.argon2_memory_kib,
+        settings.provided.argon2_time_cost,
+        settings.provided.argon2_parallelism,
+    )
+    common = providers.Singleton(BundledCommonPasswords)
     tokens = providers.Singleton(_codec, settings)
+    refresh_tokens = providers.Singleton(RandomRefreshTokens)
 
-    database = providers.Singleton(Database, settings.provided.url, settings.provided.threads)
+    database = providers.Singleton(Database, settings.provided.url, settings.provided.connections)
     uow = providers.Singleton(SqlUnitOfWorkFactory, database)
     users = providers.Singleton(SqlUserReader, database.provided.read)
     posts = providers.Singleton(SqlPostReader, database.provided.read)
+    votes = providers.Singleton(SqlVoteReader, database.provided.read)
     dashboard = providers.Singleton(SqlDashboardReader, database.provided.read)
     migrations = providers.Singleton(Migrations, settings.provided.url)
     health = providers.Singleton(SqlHealth, database, migrations)
 
+    throttle = providers.Singleton(_throttle, settings, database)
+    limits = providers.Singleton(
+        Limits,
+        settings.provided.throttle_account_failures,
+        settings.provided.throttle_address_failures,
+        settings.provided.throttle_registrations,
+    )
+    guard = providers.Singleton(Guard, throttle, limits)
+    check = providers.Singleton(CheckPassword, hasher, guard, clock)
+
     app = providers.Singleton(
         App,
-        register_user=providers.Singleton(RegisterUser, uow, hasher, clock),
-        create_admin=providers.Singleton(CreateAdmin, uow, hasher, clock),
+        register_user=providers.Singleton(RegisterUser, uow, hasher, common, guard, clock),
+        create_admin=providers.Singleton(CreateAdmin, uow, hasher, common, clock),
         see_user=providers.Singleton(SeeUser, users),
         see_own_account=providers.Singleton(SeeOwnAccount, users),
         list_users=providers.Singleton(ListUsers, users),
-        sign_in=providers.Singleton(SignIn, users, hasher, tokens, clock),
+        edit_user=providers.Singleton(EditUser, uow),
+        edit_own_account=providers.Singleton(EditOwnAccount, users, uow, check),
+        change_password=providers.Singleton(ChangePassword, users, uow, check, hasher, common),
+        delete_own_account=providers.Singleton(DeleteOwnAccount, users, uow, check),
+        export_own_data=providers.Singleton(ExportOwnData, users, posts, votes),
+        sign_in=providers.Singleton(SignIn, users, uow, check, hasher, tokens, refresh_tokens, clock),
+        refresh_session=providers.Singleton(RefreshSession, uow, tokens, refresh_tokens, clock),
+        sign_out=providers.Singleton(SignOut, uow),
+        list_sessions=providers.Singleton(ListSessions, users, clock),
+        end_session=providers.Singleton(EndSession, uow),
         authenticate=providers.Singleton(Authenticate, users, tokens, clock),
         write_post=providers.Singleton(WritePost, uow, clock),
         read_post=providers.Singleton(ReadPost, posts),
@@ -59,6 +107,7 @@ class Container(containers.DeclarativeContainer):
         edit_post=providers.Singleton(EditPost, uow, clock),
         delete_post=providers.Singleton(DeletePost, uow),
         cast_vote=providers.Singleton(CastVote, uow, clock),
+        list_own_votes=providers.Singleton(ListOwnVotes, votes),
         see_dashboard=providers.Singleton(SeeDashboard, dashboard, clock),
         health=health,
     )

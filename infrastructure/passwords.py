@@ -1,4 +1,4 @@
-"""Passwords, hashed with Argon2id (RFC 9106)."""
+"""Passwords, hashed with Argon2id (RFC 9106). Legacy bcrypt hashes are accepted, and made anew at the next sign-in."""
 
 import os
 import secrets
@@ -7,15 +7,16 @@ from contextlib import contextmanager
 from threading import BoundedSemaphore
 from typing import Final
 
+import bcrypt
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
 
 from application.ports import Unavailable
 
-MEMORY_KIB: Final = 19_456
-TIME_COST: Final = 2
-PARALLELISM: Final = 1
-"""One of the equal choices of OWASP's Password Storage Cheat Sheet: m=19 MiB, t=2, p=1."""
+LEGACY_MAX: Final = 72
+"""Bytes of a password that bcrypt looks at; what made legacy hashes cut the rest off without a word."""
+
+CORES: Final = os.cpu_count() or 1
 
 WAIT_SECONDS: Final = 2.0
 """How long a caller waits for a turn. Longer would only pile up people who have given up."""
@@ -28,8 +29,15 @@ class Argon2PasswordHasher:
     take the memory and the processor from every other request.
     """
 
-    def __init__(self, at_once: int = os.cpu_count() or 1, wait_seconds: float = WAIT_SECONDS) -> None:
-        self._argon2 = PasswordHasher(time_cost=TIME_COST, memory_cost=MEMORY_KIB, parallelism=PARALLELISM)
+    def __init__(
+        self,
+        memory_kib: int,
+        time_cost: int,
+        parallelism: int,
+        at_once: int = CORES,
+        wait_seconds: float = WAIT_SECONDS,
+    ) -> None:
+        self._argon2 = PasswordHasher(time_cost, memory_kib, parallelism)
         self._turns = BoundedSemaphore(at_once)
         self._wait_seconds = wait_seconds
         self._nobodys_hash = self._argon2.hash(secrets.token_urlsafe())
@@ -43,10 +51,16 @@ class Argon2PasswordHasher:
         """Tell whether the hash is this password's; without one, pay for a verification all the same."""
         with self._turn():
             try:
+                if password_hash is not None and password_hash.startswith("$2"):
+                    return bcrypt.checkpw(password.encode()[:LEGACY_MAX], password_hash.encode())
                 self._argon2.verify(password_hash or self._nobodys_hash, password)
-            except (VerificationError, InvalidHashError, UnicodeEncodeError):  # the last: text that is neither
+            except (VerificationError, InvalidHashError, ValueError):  # the last: a broken bcrypt hash, or no text
                 return False
             return password_hash is not None
+
+    def is_outdated(self, password_hash: str) -> bool:
+        """Tell whether the hash is a legacy one, or was made with other parameters than today's."""
+        return password_hash.startswith("$2") or self._argon2.check_needs_rehash(password_hash)
 
     @contextmanager
     def _turn(self) -> Iterator[None]:

@@ -4,20 +4,22 @@ import os
 import re
 import secrets
 from collections.abc import Mapping
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 from urllib.parse import unquote
 
 from dotenv import dotenv_values
-from pydantic import Field, SecretStr, ValidationError, field_validator
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 from sqlalchemy import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
 from domain.text import is_storable
 
 SECRET_KEY_BYTES: Final = 32
-"""The least that HMAC-SHA-256 asks of a key (RFC 7518, section 3.2)."""
+"""The least that production takes: what HMAC-SHA-256 asks of a key (RFC 7518, section 3.2)."""
+
+NEW_KEY: Final = "set it to the output of `openssl rand -hex 32`"
 
 KNOWN_SECRETS: Final = frozenset(
     {
@@ -36,10 +38,10 @@ class SettingsError(Exception):
     """The settings cannot be used; the message has a line for each reason, with its remedy."""
 
 
-class Settings(BaseSettings):
+class Settings(BaseModel):
     """What operators can choose. `docs/settings.md` says the same, and a test holds the two together."""
 
-    model_config = SettingsConfigDict(extra="ignore", env_ignore_empty=True, frozen=True)
+    model_config = ConfigDict(extra="ignore", frozen=True)
 
     fastapi_env: Annotated[
         Literal["development", "testing", "production"],
@@ -72,6 +74,9 @@ class Settings(BaseSettings):
             description="Signs access tokens; at least 32 bytes. Made up at every start outside production if missing."
         ),
     ] = None
+    secret_key_previous: Annotated[
+        SecretStr | None, Field(description="The key before it: tokens that it signed stay valid until they expire.")
+    ] = None
     algorithm: Annotated[Literal["HS256", "HS384", "HS512"], Field(description="How access tokens are signed.")] = (
         "HS256"
     )
@@ -80,28 +85,57 @@ class Settings(BaseSettings):
     ] = 30
     cors_origins: Annotated[
         tuple[str, ...],
-        NoDecode,
         Field(description="Origins whose pages may call the API, with commas between them; `*` for all."),
     ] = ()
     cors_credentials: Annotated[
         bool, Field(description="Whether pages may send cookies along. Agora reads none; leave it off.")
     ] = False
     public_reads: Annotated[bool, Field(description="Whether posts can be read without signing in.")] = False
+    argon2_memory_kib: Annotated[
+        int, Field(ge=8, le=4_194_304, description="KiB of memory that hashing a password takes.")
+    ] = 19_456
+    argon2_time_cost: Annotated[int, Field(ge=1, le=100, description="Passes over that memory.")] = 2
+    argon2_parallelism: Annotated[int, Field(ge=1, le=16, description="Lanes that the memory is divided into.")] = 1
+    throttle: Annotated[
+        bool, Field(description="Whether guessing passwords and registering in bulk is slowed down.")
+    ] = True
+    throttle_account_failures: Annotated[
+        int, Field(ge=0, description="Wrong passwords for an account from one address in 15 minutes; 0 for any number.")
+    ] = 5
+    throttle_address_failures: Annotated[
+        int, Field(ge=0, description="Wrong passwords from one address in 5 minutes; 0 for any number.")
+    ] = 30
+    throttle_registrations: Annotated[
+        int, Field(ge=0, description="Registrations from one address in an hour; 0 for any number.")
+    ] = 1_000
+    trusted_proxies: Annotated[
+        tuple[str, ...],
+        Field(description="Proxies that tell the truth about clients, as networks with commas between: `10.0.0.0/8`."),
+    ] = ()
     threads: Annotated[
         int,
         Field(
-            ge=1, le=100, description="Requests that one worker works on at once, and its connections to the database."
+            ge=1,
+            le=100,
+            description="Requests that one worker works on at once, besides those that check a password: one a core.",
         ),
     ] = 8
     log_level: Annotated[
         Literal["DEBUG", "INFO", "WARNING", "ERROR"], Field(description="The least severe message that is logged.")
     ] = "INFO"
 
-    @field_validator("cors_origins", mode="before")
+    @field_validator("cors_origins", "trusted_proxies", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         if isinstance(value, str):
             return tuple(origin.strip().rstrip("/") for origin in value.split(",") if origin.strip())
+        return value
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _networks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for network in value:
+            ip_network(network, strict=False)
         return value
 
     @field_validator("log_level", mode="before")
@@ -130,6 +164,11 @@ class Settings(BaseSettings):
             database=self.db_name or "agora",
         )
 
+    @property
+    def connections(self) -> int:
+        """How many connections one worker holds: one for each request at work, and for each that hashes."""
+        return self.threads + (os.cpu_count() or 1)
+
     def require_servable(self) -> None:
         """Refuse what must not serve in production.
 
@@ -138,16 +177,15 @@ class Settings(BaseSettings):
         """
         if self.fastapi_env != "production":
             return
-        reasons = []
-        key = self.secret_key.get_secret_value() if self.secret_key else ""
-        if not key:
-            reasons.append("SECRET_KEY is missing: set it to the output of `openssl rand -hex 32`")
-        elif key in KNOWN_SECRETS:
-            reasons.append("SECRET_KEY is a known sample: set it to the output of `openssl rand -hex 32`")
-        elif len(key.encode()) < SECRET_KEY_BYTES:
-            reasons.append(
-                f"SECRET_KEY is shorter than {SECRET_KEY_BYTES} bytes: set it to the output of `openssl rand -hex 32`"
-            )
+        reasons = [] if self.secret_key else [f"SECRET_KEY is missing: {NEW_KEY}"]
+        for name, key, remedy in (
+            ("SECRET_KEY", self.secret_key, NEW_KEY),
+            ("SECRET_KEY_PREVIOUS", self.secret_key_previous, "leave it out"),  # what it signs is believed too
+        ):
+            if key and key.get_secret_value() in KNOWN_SECRETS:
+                reasons.append(f"{name} is a known sample: {remedy}")
+            elif key and _size(key) < SECRET_KEY_BYTES:
+                reasons.append(f"{name} is shorter than {SECRET_KEY_BYTES} bytes: {remedy}")
         if "*" in self.cors_origins and self.cors_credentials:
             reasons.append(
                 "CORS_ORIGINS is * together with CORS_CREDENTIALS: name the origins, or turn the credentials off"
@@ -155,9 +193,24 @@ class Settings(BaseSettings):
         if reasons:
             raise SettingsError("; ".join(reasons))
 
+    def warnings(self) -> list[str]:
+        """Tell what is allowed, but may not be meant."""
+        found = []
+        if self.secret_key is None:
+            found.append("SECRET_KEY is not set; one was made up, and tokens end with this process")
+        elif _size(self.secret_key) < (asked := int(self.algorithm.removeprefix("HS")) // 8):
+            found.append(f"SECRET_KEY is shorter than the {asked} bytes that {self.algorithm} asks for; {NEW_KEY}")
+        if not self.throttle and self.fastapi_env == "production":
+            found.append("THROTTLE is off; passwords can be guessed as fast as they can be checked")
+        return found
+
     def signing_key(self) -> str:
         """Give the key that signs tokens: the one that is set, else one made up for this process."""
         return self.secret_key.get_secret_value() if self.secret_key else secrets.token_hex(SECRET_KEY_BYTES)
+
+
+NAMES: Final = frozenset(name.upper() for name in Settings.model_fields)
+"""Every name that is read, as it is written in the environment."""
 
 
 def database_url(text: str) -> URL:
@@ -193,6 +246,10 @@ def database_url(text: str) -> URL:
     return url
 
 
+def _size(key: SecretStr) -> int:
+    return len(key.get_secret_value().encode())
+
+
 def load_settings(folder: Path | None = None) -> Settings:
     """Read the settings: the process environment, then `.env.{FASTAPI_ENV}`, then `.env`, then the defaults.
 
@@ -201,26 +258,30 @@ def load_settings(folder: Path | None = None) -> Settings:
     Raises:
         SettingsError: a value cannot be used.
     """
+    sources = _sources(folder or Path())
+    values = {
+        name.lower(): value
+        for _, source in reversed(sources)
+        for name, value in source.items()
+        if value and name in NAMES
+    }
+    unreadable = [name.upper() for name, value in values.items() if not is_storable(value)]
+    if unreadable:
+        raise SettingsError(f"{', '.join(unreadable)}: a NUL, or bytes that are no UTF-8; remove them")
+    values["fastapi_env"] = sources[1][0].removeprefix(".env.")  # what chose the file, whatever the file says
     try:
-        files = _files(folder or Path())
-        settings = Settings(_env_file=files[::-1])  # of pydantic's files the later wins
+        settings = Settings.model_validate(values)
     except ValidationError as error:
         raise SettingsError("; ".join(_sentence(reason) for reason in error.errors(include_input=False))) from None
-    except (OSError, UnicodeDecodeError):
-        raise SettingsError("a .env file cannot be read: make it readable, and save it as UTF-8") from None
     if not all(is_storable(str(part)) for part in settings.url):
-        raise SettingsError("DATABASE_URL or a DB_* name has a NUL, or bytes that are no UTF-8: remove them")
+        raise SettingsError("DATABASE_URL: an escaped NUL, or escaped bytes that are no UTF-8; remove them")
     return settings
 
 
 def origin(name: str, folder: Path | None = None) -> str:
     """Tell where the setting of this name comes from: `environment`, a file's name, or `default`."""
-    sources: list[tuple[str, Mapping[str, str | None]]] = [("environment", os.environ)]
-    sources += [(file.name, dotenv_values(file)) for file in _files(folder or Path())]
-    for source, values in sources:
-        if any(key.lower() == name and value for key, value in values.items()):
-            return source
-    return "default"
+    sources = _sources(folder or Path())
+    return next((source for source, values in sources if values.get(name.upper())), "default")
 
 
 def masked(value: object) -> str:
@@ -234,10 +295,15 @@ def masked(value: object) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def _files(folder: Path) -> list[Path]:
-    common = folder / ".env"
-    environment = os.environ.get("FASTAPI_ENV") or dotenv_values(common).get("FASTAPI_ENV") or "development"
-    return [folder / f".env.{environment}", common]
+def _sources(folder: Path) -> list[tuple[str, Mapping[str, str | None]]]:
+    """Read all places that settings come from, the strongest first. What stands in a file is taken as it stands."""
+    try:
+        common = dotenv_values(folder / ".env", interpolate=False)
+        environment = os.environ.get("FASTAPI_ENV") or common.get("FASTAPI_ENV") or "development"
+        own = dotenv_values(folder / f".env.{environment}", interpolate=False)
+    except (OSError, ValueError):
+        raise SettingsError("a .env file cannot be read: make it readable, and save it as UTF-8") from None
+    return [("environment", os.environ), (f".env.{environment}", own), (".env", common)]
 
 
 def _sentence(reason: Mapping[str, Any]) -> str:

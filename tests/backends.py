@@ -7,19 +7,23 @@ from dataclasses import dataclass
 
 from sqlalchemy import URL, text
 
-from application.ports import DashboardReader, PostReader, UnitOfWorkFactory, UserReader
+from application.ports import DashboardReader, PostReader, Throttle, UnitOfWorkFactory, UserReader, VoteReader
 from infrastructure.database.admin import SqlDashboardReader
 from infrastructure.database.engine import Database, open_engine
 from infrastructure.database.migrations import Migrations
 from infrastructure.database.posts import SqlPostReader
 from infrastructure.database.tables import metadata
+from infrastructure.database.throttle import SqlThrottle
 from infrastructure.database.unit_of_work import SqlUnitOfWorkFactory
 from infrastructure.database.users import SqlUserReader
+from infrastructure.database.votes import SqlVoteReader
 from tests.fakes import (
     MemoryDashboardReader,
     MemoryDatabase,
     MemoryPostReader,
+    MemoryThrottle,
     MemoryUserReader,
+    MemoryVoteReader,
 )
 
 CONNECTIONS = 16
@@ -33,6 +37,8 @@ class Backend:
     uow: UnitOfWorkFactory
     users: UserReader
     posts: PostReader
+    votes: VoteReader
+    throttle: Throttle
     dashboard: DashboardReader
 
 
@@ -43,6 +49,8 @@ def memory_backend() -> Backend:
         database.transaction,
         MemoryUserReader(database),
         MemoryPostReader(database),
+        MemoryVoteReader(database),
+        MemoryThrottle(),
         MemoryDashboardReader(database),
     )
 
@@ -56,6 +64,8 @@ def sql_backend(url: URL) -> Iterator[Backend]:
             SqlUnitOfWorkFactory(database),
             SqlUserReader(database.read),
             SqlPostReader(database.read),
+            SqlVoteReader(database.read),
+            SqlThrottle(database),
             SqlDashboardReader(database.read),
         )
     finally:

@@ -17,6 +17,8 @@ from tests.postgres import running_server
 for _name in Settings.model_fields:  # nobody's own environment decides about a test
     os.environ.pop(_name.upper(), None)
 
+collect_ignore = ["browser"]  # `make browser` names it, and installs what it needs
+
 
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[PostgresServer]:

@@ -1,25 +1,32 @@
 """Every port, in memory: what use-case tests stand on. The contract suite holds these to the same promises as SQL."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from math import ceil
 from threading import RLock
 from typing import TypeVar
 
 from application.paging import Window
 from application.views import (
-    Account,
+    Attempt,
+    Claims,
     Counts,
     Dashboard,
+    FreshRefreshToken,
+    OwnVote,
     PostFilter,
     PostView,
     PublicUser,
+    SessionView,
     SignedToken,
     TopPost,
     UserView,
 )
+from domain.errors import TooManyRequests
 from domain.posts import Post, PostNotFound, Tally
+from domain.sessions import RefreshHashes, Session
 from domain.text import search_key
 from domain.users import Actor, EmailTaken, InvalidToken, User, UsernameTaken, UserNotFound
 from domain.votes import Direction, Vote
@@ -34,11 +41,19 @@ class Rows:
     users: dict[int, User] = field(default_factory=dict)
     posts: dict[int, Post] = field(default_factory=dict)
     votes: dict[tuple[int, int], Vote] = field(default_factory=dict)
+    sessions: dict[int, Session] = field(default_factory=dict)
     last_user_id: int = 0
+    last_session_id: int = 0
     last_post_id: int = 0
 
     def copy(self) -> "Rows":
-        return replace(self, users=dict(self.users), posts=dict(self.posts), votes=dict(self.votes))
+        return replace(
+            self,
+            users=dict(self.users),
+            posts=dict(self.posts),
+            votes=dict(self.votes),
+            sessions=dict(self.sessions),
+        )
 
 
 class MemoryDatabase:
@@ -62,6 +77,7 @@ class MemoryDatabase:
 class MemoryUnitOfWork:
     def __init__(self, database: MemoryDatabase) -> None:
         self.users = MemoryUserRepository(database)
+        self.sessions = MemorySessionRepository(database)
         self.posts = MemoryPostRepository(database)
         self.votes = MemoryVoteRepository(database)
         self.posts_seen = MemoryPostReader(database)
@@ -73,23 +89,80 @@ class MemoryUserRepository:
 
     def add(self, user: User) -> User:
         rows = self._database.rows
-        if any(other.email_key == user.email_key for other in rows.users.values()):
-            raise EmailTaken
-        if user.username_key and any(other.username_key == user.username_key for other in rows.users.values()):
-            raise UsernameTaken
+        self._require_free(user)
         rows.last_user_id += 1
         rows.users[rows.last_user_id] = user.with_id(rows.last_user_id)
         return rows.users[rows.last_user_id]
 
+    def lock(self, user_id: int) -> User:
+        try:
+            return self._database.rows.users[user_id]
+        except KeyError:
+            raise UserNotFound(user_id) from None
+
+    def lock_admins(self) -> Sequence[User]:
+        return [user for user in self._database.rows.users.values() if user.is_active_admin]
+
+    def save(self, user: User) -> None:
+        self._require_free(user)
+        self._database.rows.users[user.id] = user
+
+    def _require_free(self, user: User) -> None:
+        others = [other for other in self._database.rows.users.values() if other.id != user.id]
+        if any(other.email_key == user.email_key for other in others):
+            raise EmailTaken
+        if user.username_key and any(other.username_key == user.username_key for other in others):
+            raise UsernameTaken
+
     def remove(self, user_id: int) -> None:
         rows = self._database.rows
         rows.users.pop(user_id, None)
+        MemorySessionRepository(self._database).remove_all(user_id)
         for post in [post for post in rows.posts.values() if post.owner_id == user_id]:
             MemoryPostRepository(self._database).remove(post.id)
         for vote in [vote for vote in rows.votes.values() if vote.user_id == user_id]:
             post = rows.posts[vote.post_id]
             rows.posts[post.id] = replace(post, tally=post.tally_after(vote.direction, Direction.NONE))
             del rows.votes[vote.post_id, user_id]
+
+
+class MemorySessionRepository:
+    def __init__(self, database: MemoryDatabase) -> None:
+        self._database = database
+
+    def add(self, session: Session) -> Session:
+        rows = self._database.rows
+        if session.user_id not in rows.users:
+            raise InvalidToken
+        rows.last_session_id += 1
+        rows.sessions[rows.last_session_id] = session.with_id(rows.last_session_id)
+        return rows.sessions[rows.last_session_id]
+
+    def lock_family(self, family: str) -> Session | None:
+        for session in self._database.rows.sessions.values():
+            if session.refresh.family == family:
+                return session
+        return None
+
+    def save(self, session: Session) -> None:
+        self._database.rows.sessions[session.id] = session
+
+    def remove(self, user_id: int, session_id: int) -> bool:
+        sessions = self._database.rows.sessions
+        if session_id not in sessions or sessions[session_id].user_id != user_id:
+            return False
+        del sessions[session_id]
+        return True
+
+    def remove_all(self, user_id: int, *, but: int = 0) -> None:
+        self._keep(lambda session: session.user_id != user_id or session.id == but)
+
+    def remove_ended(self, user_id: int, now: datetime) -> None:
+        self._keep(lambda session: session.user_id != user_id or session.ends_at > now)
+
+    def _keep(self, wanted: Callable[[Session], bool]) -> None:
+        rows = self._database.rows
+        rows.sessions = {number: session for number, session in rows.sessions.items() if wanted(session)}
 
 
 class MemoryPostRepository:
@@ -162,15 +235,32 @@ class MemoryUserReader:
         ]
         return [_user_view(user) for user in _page(found, window)]
 
-    def find_actor(self, user_id: int) -> Actor | None:
-        user = self._database.rows.users.get(user_id)
-        return Actor(user.id, user.role) if user and user.is_active else None
+    def find_actor(self, claims: Claims, now: datetime) -> Actor | None:
+        user = self._database.rows.users.get(claims.user_id)
+        session = self._database.rows.sessions.get(claims.session_id)
+        if user is None or session is None or session.user_id != user.id:
+            return None
+        return Actor(user.id, user.role, session.id) if user.is_active and now < session.ends_at else None
 
-    def find_account(self, email_key: str) -> Account | None:
+    def find_by_email(self, email_key: str) -> User | None:
         for user in self._database.rows.users.values():
             if user.email_key == email_key:
-                return Account(user.id, user.password_hash, user.is_active)
+                return user
         return None
+
+    def find(self, user_id: int) -> User | None:
+        return self._database.rows.users.get(user_id)
+
+    def sessions(self, user_id: int, now: datetime) -> Sequence[SessionView]:
+        found = [
+            session
+            for session in self._database.rows.sessions.values()
+            if session.user_id == user_id and now < session.ends_at
+        ]
+        found.sort(key=lambda session: (session.last_used_at, session.id), reverse=True)
+        return [
+            SessionView(session.id, session.created_at, session.last_used_at, session.user_agent) for session in found
+        ]
 
 
 class MemoryPostReader:
@@ -183,7 +273,7 @@ class MemoryPostReader:
             raise PostNotFound(post_id)
         return self._view(reader, post)
 
-    def list(self, reader: Actor, which: PostFilter, window: Window) -> Sequence[PostView]:
+    def list(self, reader: Actor, which: PostFilter, window: Window | None) -> Sequence[PostView]:
         with self._database.lock:
             found = [post for post in self._database.rows.posts.values() if _matches(reader, which, post)]
             found.sort(key=lambda post: (post.created_at, post.id), reverse=True)
@@ -206,6 +296,26 @@ class MemoryPostReader:
             downvotes=post.tally.downvotes,
             my_vote=mine.direction.value if mine else 0,
         )
+
+
+class MemoryVoteReader:
+    def __init__(self, database: MemoryDatabase) -> None:
+        self._database = database
+
+    def list(self, voter: Actor, direction: Direction | None, window: Window | None) -> Sequence[OwnVote]:
+        rows = self._database.rows
+        found = [
+            vote
+            for vote in rows.votes.values()
+            if vote.user_id == voter.id
+            and direction in {None, vote.direction}
+            and rows.posts[vote.post_id].is_visible_to(voter)
+        ]
+        found.sort(key=lambda vote: (vote.created_at, vote.post_id), reverse=True)
+        return [
+            OwnVote(vote.post_id, rows.posts[vote.post_id].title, vote.direction.value, vote.created_at)
+            for vote in _page(found, window)
+        ]
 
 
 class MemoryDashboardReader:
@@ -237,8 +347,8 @@ def _user_view(user: User) -> UserView:
     return UserView(user.id, user.username, user.created_at, user.email, user.role, user.is_active)
 
 
-def _page(found: Sequence[T], window: Window) -> Sequence[T]:
-    return found[window.skip : window.skip + window.limit]
+def _page(found: Sequence[T], window: Window | None) -> Sequence[T]:
+    return found if window is None else found[window.skip : window.skip + window.limit]
 
 
 class FrozenClock:
@@ -255,7 +365,7 @@ class FrozenClock:
 
 
 class PlainHasher:
-    """Hashes at no cost, and counts how often it was asked."""
+    """Hashes at no cost, and counts how often it was asked. Hashes of the first generation are outdated."""
 
     def __init__(self) -> None:
         self.verifications = 0
@@ -265,23 +375,82 @@ class PlainHasher:
 
     def verify(self, password: str, password_hash: str | None) -> bool:
         self.verifications += 1
-        return password_hash == f"plain:{password}"
+        return password_hash in {f"plain:{password}", f"first:{password}"}
+
+    def is_outdated(self, password_hash: str) -> bool:
+        return password_hash.startswith("first:")
 
 
 class PlainTokens:
     """Tokens that anybody could forge, valid for an hour."""
 
-    def issue(self, user_id: int, now: datetime) -> SignedToken:
-        return SignedToken(f"{user_id}:{now.isoformat()}", 3600)
+    def issue(self, claims: Claims, now: datetime) -> SignedToken:
+        return SignedToken(f"{claims.user_id}:{claims.session_id}:{now.isoformat()}", 3600)
 
-    def read(self, token: str, now: datetime) -> int:
-        user_id, _, issued = token.partition(":")
+    def read(self, token: str, now: datetime) -> Claims:
         try:
+            user_id, session_id, issued = token.split(":", 2)
             if now - datetime.fromisoformat(issued) < timedelta(hours=1):
-                return int(user_id)
+                return Claims(int(user_id), int(session_id))
         except ValueError:
             pass
         raise InvalidToken
+
+
+class NumberedRefreshTokens:
+    """Refresh tokens that are counted: family 1's are 1.1, 1.2 and so on."""
+
+    def __init__(self) -> None:
+        self._made = 0
+
+    def first(self) -> FreshRefreshToken:
+        self._made += 1
+        return self.next(f"{self._made}.0")
+
+    def next(self, token: str) -> FreshRefreshToken:
+        self._made += 1
+        fresh = f"{self.hashes(token).family}.{self._made}"
+        return FreshRefreshToken(fresh, self.hashes(fresh))
+
+    def hashes(self, token: str) -> RefreshHashes:
+        family, dot, secret = token.partition(".")
+        if not dot:
+            raise InvalidToken
+        return RefreshHashes(family, secret)
+
+
+class MemoryThrottle:
+    """Counts in memory, one attempt at a time."""
+
+    def __init__(self) -> None:
+        self._counts: dict[str, tuple[int, datetime]] = {}
+        self._lock = RLock()
+
+    def count(self, tried: Sequence[Attempt], now: datetime) -> None:
+        with self._lock:
+            over = []
+            for attempt in (attempt for attempt in tried if attempt.limit):
+                count, ends_at = self._current(attempt, now) or (0, now + attempt.window)
+                self._counts[attempt.bucket] = (count + 1, ends_at)
+                if count + 1 > attempt.limit:
+                    over.append(ends_at)
+            if over:
+                raise TooManyRequests(ceil((max(over) - now).total_seconds()))
+
+    def require_open(self, tried: Sequence[Attempt], now: datetime) -> None:
+        with self._lock:
+            found = [(attempt, self._current(attempt, now)) for attempt in tried if attempt.limit]
+            full = [current[1] for attempt, current in found if current and current[0] >= attempt.limit]
+        if full:
+            raise TooManyRequests(ceil((max(full) - now).total_seconds()))
+
+    def forget(self, attempt: Attempt) -> None:
+        with self._lock:
+            self._counts.pop(attempt.bucket, None)
+
+    def _current(self, attempt: Attempt, now: datetime) -> tuple[int, datetime] | None:
+        found = self._counts.get(attempt.bucket)
+        return found if found and now < found[1] else None
 
 
 class StaticHealth:

@@ -46,7 +46,7 @@ def accepted(field: FieldInfo) -> str:
     """Say which values a setting takes, where its type says it."""
     limits = {name: getattr(rule, name) for rule in field.metadata for name in ("ge", "le") if hasattr(rule, name)}
     if limits:
-        return f"{limits['ge']} to {limits['le']}"
+        return f"{limits['ge']} to {limits['le']}" if "le" in limits else f"{limits['ge']} or more"
     if field.annotation is bool:
         return "`true`, `false`"
     choices = get_args(field.annotation)
@@ -63,7 +63,7 @@ def test_every_setting_is_documented_with_its_default_and_meaning() -> None:
 
 
 def test_the_sample_environment_names_every_setting_and_no_other() -> None:
-    named = re.findall(r"^(?:# )?([A-Z_]+)=", read(".env.example"), re.MULTILINE)
+    named = re.findall(r"^(?:# )?([A-Z0-9_]+)=", read(".env.example"), re.MULTILINE)
 
     assert sorted(named) == sorted(name.upper() for name in Settings.model_fields)
 

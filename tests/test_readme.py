@@ -4,7 +4,6 @@ import json
 import os
 import re
 import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -14,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests.postgres import free_port
 
 README = Path(__file__).parent.parent / "README.md"
 AGORA = Path(sys.executable).with_name("agora")
@@ -59,13 +60,6 @@ def address(tmp_path: Path, environment: dict[str, str]) -> Iterator[str]:
         finally:
             server.terminate()
             server.wait(timeout=READY_SECONDS)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    return port
 
 
 def wait_until_live(server: "subprocess.Popen[bytes]", port: int, log: Path) -> None:
@@ -123,7 +117,8 @@ def test_the_transcript_does_what_it_says(tmp_path: Path, environment: dict[str,
         assert comparable(output) == comparable(expected), command
 
 
-def test_the_transcript_registers_signs_in_posts_votes_and_lists() -> None:
+def test_the_transcript_goes_from_registering_to_signing_out() -> None:
     commands = "\n".join(command for command, _ in transcript())
+    paths = ("/users", "/login", "/posts", "/vote", "/refresh", "/logout")
 
-    assert [path for path in ("/users", "/login", "/posts", "/vote") if f"$AGORA{path}" not in commands] == []
+    assert [path for path in paths if f"$AGORA{path}" not in commands] == []

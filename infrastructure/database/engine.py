@@ -113,7 +113,8 @@ def failures_named() -> Iterator[None]:
     except DBAPIError as error:
         if error.connection_invalidated:
             raise Unavailable("the connection to the database was lost") from error
-        if type(error) is DatabaseError:  # none of its kinds: SQLite says so of a file that is damaged or not its own
+        # None of its kinds: SQLite says so of a file that is damaged or not its own. A DSN is the operator's.
+        if type(error) is DatabaseError or "invalid dsn" in str(error.orig):
             raise Unavailable("the database cannot answer now") from error
         raise
 

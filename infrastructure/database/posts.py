@@ -13,7 +13,7 @@ from domain.posts import Post, PostNotFound, Tally
 from domain.text import search_key
 from domain.users import Actor, InvalidToken
 from infrastructure.database.engine import violated
-from infrastructure.database.queries import Reading, holds, inserted_id, is_id, pattern
+from infrastructure.database.queries import Reading, holds, inserted_id, is_id, page_values, pattern
 from infrastructure.database.tables import posts, users, votes
 
 LOCK: Final = (
@@ -71,7 +71,9 @@ GET_VISIBLE: Final = GET_ANY.where(_VISIBLE)
 
 
 @cache
-def list_statement(published: bool | None, admin: bool, by_owner: bool, search: bool) -> Select[Any]:
+def list_statement(
+    published: bool | None, admin: bool, by_owner: bool, search: bool, paged: bool = True
+) -> Select[Any]:
     """Build the statement of a list for one combination of filters: one statement, no count, whatever is asked."""
     statement = _VIEW.order_by(posts.c.created_at.desc(), posts.c.id.desc())
     if published is None:
@@ -86,7 +88,7 @@ def list_statement(published: bool | None, admin: bool, by_owner: bool, search: 
         statement = statement.where(posts.c.owner_id == bindparam("owner_id"))
     if search:
         statement = statement.where(holds(posts.c.title_key, bindparam("needle")))
-    return statement.limit(bindparam("limit")).offset(bindparam("skip"))
+    return statement.limit(bindparam("limit")).offset(bindparam("skip")) if paged else statement
 
 
 class SqlPostRepository:
@@ -176,10 +178,12 @@ class SqlPostReader:
                 return _view(row)
         raise PostNotFound(post_id)
 
-    def list(self, reader: Actor, which: PostFilter, window: Window) -> Sequence[PostView]:
+    def list(self, reader: Actor, which: PostFilter, window: Window | None) -> Sequence[PostView]:
         """List posts."""
-        statement = list_statement(which.published, reader.is_admin, which.owner_id is not None, bool(which.search))
-        values: dict[str, object] = {"reader_id": reader.id, "limit": window.limit, "skip": window.skip}
+        statement = list_statement(
+            which.published, reader.is_admin, which.owner_id is not None, bool(which.search), window is not None
+        )
+        values = page_values(window) | {"reader_id": reader.id}
         if which.owner_id is not None:
             values["owner_id"] = which.owner_id
         if which.search:

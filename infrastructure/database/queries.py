@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from sqlalchemy import BindParameter, Column, ColumnElement, Connection, CursorResult
 
+from application.paging import Window
 from domain.text import search_key
 
 Reading = Callable[[], AbstractContextManager[Connection]]
@@ -29,6 +30,11 @@ def inserted_id(result: CursorResult[Any]) -> int:
         raise TypeError("this statement inserted no single row")
     number: int = key[0]
     return number
+
+
+def page_values(window: Window | None) -> dict[str, object]:
+    """Give a paged statement its `limit` and `skip`; a list that is not paged takes neither."""
+    return {} if window is None else {"limit": window.limit, "skip": window.skip}
 
 
 def holds(column: Column[Any], needle: BindParameter[str]) -> ColumnElement[bool]:

@@ -75,6 +75,31 @@ users = Table(
     sqlite_autoincrement=True,
 )
 
+sessions = Table(
+    "sessions",
+    metadata,
+    Column("id", Id, Identity(), primary_key=True),
+    Column("user_id", Id, ForeignKey("users.id", ondelete="CASCADE"), nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("last_used_at", UtcDateTime, nullable=False),
+    Column("ends_at", UtcDateTime, nullable=False),
+    Column("user_agent", Text, nullable=False),
+    Column("refresh_family", Text, nullable=False, unique=True),
+    Column("refresh_secret", Text, nullable=False),
+    Index(None, "user_id"),
+    sqlite_autoincrement=True,
+)
+
+# How often something was tried: one row a bucket, counted anew when its window has passed.
+attempts = Table(
+    "attempts",
+    metadata,
+    Column("bucket", Text, primary_key=True),
+    Column("count", Integer, nullable=False),
+    Column("ends_at", UtcDateTime, nullable=False),
+    Index(None, "ends_at"),
+)
+
 posts = Table(
     "posts",
     metadata,

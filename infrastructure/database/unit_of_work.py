@@ -7,6 +7,7 @@ from sqlalchemy import Connection
 
 from infrastructure.database.engine import Database
 from infrastructure.database.posts import SqlPostReader, SqlPostRepository
+from infrastructure.database.sessions import SqlSessionRepository
 from infrastructure.database.users import SqlUserRepository
 from infrastructure.database.votes import SqlVoteRepository
 
@@ -16,6 +17,7 @@ class SqlUnitOfWork:
 
     def __init__(self, connection: Connection) -> None:
         self.users = SqlUserRepository(connection)
+        self.sessions = SqlSessionRepository(connection)
         self.posts = SqlPostRepository(connection)
         self.votes = SqlVoteRepository(connection)
         self.posts_seen = SqlPostReader(lambda: nullcontext(connection))

@@ -1,27 +1,39 @@
 """Accounts in SQL: statements, then the repository and the reader that send them."""
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any, Final
 
 from sqlalchemy import Connection, Row, bindparam, delete, insert, select, union, update
 from sqlalchemy.exc import IntegrityError
 
 from application.paging import Window
-from application.views import Account, UserView
+from application.views import Claims, SessionView, UserView
 from domain.errors import DomainError
 from domain.text import search_key
 from domain.users import Actor, EmailTaken, Role, User, UsernameTaken, UserNotFound
 from infrastructure.database.engine import violated
 from infrastructure.database.queries import Reading, holds, inserted_id, is_id, pattern
-from infrastructure.database.tables import posts, users, votes
+from infrastructure.database.tables import posts, sessions, users, votes
 
 _VIEW: Final = select(users.c.id, users.c.username, users.c.created_at, users.c.email, users.c.role, users.c.is_active)
 GET: Final = _VIEW.where(users.c.id == bindparam("user_id"))
 LIST: Final = _VIEW.order_by(users.c.id).limit(bindparam("limit")).offset(bindparam("skip"))
 SEARCH: Final = LIST.where(holds(users.c.search_key, bindparam("needle")))
-FIND_ACTOR: Final = select(users.c.id, users.c.role).where(users.c.id == bindparam("user_id"), users.c.is_active)
-FIND_ACCOUNT: Final = select(users.c.id, users.c.password_hash, users.c.is_active).where(
-    users.c.email_key == bindparam("email_key")
+FIND_ACTOR: Final = (
+    select(users.c.id, users.c.role)
+    .join_from(sessions, users, users.c.id == sessions.c.user_id)
+    .where(
+        sessions.c.id == bindparam("session_id"),
+        users.c.id == bindparam("user_id"),
+        users.c.is_active,
+        sessions.c.ends_at > bindparam("now"),
+    )
+)
+SESSIONS: Final = (
+    select(sessions.c.id, sessions.c.created_at, sessions.c.last_used_at, sessions.c.user_agent)
+    .where(sessions.c.user_id == bindparam("user_id"), sessions.c.ends_at > bindparam("now"))
+    .order_by(sessions.c.last_used_at.desc(), sessions.c.id.desc())
 )
 INSERT: Final = insert(users)
 
@@ -29,7 +41,44 @@ _OWN_POSTS: Final = select(posts.c.id).where(posts.c.owner_id == bindparam("user
 _POSTS_VOTED_ON: Final = select(votes.c.post_id).where(votes.c.user_id == bindparam("user_id"))
 TOUCHED: Final = select(posts.c.id).where(posts.c.id.in_(union(_OWN_POSTS, _POSTS_VOTED_ON))).order_by(posts.c.id)
 LOCK_TOUCHED: Final = TOUCHED.with_for_update(key_share=True)
-LOCK: Final = select(users.c.id).where(users.c.id == bindparam("user_id")).with_for_update()
+_ENTITY: Final = select(
+    users.c.id,
+    users.c.email,
+    users.c.username,
+    users.c.password_hash,
+    users.c.role,
+    users.c.is_active,
+    users.c.created_at,
+)
+FIND: Final = _ENTITY.where(users.c.id == bindparam("user_id"))
+FIND_BY_EMAIL: Final = _ENTITY.where(users.c.email_key == bindparam("email_key"))
+# FOR NO KEY UPDATE: people may go on voting and writing, which locks their account for its key alone.
+LOCK: Final = FIND.with_for_update(key_share=True)
+LOCK_FOR_REMOVAL: Final = FIND.with_for_update()
+LOCK_ADMINS: Final = (
+    _ENTITY.where(users.c.role == Role.ADMIN.value, users.c.is_active)
+    .order_by(users.c.id)
+    .with_for_update(key_share=True)
+)
+SAVE: Final = (
+    update(users)
+    .where(users.c.id == bindparam("user_id"))
+    .values(
+        {
+            name: bindparam(name)
+            for name in (
+                "email",
+                "email_key",
+                "username",
+                "username_key",
+                "search_key",
+                "password_hash",
+                "role",
+                "is_active",
+            )
+        }
+    )
+)
 TAKE_OUT_UPVOTES: Final = (
     update(posts).where(posts.c.id.in_(_POSTS_VOTED_ON.where(votes.c.dir == 1))).values(upvotes=posts.c.upvotes - 1)
 )
@@ -56,22 +105,29 @@ class SqlUserRepository:
 
     def add(self, user: User) -> User:
         """Store a new account; the database judges whether its e-mail and username are free."""
-        row = {
-            "email": user.email,
-            "email_key": user.email_key,
-            "username": user.username,
-            "username_key": user.username_key,
-            "search_key": search_key(f"{user.email}\n{user.username or ''}"),
-            "password_hash": user.password_hash,
-            "role": user.role.value,
-            "is_active": user.is_active,
-            "created_at": user.created_at,
-        }
         try:
-            result = self._connection.execute(INSERT, row)
+            result = self._connection.execute(INSERT, _row(user) | {"created_at": user.created_at})
         except IntegrityError as error:
             raise _refusal(error) from error
         return user.with_id(inserted_id(result))
+
+    def lock(self, user_id: int) -> User:
+        """Get an account and keep everybody else from changing it until the transaction ends."""
+        row = self._connection.execute(LOCK, {"user_id": user_id}).first() if is_id(user_id) else None
+        if row is None:
+            raise UserNotFound(user_id)
+        return _entity(row)
+
+    def lock_admins(self) -> Sequence[User]:
+        """Get the active administrators, and keep everybody else from changing them."""
+        return [_entity(row) for row in self._connection.execute(LOCK_ADMINS)]
+
+    def save(self, user: User) -> None:
+        """Store the change of a locked account; the database judges whether its e-mail and username are free."""
+        try:
+            self._connection.execute(SAVE, _row(user) | {"user_id": user.id})
+        except IntegrityError as error:
+            raise _refusal(error) from error
 
     def remove(self, user_id: int) -> None:
         """Remove an account, its posts and its votes, and take its votes out of the tallies.
@@ -83,7 +139,7 @@ class SqlUserRepository:
         while True:
             attempt = self._connection.begin_nested()
             locked = set(self._connection.scalars(LOCK_TOUCHED, who))
-            self._connection.execute(LOCK, who)
+            self._connection.execute(LOCK_FOR_REMOVAL, who)
             if locked.issuperset(self._connection.scalars(TOUCHED, who)):
                 break
             attempt.rollback()
@@ -116,23 +172,63 @@ class SqlUserReader:
                 return [_view(row) for row in connection.execute(SEARCH, values | {"needle": pattern(search)})]
             return [_view(row) for row in connection.execute(LIST, values)]
 
-    def find_actor(self, user_id: int) -> Actor | None:
+    def find_actor(self, claims: Claims, now: datetime) -> Actor | None:
         """Find who an access token speaks for."""
+        if not (is_id(claims.user_id) and is_id(claims.session_id)):
+            return None
+        values = {"user_id": claims.user_id, "session_id": claims.session_id, "now": now}
+        with self._reading() as connection:
+            row = connection.execute(FIND_ACTOR, values).first()
+        return None if row is None else Actor(row.id, Role(row.role), claims.session_id)
+
+    def find_by_email(self, email_key: str) -> User | None:
+        """Find the account of an e-mail."""
+        with self._reading() as connection:
+            row = connection.execute(FIND_BY_EMAIL, {"email_key": email_key}).first()
+        return None if row is None else _entity(row)
+
+    def find(self, user_id: int) -> User | None:
+        """Find an account."""
         if not is_id(user_id):
             return None
         with self._reading() as connection:
-            row = connection.execute(FIND_ACTOR, {"user_id": user_id}).first()
-        return None if row is None else Actor(row.id, Role(row.role))
+            row = connection.execute(FIND, {"user_id": user_id}).first()
+        return None if row is None else _entity(row)
 
-    def find_account(self, email_key: str) -> Account | None:
-        """Find what signing in needs to know."""
+    def sessions(self, user_id: int, now: datetime) -> Sequence[SessionView]:
+        """List the sessions of an account."""
         with self._reading() as connection:
-            row = connection.execute(FIND_ACCOUNT, {"email_key": email_key}).first()
-        return None if row is None else Account(row.id, row.password_hash, row.is_active)
+            found = connection.execute(SESSIONS, {"user_id": user_id, "now": now})
+            return [SessionView(row.id, row.created_at, row.last_used_at, row.user_agent) for row in found]
 
 
 def _view(row: Row[*tuple[Any, ...]]) -> UserView:
     return UserView(row.id, row.username, row.created_at, row.email, Role(row.role), row.is_active)
+
+
+def _entity(row: Row[*tuple[Any, ...]]) -> User:
+    return User(
+        id=row.id,
+        email=row.email,
+        username=row.username,
+        password_hash=row.password_hash,
+        role=Role(row.role),
+        is_active=row.is_active,
+        created_at=row.created_at,
+    )
+
+
+def _row(user: User) -> dict[str, object]:
+    return {
+        "email": user.email,
+        "email_key": user.email_key,
+        "username": user.username,
+        "username_key": user.username_key,
+        "search_key": search_key(f"{user.email}\n{user.username or ''}"),
+        "password_hash": user.password_hash,
+        "role": user.role.value,
+        "is_active": user.is_active,
+    }
 
 
 def _refusal(error: IntegrityError) -> DomainError | IntegrityError:

@@ -4,6 +4,7 @@ import os
 import signal
 import socket
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
 
@@ -13,6 +14,8 @@ import uvicorn
 from application.ports import Unavailable
 from infrastructure.container import Container
 from infrastructure.settings import Settings, masked, origin
+
+PROTOCOL = "interfaces.http.protocol:DeadlineProtocol" if find_spec("httptools") else "auto"
 
 
 def serve(
@@ -26,10 +29,11 @@ def serve(
     settings.require_servable()
     container.migrations().require_current()
     port = _free_port(host, port)
+    for warning in settings.warnings():
+        typer.echo(f"warning: {warning}", err=True)
     if settings.secret_key is None:
         # Handed down, so that every worker reads every other's tokens.
         os.environ["SECRET_KEY"] = settings.signing_key()
-        typer.echo("warning: SECRET_KEY is not set; one was made up, and tokens end with this process", err=True)
     at = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
     typer.echo(f"API   {at}\nDocs  {at}/docs\nData  {_place(settings)}", err=True)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit())  # uvicorn ends in good order, then raises it once more
@@ -39,11 +43,13 @@ def serve(
         host=host,
         port=port,
         workers=workers,
+        http=PROTOCOL,
         ws="none",
         access_log=False,
         server_header=False,
         proxy_headers=False,
         timeout_keep_alive=5,
+        limit_concurrency=1000,
         timeout_graceful_shutdown=10,
         log_config=None,
     )

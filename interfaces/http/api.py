@@ -1,5 +1,6 @@
 """The composition root of the HTTP interface: what the API is made of, and in which order."""
 
+import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from http import HTTPStatus
@@ -19,6 +20,8 @@ from domain.errors import DomainError
 from infrastructure.container import Container
 from infrastructure.logs import configure_logs
 from interfaces.http import admin, posts, sessions, system, users, votes
+from interfaces.http.addresses import Proxies
+from interfaces.http.deps import SlowLane
 from interfaces.http.middleware import AnswerHeaders, BodyLimit, Cors, Paths, RequestIds, Unexpected
 from interfaces.http.problems import (
     SCHEMAS,
@@ -57,6 +60,8 @@ def create_api(container: Container) -> FastAPI:
     )
     api.state.app = container.app()
     api.state.public_reads = settings.public_reads
+    api.state.proxies = Proxies(settings.trusted_proxies)
+    api.state.slow_lane = SlowLane(os.cpu_count() or 1)
 
     for feature in (system, users, sessions, posts, votes, admin):
         api.include_router(feature.router)
@@ -73,7 +78,7 @@ def create_api(container: Container) -> FastAPI:
         allow_headers=CORS_ALLOWED,
         expose_headers=CORS_EXPOSED,
     )
-    api.add_middleware(AnswerHeaders)
+    api.add_middleware(AnswerHeaders, proxies=api.state.proxies)
     api.add_middleware(RequestIds)
 
     api.add_exception_handler(DomainError, _refuse)

@@ -1,7 +1,7 @@
 """The types of what clients send: what is accepted where, said once, and shown so in the OpenAPI document."""
 
 import re
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Literal
 
 from fastapi import Path, Query
 from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints
@@ -56,6 +56,10 @@ def _query_integer(text: Any) -> Any:
     return text
 
 
+def _query_direction(text: Any) -> Any:
+    return {"1": 1, "-1": -1}.get(text, text)
+
+
 def _query_boolean(text: Any) -> Any:
     if isinstance(text, str) and text not in {"true", "false"}:
         raise PydanticCustomError("bool_parsing", "Input should be true or false")
@@ -88,9 +92,11 @@ JsonInteger = Annotated[int, BeforeValidator(json_integer)]
 JsonId = Annotated[JsonInteger, Field(ge=0, le=INTEGER_MAX)]
 
 PostId = Annotated[int, BeforeValidator(_path_id), Path(description="The post's id.")]
+SessionId = Annotated[int, BeforeValidator(_path_id), Path(description="The session's id.")]
 UserId = Annotated[int, BeforeValidator(_path_id), Path(description="The account's id.")]
 
 QueryId = Annotated[int, BeforeValidator(_query_integer), Field(ge=0, le=INTEGER_MAX)]
+QueryDirection = Annotated[Literal[1, -1], BeforeValidator(_query_direction)]
 QueryFlag = Annotated[bool, BeforeValidator(_query_boolean)]
 Search = Annotated[
     str, Query(max_length=200, description="Text to look for, whatever the case; empty finds all."), _STORABLE

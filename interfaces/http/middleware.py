@@ -12,10 +12,21 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from interfaces.http.addresses import Proxies
 from interfaces.http.problems import problem_response, request_id
 
 BODY_MAX: Final = 1_048_576
 """Bytes in a request's body: 1 MiB."""
+
+DEFAULT_HEADERS: Final = {
+    "X-Content-Type-Options": "nosniff",
+    "Cache-Control": "private, no-cache",
+    "Content-Security-Policy": "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Referrer-Policy": "no-referrer",
+    "X-Frame-Options": "DENY",
+}
+"""Those of OWASP's HTTP Headers Cheat Sheet that concern an API."""
 
 _REQUEST_ID: Final = re.compile("[A-Za-z0-9._-]{1,128}")
 
@@ -65,10 +76,14 @@ def _template(scope: Scope) -> str:
 
 
 class AnswerHeaders:
-    """Puts on every answer the headers that keep browsers and caches from misreading it."""
+    """Puts on every answer the headers that keep browsers and caches from misreading it.
 
-    def __init__(self, app: ASGIApp) -> None:
+    What an answer says itself stands: the documentation pages have a policy of their own.
+    """
+
+    def __init__(self, app: ASGIApp, proxies: Proxies) -> None:
         self._app = app
+        self._proxies = proxies
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request."""
@@ -79,9 +94,11 @@ class AnswerHeaders:
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
-                headers["X-Content-Type-Options"] = "nosniff"
-                headers.setdefault("Cache-Control", "private, no-cache")
+                for name, value in DEFAULT_HEADERS.items():
+                    headers.setdefault(name, value)
                 headers.add_vary_header("Authorization")
+                if self._proxies.is_secure(scope):
+                    headers["Strict-Transport-Security"] = "max-age=31536000"
             await send(message)
 
         await self._app(scope, receive, send_with_headers)

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from starlette.responses import Response
 
-from domain.errors import Conflict, DomainError, Forbidden, Invalid, NotFound, Unauthenticated
+from domain.errors import Conflict, DomainError, Forbidden, Invalid, NotFound, TooManyRequests, Unauthenticated
 
 MEDIA_TYPE: Final = "application/problem+json"
 RETRY_AFTER_SECONDS: Final = 2
@@ -42,8 +42,8 @@ PROBLEMS: Final[Mapping[str, Problem]] = {
     "invalid-token": Problem(
         401,
         "Invalid token",
-        "The access token is not one of ours, has expired, or belongs to an account that is gone or deactivated.",
-        "Sign in again at POST /login and use the new token.",
+        "The token is not one of ours, has expired or was spent, or its session or account has ended.",
+        "For an access token get fresh ones at POST /refresh; for a refresh token sign in again at POST /login.",
     ),
     "invalid-credentials": Problem(
         403,
@@ -87,6 +87,12 @@ PROBLEMS: Final[Mapping[str, Problem]] = {
         "There is no vote of yours on this post to take back.",
         "Nothing needs to be done. DELETE /posts/{id}/vote never answers with this.",
     ),
+    "session-not-found": Problem(
+        404,
+        "Session not found",
+        "You have no session with this id. It may have ended.",
+        "Check the id; GET /users/me/sessions lists yours.",
+    ),
     "not-found": Problem(
         404,
         "Not found",
@@ -117,6 +123,12 @@ PROBLEMS: Final[Mapping[str, Problem]] = {
         "Your vote on this post points this way already; it counts once.",
         "Nothing needs to be done. PUT /posts/{id}/vote never answers with this.",
     ),
+    "last-admin": Problem(
+        409,
+        "Last administrator",
+        "This would leave nobody to administer: the account is the last active administrator.",
+        "Make somebody else an administrator first.",
+    ),
     "body-too-large": Problem(
         413,
         "Body too large",
@@ -128,6 +140,12 @@ PROBLEMS: Final[Mapping[str, Problem]] = {
         "Invalid request",
         "Something in the request is missing, malformed or out of bounds; `errors` says what and where.",
         "Mend what `errors` names and send it again.",
+    ),
+    "rate-limited": Problem(
+        429,
+        "Too many attempts",
+        "There were too many wrong passwords, or too many registrations, from where you are.",
+        "Wait the seconds in the Retry-After header, and try again.",
     ),
     "internal": Problem(
         500,
@@ -149,6 +167,7 @@ STATUS: Final[Mapping[type[DomainError], int]] = {
     Forbidden: 403,
     NotFound: 404,
     Conflict: 409,
+    TooManyRequests: 429,
 }
 
 
@@ -190,6 +209,8 @@ def domain_problem(error: DomainError) -> ProblemResponse:
     if status == HTTPStatus.UNAUTHORIZED:
         sent = error.code == "invalid-token"
         headers["WWW-Authenticate"] = 'Bearer error="invalid_token"' if sent else "Bearer"
+    if isinstance(error, TooManyRequests):
+        headers["Retry-After"] = str(error.retry_after)
     return problem_response(error.code, error.detail, headers=headers)
 
 
@@ -211,7 +232,7 @@ def unavailable_problem(detail: str, **members: object) -> ProblemResponse:
 def problems(*slugs: str) -> dict[int | str, dict[str, Any]]:
     """Document the errors of an operation for OpenAPI, those that any operation can have included."""
     responses: dict[int | str, dict[str, Any]] = {}
-    for slug in sorted({*slugs, "body-too-large", "internal"}, key=lambda slug: PROBLEMS[slug].status):
+    for slug in sorted({*slugs, "body-too-large", "internal"}, key=lambda slug: (PROBLEMS[slug].status, slug)):
         problem = PROBLEMS[slug]
         schema = "ValidationProblem" if slug == "validation" else "Problem"
         response = responses.setdefault(

@@ -1,33 +1,119 @@
-"""Signing in over HTTP."""
+"""Signing in and out over HTTP."""
 
+from datetime import datetime
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Form, Response
-from pydantic import BaseModel
+from fastapi import APIRouter, Form, Header, Response
+from pydantic import BaseModel, StringConstraints
 
-from interfaces.http.deps import AppDep
-from interfaces.http.fields import Text
+from application.views import Tokens
+from interfaces.http.deps import AppDep, ClientAddress, SignedIn, SlowLaneDep
+from interfaces.http.fields import Flag, SessionId, Text
 from interfaces.http.problems import problems
+from interfaces.http.strict_json import StrictRoute
 
-router = APIRouter(tags=["sessions"])
+router = APIRouter(tags=["sessions"], route_class=StrictRoute)
 
 
 class TokenOut(BaseModel):
-    """An access token, in OAuth2's words (RFC 6749, section 5.1)."""
+    """Tokens, in OAuth2's words (RFC 6749, section 5.1); lifetimes in seconds."""
 
     access_token: str
     token_type: Literal["bearer"] = "bearer"
     expires_in: int
+    refresh_token: str
+    refresh_expires_in: int
+
+    @classmethod
+    def of(cls, tokens: Tokens) -> "TokenOut":
+        """Show tokens."""
+        return cls(
+            access_token=tokens.access_token,
+            expires_in=tokens.expires_in,
+            refresh_token=tokens.refresh_token,
+            refresh_expires_in=tokens.refresh_expires_in,
+        )
 
 
-@router.post("/login", responses=problems("invalid-credentials", "account-inactive", "validation", "unavailable"))
-def sign_in(
+class RefreshIn(BaseModel):
+    """A refresh token, to be spent."""
+
+    refresh_token: Annotated[Text, StringConstraints(max_length=4096)]
+
+
+class LogoutIn(BaseModel):
+    """Whether to sign out everywhere."""
+
+    all: Flag = False
+
+
+class SessionOut(BaseModel):
+    """A session, as its owner sees it."""
+
+    id: int
+    created_at: datetime
+    last_used_at: datetime
+    user_agent: str
+    current: bool
+
+
+@router.post(
+    "/login",
+    responses=problems("invalid-credentials", "account-inactive", "validation", "rate-limited", "unavailable"),
+)
+async def sign_in(
     username: Annotated[Text, Form(description="The e-mail of the account.")],
     password: Annotated[Text, Form(json_schema_extra={"format": "password"})],
     app: AppDep,
+    lane: SlowLaneDep,
+    address: ClientAddress,
     response: Response,
+    user_agent: Annotated[str, Header(include_in_schema=False)] = "",
 ) -> TokenOut:
     """Sign in with the OAuth2 password form."""
-    token = app.sign_in(username, password)
     response.headers["Cache-Control"] = "no-store"
-    return TokenOut(access_token=token.access_token, expires_in=token.expires_in)
+    return TokenOut.of(await lane.run(app.sign_in, username, password, user_agent=user_agent, address=address))
+
+
+@router.post("/refresh", responses=problems("invalid-token", "validation", "unavailable"))
+def refresh(body: RefreshIn, app: AppDep, response: Response) -> TokenOut:
+    """Exchange a refresh token for fresh tokens. One that was spent before ends its session."""
+    response.headers["Cache-Control"] = "no-store"
+    return TokenOut.of(app.refresh_session(body.refresh_token))
+
+
+@router.post(
+    "/logout",
+    status_code=204,
+    response_class=Response,
+    responses=problems("not-authenticated", "invalid-token", "validation", "unavailable"),
+)
+def sign_out(actor: SignedIn, app: AppDep, body: LogoutIn | None = None) -> None:
+    """End this session, or all of one's own."""
+    app.sign_out(actor, everywhere=body is not None and body.all)
+
+
+@router.get("/users/me/sessions", responses=problems("not-authenticated", "invalid-token", "unavailable"))
+def list_sessions(actor: SignedIn, app: AppDep) -> list[SessionOut]:
+    """List one's own sessions, the latest used first."""
+    return [
+        SessionOut(
+            id=session.id,
+            created_at=session.created_at,
+            last_used_at=session.last_used_at,
+            user_agent=session.user_agent,
+            current=session.id == actor.session_id,
+        )
+        for session in app.list_sessions(actor)
+    ]
+
+
+@router.delete(
+    "/users/me/sessions/{session_id}",
+    status_code=204,
+    response_class=Response,
+    responses=problems("not-authenticated", "invalid-token", "session-not-found", "validation", "unavailable"),
+)
+def end_session(session_id: SessionId, actor: SignedIn, app: AppDep) -> None:
+    """End one of one's own sessions."""
+    app.end_session(actor, session_id)

@@ -1,16 +1,16 @@
 """Accounts over HTTP."""
 
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Literal
 
 from fastapi import APIRouter, Depends, Response
-from pydantic import BaseModel, ConfigDict
+from pydantic import MISSING, BaseModel, ConfigDict
 
 from application.paging import Window
-from application.views import PublicUser, UserView
+from application.views import OwnVote, PostView, UserView
 from domain.users import ANONYMOUS, Role
-from interfaces.http.deps import Admin, AppDep, MaybeSignedIn, SignedIn
-from interfaces.http.fields import Email, Password, Search, UserId, Username, window
+from interfaces.http.deps import Admin, AppDep, ClientAddress, MaybeSignedIn, SignedIn, SlowLaneDep
+from interfaces.http.fields import Email, Flag, Password, Search, Text, UserId, Username, window
 from interfaces.http.problems import problems
 from interfaces.http.strict_json import StrictRoute
 
@@ -25,6 +25,34 @@ class RegistrationIn(BaseModel):
     username: Username | None = None
 
 
+class OwnAccountIn(BaseModel):
+    """Any part of one's own account; another e-mail takes the current password."""
+
+    username: Username | MISSING = MISSING
+    email: Email | MISSING = MISSING
+    current_password: Text | MISSING = MISSING
+
+
+class NewPasswordIn(BaseModel):
+    """A password in place of another."""
+
+    current_password: Text
+    new_password: Password
+
+
+class ConfirmationIn(BaseModel):
+    """The password, to confirm what cannot be undone."""
+
+    current_password: Text
+
+
+class AccountIn(BaseModel):
+    """What administrators change of an account."""
+
+    role: Literal["user", "admin"] | MISSING = MISSING
+    is_active: Flag | MISSING = MISSING
+
+
 class PublicUserOut(BaseModel):
     """A person as everybody sees them."""
 
@@ -34,11 +62,6 @@ class PublicUserOut(BaseModel):
     username: str | None
     created_at: datetime
 
-    @classmethod
-    def of(cls, user: PublicUser) -> "PublicUserOut":
-        """Show a person to others."""
-        return cls(id=user.id, username=user.username, created_at=user.created_at)
-
 
 class UserOut(PublicUserOut):
     """A person as they and administrators see them."""
@@ -47,29 +70,59 @@ class UserOut(PublicUserOut):
     role: Role
     is_active: bool
 
-    @classmethod
-    def of_own(cls, user: UserView) -> "UserOut":
-        """Show an account to its owner or to an administrator."""
-        return cls(
-            id=user.id,
-            username=user.username,
-            created_at=user.created_at,
-            email=user.email,
-            role=user.role,
-            is_active=user.is_active,
-        )
+
+class OwnPostOut(BaseModel):
+    """A post of one's own, for taking away."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    id: int
+    title: str
+    content: str
+    published: bool
+    created_at: datetime
+    updated_at: datetime
+    version: int
+    upvotes: int
+    downvotes: int
+
+
+class OwnVoteOut(BaseModel):
+    """A vote of one's own, for taking away."""
+
+    post_id: int
+    dir: int
+    created_at: datetime
+
+
+class ExportOut(BaseModel):
+    """Everything that a person has made."""
+
+    profile: UserOut
+    posts: list[OwnPostOut]
+    votes: list[OwnVoteOut]
+
+
+def _own_post(post: PostView) -> OwnPostOut:
+    return OwnPostOut.model_validate(post)
+
+
+def _own_vote(vote: OwnVote) -> OwnVoteOut:
+    return OwnVoteOut(post_id=vote.post_id, dir=vote.direction, created_at=vote.created_at)
 
 
 @router.post(
     "/users",
     status_code=201,
-    responses=problems("email-taken", "username-taken", "validation", "unavailable"),
+    responses=problems("email-taken", "username-taken", "validation", "rate-limited", "unavailable"),
 )
-def register(body: RegistrationIn, app: AppDep, response: Response) -> UserOut:
+async def register(
+    body: RegistrationIn, app: AppDep, lane: SlowLaneDep, address: ClientAddress, response: Response
+) -> UserOut:
     """Open an account."""
-    user = app.register_user(body.email, body.password, body.username)
+    user = await lane.run(app.register_user, body.email, body.password, body.username, address=address)
     response.headers["Location"] = f"/users/{user.id}"
-    return UserOut.of_own(user)
+    return UserOut.model_validate(user)
 
 
 @router.get(
@@ -80,18 +133,77 @@ def list_users(
     actor: Admin, app: AppDep, page: Annotated[Window, Depends(window)], search: Search = ""
 ) -> list[UserOut]:
     """List all accounts, for administrators; `search` looks in e-mails and usernames."""
-    return [UserOut.of_own(user) for user in app.list_users(actor, search, page)]
+    return [UserOut.model_validate(user) for user in app.list_users(actor, search, page)]
 
 
 @router.get("/users/me", responses=problems("not-authenticated", "invalid-token", "unavailable"))
 @router.get("/profile", responses=problems("not-authenticated", "invalid-token", "unavailable"))
 def see_own_account(actor: SignedIn, app: AppDep) -> UserOut:
     """Show people their own account."""
-    return UserOut.of_own(app.see_own_account(actor))
+    return UserOut.model_validate(app.see_own_account(actor))
+
+
+CONFIRMED = ("not-authenticated", "invalid-token", "invalid-credentials", "validation", "rate-limited", "unavailable")
+
+
+@router.patch("/users/me", responses=problems(*CONFIRMED, "email-taken", "username-taken"))
+async def edit_own_account(
+    body: OwnAccountIn, actor: SignedIn, app: AppDep, lane: SlowLaneDep, address: ClientAddress
+) -> UserOut:
+    """Change one's own username or e-mail; another e-mail takes the current password."""
+    given = {"username": None, "email": None, "current_password": None} | body.model_dump()
+    return UserOut.model_validate(await lane.run(app.edit_own_account, actor, **given, address=address))
+
+
+@router.put("/users/me/password", status_code=204, response_class=Response, responses=problems(*CONFIRMED))
+async def change_password(
+    body: NewPasswordIn, actor: SignedIn, app: AppDep, lane: SlowLaneDep, address: ClientAddress
+) -> None:
+    """Change one's own password; all other sessions end."""
+    await lane.run(app.change_password, actor, body.current_password, body.new_password, address=address)
+
+
+@router.delete("/users/me", status_code=204, response_class=Response, responses=problems(*CONFIRMED, "last-admin"))
+async def delete_own_account(
+    body: ConfirmationIn, actor: SignedIn, app: AppDep, lane: SlowLaneDep, address: ClientAddress
+) -> None:
+    """Delete one's own account, with its posts and votes."""
+    await lane.run(app.delete_own_account, actor, body.current_password, address=address)
+
+
+@router.get("/users/me/export", responses=problems("not-authenticated", "invalid-token", "unavailable"))
+def export_own_data(actor: SignedIn, app: AppDep, response: Response) -> ExportOut:
+    """Take away everything that one has made."""
+    export = app.export_own_data(actor)
+    response.headers["Content-Disposition"] = 'attachment; filename="agora-export.json"'
+    return ExportOut(
+        profile=UserOut.model_validate(export.profile),
+        posts=[_own_post(post) for post in export.posts],
+        votes=[_own_vote(vote) for vote in export.votes],
+    )
 
 
 @router.get("/users/{user_id}", responses=problems("invalid-token", "user-not-found", "validation", "unavailable"))
 def see_user(user_id: UserId, actor: MaybeSignedIn, app: AppDep) -> UserOut | PublicUserOut:
     """Show one account: its owner and administrators see all of it. No token is needed; one that is sent counts."""
     user = app.see_user(actor or ANONYMOUS, user_id)
-    return UserOut.of_own(user) if isinstance(user, UserView) else PublicUserOut.of(user)
+    return UserOut.model_validate(user) if isinstance(user, UserView) else PublicUserOut.model_validate(user)
+
+
+@router.patch(
+    "/users/{user_id}",
+    responses=problems(
+        "not-authenticated",
+        "invalid-token",
+        "admins-only",
+        "user-not-found",
+        "last-admin",
+        "validation",
+        "unavailable",
+    ),
+)
+def edit_user(user_id: UserId, body: AccountIn, actor: Admin, app: AppDep) -> UserOut:
+    """Give or take the administrator's role, or deactivate an account, which ends all its sessions."""
+    given = {"role": None, "is_active": None} | body.model_dump()
+    role = None if given["role"] is None else Role(given["role"])
+    return UserOut.model_validate(app.edit_user(actor, user_id, role, given["is_active"]))

@@ -1,14 +1,16 @@
 """Voting over HTTP: the classic POST /vote, and a resource for clients that retry. Both run one use case."""
 
+from datetime import datetime
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Depends, Query, Response
 from pydantic import BaseModel, BeforeValidator
 
+from application.paging import Window
 from application.views import VoteReceipt
 from domain.votes import Direction
 from interfaces.http.deps import AppDep, SignedIn
-from interfaces.http.fields import JsonId, PostId, json_integer
+from interfaces.http.fields import JsonId, PostId, QueryDirection, json_integer, window
 from interfaces.http.problems import problems
 from interfaces.http.strict_json import StrictRoute
 
@@ -67,6 +69,42 @@ class VoteOut(BaseModel):
 def post_vote(body: ClassicVoteIn, actor: SignedIn, app: AppDep) -> VoteOut:
     """Vote on a post that you can see; what would change nothing is refused."""
     return VoteOut.of(app.cast_vote(actor, body.post_id, Direction(body.dir), repeatable=False))
+
+
+class OwnVotePostOut(BaseModel):
+    """The post that was voted on."""
+
+    id: int
+    title: str
+
+
+class OwnVoteOut(BaseModel):
+    """A vote as its voter sees it."""
+
+    post_id: int
+    dir: int
+    created_at: datetime
+    post: OwnVotePostOut
+
+
+@router.get("/users/me/votes", responses=problems("not-authenticated", "invalid-token", "validation", "unavailable"))
+def list_own_votes(
+    actor: SignedIn,
+    app: AppDep,
+    page: Annotated[Window, Depends(window)],
+    direction: Annotated[QueryDirection | None, Query(alias="dir", description="Votes one way only: 1 or -1.")] = None,
+) -> list[OwnVoteOut]:
+    """List one's own votes on posts that one can still see, latest first."""
+    votes = app.list_own_votes(actor, None if direction is None else Direction(direction), page)
+    return [
+        OwnVoteOut(
+            post_id=vote.post_id,
+            dir=vote.direction,
+            created_at=vote.created_at,
+            post=OwnVotePostOut(id=vote.post_id, title=vote.title),
+        )
+        for vote in votes
+    ]
 
 
 PROBLEMS = problems("not-authenticated", "invalid-token", "post-not-found", "validation", "unavailable")

@@ -6,23 +6,42 @@ import pytest
 
 from application.admin import SeeDashboard
 from application.app import App
+from application.passwords import CheckPassword, Guard, Limits
 from application.posts import DeletePost, EditPost, ListPosts, ReadPost, WritePost
-from application.sessions import Authenticate, SignIn
-from application.users import CreateAdmin, ListUsers, RegisterUser, SeeOwnAccount, SeeUser
-from application.votes import CastVote
+from application.sessions import Authenticate, EndSession, ListSessions, RefreshSession, SignIn, SignOut
+from application.users import (
+    ChangePassword,
+    CreateAdmin,
+    DeleteOwnAccount,
+    EditOwnAccount,
+    EditUser,
+    ExportOwnData,
+    ListUsers,
+    RegisterUser,
+    SeeOwnAccount,
+    SeeUser,
+)
+from application.views import Tokens
+from application.votes import CastVote, ListOwnVotes
 from domain.users import Actor
 from tests.fakes import (
     FrozenClock,
     MemoryDashboardReader,
     MemoryDatabase,
     MemoryPostReader,
+    MemoryThrottle,
     MemoryUserReader,
+    MemoryVoteReader,
+    NumberedRefreshTokens,
     PlainHasher,
     PlainTokens,
     StaticHealth,
 )
 
 PASSWORD = "correct horse"
+HOME, ELSEWHERE = "192.0.2.1", "198.51.100.1"
+REGISTRATIONS = 40
+COMMON = frozenset({"password1"})
 
 
 @dataclass
@@ -35,7 +54,13 @@ class World:
     app: App
 
     def person(self, name: str = "ann") -> Actor:
-        return Actor(self.app.register_user(f"{name}@example.com", PASSWORD, name).id)
+        return Actor(self.app.register_user(f"{name}@example.com", PASSWORD, name, address=HOME).id)
+
+    def sign_in(self, name: str = "ann", password: str = PASSWORD, *, address: str = HOME) -> Tokens:
+        return self.app.sign_in(f"{name}@example.com", password, user_agent="a browser", address=address)
+
+    def signed_in(self, name: str = "ann") -> Actor:
+        return self.app.authenticate(self.sign_in(name).access_token)
 
     def admin(self, name: str = "root") -> Actor:
         view = self.app.create_admin(f"{name}@example.com", PASSWORD, name)
@@ -44,15 +69,28 @@ class World:
 
 @pytest.fixture
 def world() -> World:
-    database, clock, hasher, tokens = MemoryDatabase(), FrozenClock(), PlainHasher(), PlainTokens()
+    database, clock, hasher = MemoryDatabase(), FrozenClock(), PlainHasher()
+    tokens, refresh_tokens = PlainTokens(), NumberedRefreshTokens()
     uow, users, posts = database.transaction, MemoryUserReader(database), MemoryPostReader(database)
+    votes = MemoryVoteReader(database)
+    guard = Guard(MemoryThrottle(), Limits(registrations_per_address=REGISTRATIONS))
+    check = CheckPassword(hasher, guard, clock)
     app = App(
-        register_user=RegisterUser(uow, hasher, clock),
-        create_admin=CreateAdmin(uow, hasher, clock),
+        register_user=RegisterUser(uow, hasher, COMMON, guard, clock),
+        create_admin=CreateAdmin(uow, hasher, COMMON, clock),
         see_user=SeeUser(users),
         see_own_account=SeeOwnAccount(users),
+        edit_user=EditUser(uow),
+        edit_own_account=EditOwnAccount(users, uow, check),
+        change_password=ChangePassword(users, uow, check, hasher, COMMON),
+        delete_own_account=DeleteOwnAccount(users, uow, check),
+        export_own_data=ExportOwnData(users, posts, votes),
         list_users=ListUsers(users),
-        sign_in=SignIn(users, hasher, tokens, clock),
+        sign_in=SignIn(users, uow, check, hasher, tokens, refresh_tokens, clock),
+        refresh_session=RefreshSession(uow, tokens, refresh_tokens, clock),
+        sign_out=SignOut(uow),
+        list_sessions=ListSessions(users, clock),
+        end_session=EndSession(uow),
         authenticate=Authenticate(users, tokens, clock),
         write_post=WritePost(uow, clock),
         read_post=ReadPost(posts),
@@ -60,6 +98,7 @@ def world() -> World:
         edit_post=EditPost(uow, clock),
         delete_post=DeletePost(uow),
         cast_vote=CastVote(uow, clock),
+        list_own_votes=ListOwnVotes(votes),
         see_dashboard=SeeDashboard(MemoryDashboardReader(database), clock),
         health=StaticHealth(database="ok"),
     )

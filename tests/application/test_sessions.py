@@ -1,12 +1,20 @@
-"""Signing in, and knowing who is asking."""
+"""Signing in and out, staying signed in, and knowing who is asking."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 
+from application.passwords import ACCOUNT_WINDOW, ADDRESS_WINDOW, Limits
+from application.views import SessionView, Tokens
+from domain.errors import TooManyRequests
+from domain.sessions import IDLE, LIFETIME, SessionNotFound
 from domain.users import AccountInactive, Actor, InvalidCredentials, InvalidToken, Role
-from tests.application.conftest import PASSWORD, World
+from tests.application.conftest import ELSEWHERE, HOME, PASSWORD, World
+from tests.fakes import PlainHasher
+
+A_SECOND = timedelta(seconds=1)
 
 
 def deactivate(world: World, actor: Actor) -> None:
@@ -14,12 +22,19 @@ def deactivate(world: World, actor: Actor) -> None:
     users[actor.id] = replace(users[actor.id], is_active=False)
 
 
+def guess(world: World, times: int, name: str = "ann", address: str = HOME) -> None:
+    for _ in range(times):
+        with pytest.raises(InvalidCredentials):
+            world.sign_in(name, "wrong", address=address)
+
+
 def test_who_signs_in_is_known_by_the_token(world: World) -> None:
-    ann = world.person()
+    ann = world.person("ann")
 
-    token = world.app.sign_in("ANN@example.com", PASSWORD).access_token
+    tokens = world.sign_in("ANN")
 
-    assert world.app.authenticate(token) == ann
+    assert world.app.authenticate(tokens.access_token) == replace(ann, session_id=1)
+    assert tokens.refresh_expires_in == IDLE.total_seconds()
 
 
 @pytest.mark.parametrize(
@@ -30,7 +45,7 @@ def test_whatever_is_wrong_costs_one_verification_and_is_told_alike(world: World
     world.person("ann")
 
     with pytest.raises(InvalidCredentials):
-        world.app.sign_in(email, password)
+        world.app.sign_in(email, password, user_agent="", address=HOME)
 
     assert world.hasher.verifications == 1
 
@@ -39,14 +54,28 @@ def test_a_deactivated_account_is_told_so_only_for_the_right_password(world: Wor
     deactivate(world, world.person())
 
     with pytest.raises(InvalidCredentials):
-        world.app.sign_in("ann@example.com", "wrong")
+        world.sign_in(password="wrong")
     with pytest.raises(AccountInactive):
-        world.app.sign_in("ann@example.com", PASSWORD)
+        world.sign_in()
+    assert not world.database.rows.sessions
+
+
+def test_an_outdated_hash_is_made_anew_at_sign_in(world: World) -> None:
+    ann = world.person()
+    users = world.database.rows.users
+    users[ann.id] = replace(users[ann.id], password_hash=f"first:{PASSWORD}")
+
+    guess(world, 1)
+    assert users[ann.id].password_hash == f"first:{PASSWORD}"
+    world.sign_in()
+
+    assert world.database.rows.users[ann.id].password_hash == f"plain:{PASSWORD}"
+    assert world.sign_in()
 
 
 def test_what_happens_to_an_account_holds_on_the_next_request(world: World) -> None:
     ann = world.person()
-    token = world.app.sign_in("ann@example.com", PASSWORD).access_token
+    token = world.sign_in().access_token
     users = world.database.rows.users
 
     users[ann.id] = replace(users[ann.id], role=Role.ADMIN)
@@ -61,11 +90,234 @@ def test_what_happens_to_an_account_holds_on_the_next_request(world: World) -> N
         world.app.authenticate(token)
 
 
-def test_a_token_ends(world: World) -> None:
+def test_an_access_token_ends(world: World) -> None:
     world.person()
-    token = world.app.sign_in("ann@example.com", PASSWORD)
+    tokens = world.sign_in()
 
-    world.clock.advance(timedelta(seconds=token.expires_in))
+    world.clock.advance(timedelta(seconds=tokens.expires_in))
 
     with pytest.raises(InvalidToken):
-        world.app.authenticate(token.access_token)
+        world.app.authenticate(tokens.access_token)
+
+
+def test_a_refresh_token_is_good_for_one_use(world: World) -> None:
+    ann = world.person()
+    first = world.sign_in()
+
+    second = world.app.refresh_session(first.refresh_token)
+
+    assert second.refresh_token != first.refresh_token
+    assert world.app.authenticate(second.access_token).id == ann.id
+    assert world.app.authenticate(first.access_token).id == ann.id
+
+
+def test_a_spent_refresh_token_ends_its_session_newest_tokens_included(world: World) -> None:
+    world.person()
+    first, other = world.sign_in(), world.sign_in()
+    second = world.app.refresh_session(first.refresh_token)
+
+    with pytest.raises(InvalidToken):
+        world.app.refresh_session(first.refresh_token)
+
+    for ended in (first, second):
+        with pytest.raises(InvalidToken):
+            world.app.refresh_session(ended.refresh_token)
+        with pytest.raises(InvalidToken):
+            world.app.authenticate(ended.access_token)
+    assert world.app.refresh_session(other.refresh_token)
+
+
+def test_a_refresh_token_of_nobody_ends_nothing(world: World) -> None:
+    world.person()
+    tokens = world.sign_in()
+
+    for token in ("", "nonsense", "4711.1"):
+        with pytest.raises(InvalidToken):
+            world.app.refresh_session(token)
+
+    assert world.app.refresh_session(tokens.refresh_token)
+
+
+def test_a_session_that_is_not_used_ends(world: World) -> None:
+    world.person()
+    tokens = world.sign_in()
+
+    world.clock.advance(IDLE - A_SECOND)
+    tokens = world.app.refresh_session(tokens.refresh_token)
+    world.clock.advance(IDLE)
+
+    with pytest.raises(InvalidToken):
+        world.app.refresh_session(tokens.refresh_token)
+
+
+def test_a_session_ends_however_often_it_is_used(world: World) -> None:
+    world.person()
+    tokens = world.sign_in()
+    days = timedelta(days=6)
+    for _ in range(LIFETIME // days - 1):
+        world.clock.advance(days)
+        tokens = world.app.refresh_session(tokens.refresh_token)
+    world.clock.advance(days - A_SECOND)
+    tokens = world.app.refresh_session(tokens.refresh_token)
+    assert tokens.refresh_expires_in == 1
+
+    world.clock.advance(A_SECOND)
+
+    with pytest.raises(InvalidToken):
+        world.app.refresh_session(tokens.refresh_token)
+    with pytest.raises(InvalidToken):
+        world.app.authenticate(tokens.access_token)
+
+
+def test_signing_out_ends_this_session_and_no_other(world: World) -> None:
+    world.person()
+    here, there = world.sign_in(), world.sign_in()
+
+    world.app.sign_out(world.app.authenticate(here.access_token), everywhere=False)
+
+    with pytest.raises(InvalidToken):
+        world.app.authenticate(here.access_token)
+    with pytest.raises(InvalidToken):
+        world.app.refresh_session(here.refresh_token)
+    assert world.app.authenticate(there.access_token)
+
+
+def test_signing_out_everywhere_ends_all_of_ones_own(world: World) -> None:
+    world.person("ann"), world.person("bob")
+    here, there, bobs = world.sign_in(), world.sign_in(), world.sign_in("bob")
+
+    world.app.sign_out(world.app.authenticate(here.access_token), everywhere=True)
+
+    for ended in (here, there):
+        with pytest.raises(InvalidToken):
+            world.app.authenticate(ended.access_token)
+    assert world.app.authenticate(bobs.access_token)
+
+
+def test_people_see_where_they_are_signed_in(world: World) -> None:
+    world.person("ann"), world.person("bob")
+    start = world.clock.now()
+    first = world.sign_in()
+    world.sign_in("bob")
+    world.clock.advance(A_SECOND)
+    second = world.app.authenticate(world.sign_in().access_token)
+    world.clock.advance(A_SECOND)
+    world.app.refresh_session(first.refresh_token)
+
+    assert world.app.list_sessions(second) == [
+        SessionView(1, start, start + 2 * A_SECOND, "a browser"),
+        SessionView(3, start + A_SECOND, start + A_SECOND, "a browser"),
+    ]
+
+
+def test_people_end_a_session_of_their_own(world: World) -> None:
+    world.person("ann"), world.person("bob")
+    lost, here, bobs = world.sign_in(), world.signed_in(), world.signed_in("bob")
+
+    world.app.end_session(here, world.app.authenticate(lost.access_token).session_id)
+
+    with pytest.raises(InvalidToken):
+        world.app.authenticate(lost.access_token)
+    for gone in (1, bobs.session_id, 4_711):
+        with pytest.raises(SessionNotFound):
+            world.app.end_session(here, gone)
+
+
+def test_sessions_that_have_ended_are_forgotten_at_the_next_sign_in(world: World) -> None:
+    world.person()
+    world.sign_in()
+    world.clock.advance(IDLE)
+
+    world.sign_in()
+
+    assert list(world.database.rows.sessions) == [2]
+
+
+def test_guessing_is_stopped_and_goes_on_after_a_while(world: World) -> None:
+    world.person()
+    guess(world, Limits().failures_per_account)
+
+    for password in ("wrong", PASSWORD):
+        with pytest.raises(TooManyRequests) as refusal:
+            world.sign_in(password=password)
+        assert refusal.value.retry_after == ACCOUNT_WINDOW.total_seconds()
+    world.clock.advance(ACCOUNT_WINDOW)
+
+    assert world.sign_in()
+
+
+def test_a_stranger_elsewhere_locks_nobody_out(world: World) -> None:
+    world.person()
+    guess(world, Limits().failures_per_account, address=ELSEWHERE)
+
+    assert world.sign_in(address=HOME)
+
+
+def test_a_success_makes_up_for_failures(world: World) -> None:
+    world.person()
+    for _ in range(3):
+        guess(world, Limits().failures_per_account - 1)
+        assert world.sign_in()
+
+
+def test_an_address_that_guesses_at_many_accounts_is_stopped(world: World) -> None:
+    world.person("ann"), world.person("bob")
+    world.sign_in("bob")
+    for number in range(Limits().failures_per_address):
+        guess(world, 1, name=f"user{number}")
+
+    with pytest.raises(TooManyRequests):
+        world.sign_in("somebody", "wrong")
+    with pytest.raises(TooManyRequests):
+        world.sign_in("ann")
+    assert world.sign_in("bob"), "who has signed in from here before is not a stranger"
+    world.clock.advance(ADDRESS_WINDOW)
+    assert world.sign_in("ann")
+
+
+def test_a_throttled_attempt_costs_a_verification_too(world: World) -> None:
+    world.person()
+    guess(world, Limits().failures_per_account)
+    before = world.hasher.verifications
+
+    with pytest.raises(TooManyRequests):
+        world.sign_in()
+
+    assert world.hasher.verifications == before + 1
+
+
+def signing_in_while(world: World, happening: Callable[[], object]) -> Tokens:
+    """Sign in with something happening just after the password was checked."""
+
+    class InterruptedHasher(PlainHasher):
+        def verify(self, password: str, password_hash: str | None) -> bool:
+            known = super().verify(password, password_hash)
+            happening()
+            return known
+
+    check = replace(world.app.sign_in.check, hasher=InterruptedHasher())
+    sign_in = replace(world.app.sign_in, check=check)
+    return sign_in("ann@example.com", PASSWORD, user_agent="", address=HOME)
+
+
+def test_a_password_that_changes_while_somebody_signs_in_is_wrong(world: World) -> None:
+    ann = world.person()
+    users = world.database.rows.users
+
+    with pytest.raises(InvalidCredentials):
+        signing_in_while(world, lambda: users.update({ann.id: users[ann.id].with_password("plain:another")}))
+
+
+def test_an_account_that_is_deactivated_while_somebody_signs_in_opens_no_session(world: World) -> None:
+    ann = world.person()
+
+    with pytest.raises(AccountInactive):
+        signing_in_while(world, lambda: deactivate(world, ann))
+    assert not world.database.rows.sessions
+
+
+def test_an_account_that_goes_while_somebody_signs_in_is_unknown(world: World) -> None:
+    ann = world.person()
+
+    with pytest.raises(InvalidCredentials):
+        signing_in_while(world, lambda: world.database.rows.users.pop(ann.id))

@@ -3,14 +3,27 @@
 import pytest
 
 from application.paging import Window
+from application.passwords import REGISTRATION_WINDOW
 from application.views import PublicUser, UserView
-from domain.errors import Invalid
-from domain.users import ANONYMOUS, AdminsOnly, EmailTaken, InvalidToken, Role, UserNotFound
-from tests.application.conftest import PASSWORD, World
+from domain.errors import Invalid, TooManyRequests
+from domain.posts import PostChanges, PostNotFound
+from domain.users import (
+    ANONYMOUS,
+    AdminsOnly,
+    EmailTaken,
+    InvalidCredentials,
+    InvalidToken,
+    LastAdmin,
+    Role,
+    UsernameTaken,
+    UserNotFound,
+)
+from domain.votes import Direction
+from tests.application.conftest import ELSEWHERE, HOME, PASSWORD, REGISTRATIONS, World
 
 
 def test_registering_opens_an_ordinary_account(world: World) -> None:
-    user = world.app.register_user(" Ann@Example.com ", PASSWORD, "ann")
+    user = world.app.register_user(" Ann@Example.com ", PASSWORD, "ann", address=HOME)
 
     assert user == UserView(1, "ann", world.clock.now(), "Ann@Example.com", Role.USER, is_active=True)
 
@@ -23,11 +36,18 @@ def test_the_password_is_stored_as_its_hash_alone(world: World) -> None:
 
 @pytest.mark.parametrize(
     ("email", "password", "username"),
-    [("nonsense", PASSWORD, None), ("ann@example.com", "short", None), ("ann@example.com", PASSWORD, "a b")],
+    [
+        ("nonsense", PASSWORD, None),
+        ("ann@example.com", "short", None),
+        ("ann@example.com", "password1", None),
+        ("ann@example.com", "ANN@example.com", None),
+        ("ann@example.com", "ann_of_aix", "Ann_of_Aix"),
+        ("ann@example.com", PASSWORD, "a b"),
+    ],
 )
 def test_what_breaks_a_rule_opens_no_account(world: World, email: str, password: str, username: str | None) -> None:
     with pytest.raises(Invalid):
-        world.app.register_user(email, password, username)
+        world.app.register_user(email, password, username, address=HOME)
 
     assert not world.database.rows.users
 
@@ -36,7 +56,7 @@ def test_an_email_is_registered_once(world: World) -> None:
     world.person("ann")
 
     with pytest.raises(EmailTaken):
-        world.app.register_user("ANN@example.com", PASSWORD, None)
+        world.app.register_user("ANN@example.com", PASSWORD, None, address=HOME)
 
 
 def test_an_administrator_is_made_by_the_operator(world: World) -> None:
@@ -78,3 +98,148 @@ def test_only_administrators_list_accounts(world: World) -> None:
     assert [user.username for user in world.app.list_users(root, "", Window())] == ["ann", "root"]
     with pytest.raises(AdminsOnly):
         world.app.list_users(ann, "", Window())
+
+
+def test_registering_in_bulk_is_slowed_down_for_one_address(world: World) -> None:
+    for number in range(REGISTRATIONS):
+        world.person(f"user{number}")
+
+    with pytest.raises(TooManyRequests):
+        world.person("one_too_many")
+    world.app.register_user("elsewhere@example.com", PASSWORD, None, address=ELSEWHERE)
+    world.clock.advance(REGISTRATION_WINDOW)
+    world.person("later")
+
+
+def test_a_new_username_takes_no_password(world: World) -> None:
+    ann, _ = world.person("ann"), world.person("bob")
+
+    assert world.app.edit_own_account(ann, "Anna", None, None, address=HOME).username == "Anna"
+    assert world.app.edit_own_account(ann, "ANNA", None, None, address=HOME).username == "ANNA"
+    with pytest.raises(UsernameTaken):
+        world.app.edit_own_account(ann, "BOB", None, None, address=HOME)
+    with pytest.raises(Invalid):
+        world.app.edit_own_account(ann, "a b", None, None, address=HOME)
+
+
+def test_a_new_email_takes_the_password(world: World) -> None:
+    ann, _ = world.person("ann"), world.person("bob")
+
+    with pytest.raises(Invalid) as refusal:
+        world.app.edit_own_account(ann, None, "anna@example.com", None, address=HOME)
+    assert refusal.value.field == "current_password"
+    with pytest.raises(InvalidCredentials):
+        world.app.edit_own_account(ann, None, "anna@example.com", "wrong", address=HOME)
+    with pytest.raises(EmailTaken):
+        world.app.edit_own_account(ann, None, "BOB@example.com", PASSWORD, address=HOME)
+
+    assert world.app.edit_own_account(ann, None, "anna@example.com", PASSWORD, address=HOME).email == "anna@example.com"
+    assert world.sign_in("anna")
+
+
+def test_an_edit_of_ones_account_that_names_nothing_changes_nothing(world: World) -> None:
+    ann = world.person()
+
+    assert world.app.edit_own_account(ann, None, None, None, address=HOME) == world.app.see_own_account(ann)
+
+
+def test_a_new_password_ends_all_other_sessions(world: World) -> None:
+    world.person()
+    here, there = world.sign_in(), world.sign_in()
+    ann = world.app.authenticate(here.access_token)
+
+    world.app.change_password(ann, PASSWORD, "battery staple", address=HOME)
+
+    assert world.app.authenticate(here.access_token) == ann
+    with pytest.raises(InvalidToken):
+        world.app.authenticate(there.access_token)
+    with pytest.raises(InvalidToken):
+        world.app.refresh_session(there.refresh_token)
+    with pytest.raises(InvalidCredentials):
+        world.sign_in()
+    assert world.sign_in(password="battery staple")
+
+
+def test_a_new_password_takes_the_present_one_and_obeys_the_rules(world: World) -> None:
+    world.person()
+    ann = world.signed_in()
+
+    with pytest.raises(InvalidCredentials):
+        world.app.change_password(ann, "wrong", "battery staple", address=HOME)
+    for weak in ("short", "password1", "ann@example.com"):
+        with pytest.raises(Invalid) as refusal:
+            world.app.change_password(ann, PASSWORD, weak, address=HOME)
+        assert refusal.value.field == "new_password"
+    assert world.sign_in()
+
+
+def test_a_deleted_account_is_gone_with_everything(world: World) -> None:
+    ann, bob = world.person("ann"), world.person("bob")
+    tokens = world.sign_in("ann")
+    own = world.app.write_post(ann, "A title", "Some content", True)
+    other = world.app.write_post(bob, "A title", "Some content", True)
+    world.app.cast_vote(ann, other.id, Direction.UP)
+
+    with pytest.raises(InvalidCredentials):
+        world.app.delete_own_account(ann, "wrong", address=HOME)
+    world.app.delete_own_account(ann, PASSWORD, address=HOME)
+
+    for token in (lambda: world.app.authenticate(tokens.access_token), lambda: world.sign_in("ann")):
+        with pytest.raises((InvalidToken, InvalidCredentials)):
+            token()
+    with pytest.raises(PostNotFound):
+        world.app.read_post(bob, own.id)
+    assert world.app.read_post(bob, other.id).upvotes == 0
+
+
+def test_one_administrator_is_always_left(world: World) -> None:
+    root, other = world.admin("root"), world.admin("other")
+
+    world.app.delete_own_account(other, PASSWORD, address=HOME)
+
+    with pytest.raises(LastAdmin):
+        world.app.delete_own_account(root, PASSWORD, address=HOME)
+    for role, is_active in ((Role.USER, None), (None, False)):
+        with pytest.raises(LastAdmin):
+            world.app.edit_user(root, root.id, role, is_active)
+    assert world.app.edit_user(root, root.id, Role.ADMIN, True).role is Role.ADMIN
+
+
+def test_administrators_give_and_take_the_role(world: World) -> None:
+    root, ann = world.admin(), world.person()
+
+    assert world.app.edit_user(root, ann.id, Role.ADMIN, None).role is Role.ADMIN
+    assert world.app.edit_user(root, root.id, Role.USER, None).role is Role.USER
+    with pytest.raises(AdminsOnly):
+        world.app.edit_user(ann, root.id, Role.USER, None)
+    with pytest.raises(UserNotFound):
+        world.app.edit_user(root, 4_711, Role.USER, None)
+
+
+def test_a_deactivation_ends_every_session_for_good(world: World) -> None:
+    root, ann = world.admin(), world.person()
+    tokens = world.sign_in()
+
+    world.app.edit_user(root, ann.id, None, False)
+    world.app.edit_user(root, ann.id, None, True)
+
+    with pytest.raises(InvalidToken):
+        world.app.authenticate(tokens.access_token)
+    with pytest.raises(InvalidToken):
+        world.app.refresh_session(tokens.refresh_token)
+    assert world.sign_in()
+
+
+def test_people_take_away_what_they_made_and_can_see(world: World) -> None:
+    ann, bob = world.person("ann"), world.person("bob")
+    own = world.app.write_post(ann, "A draft", "Some content", False)
+    other = world.app.write_post(bob, "A title", "Some content", True)
+    for post in (own, other):
+        world.app.cast_vote(ann, post.id, Direction.UP)
+    world.app.edit_post(bob, other.id, PostChanges(published=False))
+
+    export = world.app.export_own_data(ann)
+
+    assert export.profile == world.app.see_own_account(ann)
+    assert [post.id for post in export.posts] == [own.id]
+    assert [vote.post_id for vote in export.votes] == [own.id]

@@ -1,7 +1,10 @@
 """Voting."""
 
+from datetime import timedelta
+
 import pytest
 
+from application.paging import Window
 from application.views import VoteReceipt
 from domain.posts import PostNotFound
 from domain.votes import AlreadyVoted, Direction, VoteNotFound
@@ -76,3 +79,16 @@ def test_nobody_votes_on_what_they_cannot_see(world: World, direction: Direction
         with pytest.raises(PostNotFound):
             world.app.cast_vote(ann, post_id, direction, repeatable=False)
     assert world.app.cast_vote(writer, draft.id, UP).upvotes == 1
+
+
+def test_people_see_what_they_voted_on_latest_first(world: World, post_id: int) -> None:
+    ann = world.person("ann")
+    second = world.app.write_post(ann, "Another", "Some content", True).id
+    world.app.cast_vote(ann, post_id, UP)
+    world.clock.advance(timedelta(seconds=1))
+    world.app.cast_vote(ann, second, DOWN)
+
+    listed = world.app.list_own_votes(ann, None, Window())
+
+    assert [(vote.post_id, vote.direction) for vote in listed] == [(second, -1), (post_id, 1)]
+    assert [vote.title for vote in world.app.list_own_votes(ann, UP, Window())] == ["A title"]

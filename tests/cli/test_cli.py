@@ -3,6 +3,7 @@
 import re
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import URL
@@ -24,7 +25,8 @@ def signs_in_as_admin(email: str, password: str) -> bool:
     container = Container()
     with closing(container.database()):
         app = container.app()
-        actor = app.authenticate(app.sign_in(email, password).access_token)
+        tokens = app.sign_in(email, password, user_agent="a browser", address="192.0.2.1")
+        actor = app.authenticate(tokens.access_token)
         return app.see_own_account(actor).role is Role.ADMIN and actor.is_admin
 
 
@@ -265,6 +267,13 @@ def test_an_email_that_is_taken_is_one_line(at: URL, again: str) -> None:
     assert count_users(at) == 1
 
 
+@pytest.mark.parametrize("password", ["password1", "PassWord1", "iloveyou", "ann@example.com", "Ann@EXAMPLE.com"])
+def test_a_password_that_is_easily_guessed_is_one_line(at: URL, password: str) -> None:
+    done = run("users", "create-admin", "--email", "ann@example.com", "--password-stdin", typed=f"{password}\n")
+    assert re.search("among the most used ones|your own e-mail", done.refused())
+    assert count_users(at) == 0
+
+
 @pytest.mark.parametrize("password", ["", "short", "x" * 7, "x" * 129, "\udcff" * 8, "with a \0 in it"])
 def test_a_password_that_breaks_a_rule_is_one_line_that_does_not_repeat_it(at: URL, password: str) -> None:
     typed = password.encode("utf-8", "surrogateescape") + b"\n"
@@ -310,23 +319,25 @@ def test_a_server_that_does_not_listen_is_one_line(words: tuple[str, ...], monke
 
 
 @pytest.mark.parametrize("words", COMMANDS)
-def test_a_wrong_password_is_one_line(
-    words: tuple[str, ...], postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"password": SECRET}, "password authentication failed"),
+        ({"database": "nowhere"}, '"nowhere" does not exist'),
+    ],
+)
+def test_a_server_that_does_not_let_us_in_is_one_line(
+    words: tuple[str, ...],
+    wrong: dict[str, Any],
+    said: str,
+    postgres: PostgresServer,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     with postgres.database(migrated=False) as url:
-        monkeypatch.setenv("DATABASE_URL", plain(url.set(password=SECRET)))
-        said = run(*words).refused()
-    assert "password authentication failed" in said
-    assert SECRET not in said
-
-
-@pytest.mark.parametrize("words", COMMANDS)
-def test_a_database_that_is_not_there_is_one_line(
-    words: tuple[str, ...], postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with postgres.database(migrated=False) as url:
-        monkeypatch.setenv("DATABASE_URL", plain(url.set(database="nowhere")))
-        assert '"nowhere" does not exist' in run(*words).refused()
+        monkeypatch.setenv("DATABASE_URL", plain(url.set(**wrong)))
+        refused = run(*words).refused()
+    assert said in refused
+    assert SECRET not in refused
 
 
 @pytest.mark.parametrize("words", COMMANDS)

@@ -4,68 +4,20 @@ import os
 import re
 import signal
 import socket
-import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from threading import Timer
 
 import httpx2
 import pytest
 from sqlalchemy import URL
 
 from tests.backends import empty
-from tests.cli.command import COMMAND, environment, plain, run, run_command
+from tests.cli.command import run, run_command
+from tests.servers import serving
 
 GOOD_KEY = "0123456789abcdef" * 4
-PATIENCE_SECONDS = 60
 ANN = {"email": "ann@example.com", "password": "Ann's password"}
-
-
-class Server:
-    """A server that has started."""
-
-    def __init__(self, process: "subprocess.Popen[str]", workers: int) -> None:
-        self.process = process
-        self.said = ""
-        assert process.stderr is not None
-        self._stderr = process.stderr
-        while self.said.count("Application startup complete") < workers:
-            line = self._stderr.readline()
-            assert line, f"the server ended:\n{self.said}"
-            self.said += line
-        self.address = re.findall(r"^API   (.+)$", self.said, re.MULTILINE)[0]
-        self.workers = [int(worker) for worker in re.findall(r"Started server process \[(\d+)\]", self.said)]
-
-    def end(self, how: signal.Signals = signal.SIGTERM) -> int:
-        """Ask it to end, as a supervisor of services does or as told, and give its exit code."""
-        self.process.send_signal(how)
-        self.said += self._stderr.read()
-        return self.process.wait()
-
-
-@contextmanager
-def serving(url: URL, workers: int = 1, **settings: str) -> Iterator[Server]:
-    """Run the real command on a free port. Whatever happens, none of its processes outlives the block."""
-    process = subprocess.Popen(
-        [COMMAND, "serve", "--port", "0", "--workers", str(workers)],
-        env=environment(DATABASE_URL=plain(url), **settings),
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-    end_of_patience = Timer(PATIENCE_SECONDS, os.killpg, [process.pid, signal.SIGKILL])
-    end_of_patience.start()
-    try:
-        with process:
-            try:
-                yield Server(process, workers)
-            finally:
-                if process.poll() is None:
-                    os.killpg(process.pid, signal.SIGKILL)
-    finally:
-        end_of_patience.cancel()
-        end_of_patience.join()
 
 
 def token_from(client: httpx2.Client) -> dict[str, str]:
@@ -187,12 +139,30 @@ def test_what_one_worker_signs_every_other_reads(at: URL) -> None:
 
 @contextmanager
 def asleep(worker: int) -> Iterator[None]:
-    """Stop a worker for a while."""
+    """Stop a worker for a while; one that is just falling asleep could still take a connection with it."""
     os.kill(worker, signal.SIGSTOP)
+    state = Path(f"/proc/{worker}/stat")
+    while state.exists() and state.read_text().rpartition(")")[2].split()[0] != "T":
+        pass
     try:
         yield
     finally:
         os.kill(worker, signal.SIGCONT)
+
+
+def test_what_is_allowed_but_hardly_meant_is_warned_about_once(at: URL) -> None:
+    short_key = GOOD_KEY[:32]
+    with serving(
+        at, workers=2, FASTAPI_ENV="production", SECRET_KEY=short_key, ALGORITHM="HS512", THROTTLE="false"
+    ) as server:
+        with httpx2.Client(base_url=server.address) as client:
+            assert client.post("/users", json=ANN).status_code == 201
+            assert client.get("/profile", headers=token_from(client)).status_code == 200
+        assert server.end() == 0
+    assert server.said.count("warning: SECRET_KEY is shorter than the 64 bytes that HS512 asks for") == 1
+    assert server.said.count("warning: THROTTLE is off") == 1
+    assert server.said.lower().count("warning") == 2
+    assert short_key not in server.said
 
 
 def test_without_settings_it_serves_a_file_in_its_folder_until_ctrl_c(folder: Path) -> None:

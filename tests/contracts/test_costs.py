@@ -17,7 +17,7 @@ from infrastructure.database.posts import GET_VISIBLE, list_statement
 from infrastructure.database.users import FIND_ACTOR
 from tests.backends import Backend, sql_backend
 from tests.fakes import FrozenClock
-from tests.samples import add_post, add_user
+from tests.samples import NOW, add_post, add_user
 
 POSTS, VOTERS = 3_000, 20
 
@@ -95,7 +95,7 @@ PAGE = {"reader_id": 1, "limit": 10, "skip": 0}
         (LIST, PAGE, {"posts": 10, "votes": 10, "users": VOTERS}),
         (OF_OWNER, PAGE | {"owner_id": 3}, {"posts": 10, "votes": 10, "users": VOTERS}),
         (GET_VISIBLE, {"reader_id": 1, "post_id": POSTS}, {"posts": 1, "votes": 1, "users": VOTERS}),
-        (FIND_ACTOR, {"user_id": 7}, {"users": VOTERS}),
+        (FIND_ACTOR, {"user_id": 7, "session_id": 7, "now": NOW}, {"users": VOTERS, "sessions": 1}),
     ],
 )
 def test_reading_touches_what_it_shows(

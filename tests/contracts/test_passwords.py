@@ -1,5 +1,7 @@
 """What every password hasher promises."""
 
+from functools import partial
+
 import pytest
 
 from application.ports import PasswordHasher
@@ -7,7 +9,7 @@ from infrastructure.passwords import Argon2PasswordHasher
 from tests.fakes import PlainHasher
 
 
-@pytest.fixture(scope="module", params=[PlainHasher, Argon2PasswordHasher])
+@pytest.fixture(scope="module", params=[PlainHasher, partial(Argon2PasswordHasher, 8, 1, 1)])
 def hasher(request: pytest.FixtureRequest) -> PasswordHasher:
     made: PasswordHasher = request.param()
     return made
@@ -30,3 +32,7 @@ def test_no_password_verifies_against_no_hash(hasher: PasswordHasher) -> None:
 
 def test_no_password_verifies_against_a_broken_hash(hasher: PasswordHasher) -> None:
     assert not hasher.verify("correct horse", "!")
+
+
+def test_a_hash_that_was_just_made_is_not_outdated(hasher: PasswordHasher) -> None:
+    assert not hasher.is_outdated(hasher.hash("correct horse"))

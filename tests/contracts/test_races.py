@@ -7,16 +7,20 @@ from threading import Barrier
 from typing import Any
 
 from application.paging import Window
+from application.passwords import CheckPassword, Guard, Limits
 from application.posts import EditPost
-from application.users import RegisterUser
-from application.views import PostFilter
+from application.sessions import RefreshSession
+from application.users import EditUser, RegisterUser
+from application.views import PostFilter, Tokens
 from application.votes import CastVote
 from domain.errors import DomainError
 from domain.posts import PostChanges
-from domain.users import ANONYMOUS, Actor
+from domain.sessions import Session
+from domain.users import ANONYMOUS, Actor, InvalidToken, Role
 from domain.votes import Direction
+from infrastructure.tokens import RandomRefreshTokens
 from tests.backends import Backend
-from tests.fakes import FrozenClock, PlainHasher
+from tests.fakes import FrozenClock, PlainHasher, PlainTokens
 from tests.samples import NOW, a_user, add_post, add_user
 
 CROWD = 64
@@ -133,10 +137,13 @@ def test_accounts_removing_each_others_votes_do_not_deadlock(backend: Backend) -
 
 
 def test_equal_registrations_at_once_make_one_account(backend: Backend) -> None:
-    register = RegisterUser(backend.uow, PlainHasher(), FrozenClock())
+    guard = Guard(backend.throttle, Limits())
+    register = RegisterUser(backend.uow, PlainHasher(), frozenset(), guard, FrozenClock())
     spellings = ("ann@example.com", "ANN@example.com", "Ann@Example.Com")
 
-    outcomes = all_at_once([partial(register, spellings[number % 3], "a password", None) for number in range(50)])
+    outcomes = all_at_once(
+        [partial(register, spellings[number % 3], "a password", None, address="192.0.2.1") for number in range(50)]
+    )
 
     refusals = [outcome.code for outcome in outcomes if isinstance(outcome, DomainError)]
     assert refusals == ["email-taken"] * 49
@@ -169,3 +176,46 @@ def test_a_post_removed_while_people_vote_takes_every_vote_along(backend: Backen
 
     assert {outcome.code for outcome in outcomes if isinstance(outcome, DomainError)} <= {"post-not-found"}
     assert backend.dashboard.get(NOW).total.votes == 0
+
+
+def test_of_equal_refreshes_at_once_one_succeeds_and_the_session_ends(backend: Backend) -> None:
+    ann = add_user(backend.uow, "ann")
+    refresh_tokens, clock = RandomRefreshTokens(), FrozenClock(NOW)
+    token = refresh_tokens.first()
+    with backend.uow() as tx:
+        tx.sessions.add(Session.open(user_id=ann.id, user_agent="", refresh=token.hashes, now=NOW))
+    refresh = RefreshSession(backend.uow, PlainTokens(), refresh_tokens, clock)
+
+    outcomes = all_at_once([partial(refresh, token.token)] * 50)
+
+    refusals = [outcome.code for outcome in outcomes if isinstance(outcome, DomainError)]
+    assert refusals == ["invalid-token"] * 49
+    newest = next(outcome for outcome in outcomes if isinstance(outcome, Tokens))
+    assert isinstance(all_at_once([partial(refresh, newest.refresh_token)])[0], InvalidToken)
+    assert list(backend.users.sessions(ann.id, NOW)) == []
+
+
+def test_administrators_who_demote_each_other_at_once_leave_one(backend: Backend) -> None:
+    edit = EditUser(backend.uow)
+    for number in range(5):
+        one, other = (add_user(backend.uow, f"{name}{number}", Role.ADMIN) for name in ("one", "other"))
+
+        outcomes = all_at_once(
+            [partial(edit, one, other.id, Role.USER, None), partial(edit, other, one.id, Role.USER, None)]
+        )
+
+        assert [outcome.code for outcome in outcomes if isinstance(outcome, DomainError)] == ["last-admin"]
+        with backend.uow() as tx:
+            (left,) = tx.users.lock_admins()
+            tx.users.remove(left.id)
+
+
+def test_guesses_at_once_are_answered_no_more_often_than_the_limit(backend: Backend) -> None:
+    with backend.uow() as tx:
+        ann = tx.users.add(a_user("ann").with_password("plain:a password"))
+    check = CheckPassword(PlainHasher(), Guard(backend.throttle, Limits()), FrozenClock())
+    guess = partial(check, ann, ann.email_key, "wrong", "192.0.2.1")
+
+    codes = [outcome.code for outcome in all_at_once([guess] * 32)]
+
+    assert sorted(codes) == ["invalid-credentials"] * 5 + ["rate-limited"] * 27

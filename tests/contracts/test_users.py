@@ -7,7 +7,7 @@ import pytest
 from application.paging import Window
 from application.votes import CastVote
 from domain.posts import PostNotFound
-from domain.users import Actor, EmailTaken, Role, UsernameTaken, UserNotFound
+from domain.users import EmailTaken, Role, UsernameTaken, UserNotFound
 from domain.votes import Direction
 from tests.backends import Backend
 from tests.fakes import FrozenClock
@@ -77,7 +77,9 @@ def test_a_refused_account_leaves_nothing_behind(backend: Backend) -> None:
 def test_an_id_that_names_nobody_is_not_found(backend: Backend, user_id: int) -> None:
     with pytest.raises(UserNotFound):
         backend.users.get(user_id)
-    assert backend.users.find_actor(user_id) is None
+    assert backend.users.find(user_id) is None
+    with pytest.raises(UserNotFound), backend.uow() as tx:
+        tx.users.lock(user_id)
 
 
 def test_accounts_are_listed_by_id_and_cut_into_pages(backend: Backend) -> None:
@@ -100,28 +102,52 @@ def test_accounts_are_found_by_email_and_username(backend: Backend, search: str,
     assert [user.username for user in backend.users.list(search, Window())] == found
 
 
-def test_an_actor_is_found_with_their_role(backend: Backend) -> None:
-    admin = add_user(backend.uow, "root", Role.ADMIN)
-
-    assert backend.users.find_actor(admin.id) == Actor(admin.id, Role.ADMIN)
-
-
-def test_a_deactivated_account_is_no_actor_but_can_be_seen(backend: Backend) -> None:
+def test_an_account_is_found_whole_by_id_and_by_email_key(backend: Backend) -> None:
     with backend.uow() as tx:
-        user = tx.users.add(replace(a_user("ann"), is_active=False))
+        ann = tx.users.add(replace(a_user("ann", Role.ADMIN), is_active=False))
 
-    assert backend.users.find_actor(user.id) is None
-    assert backend.users.get(user.id).is_active is False
+    assert backend.users.find(ann.id) == ann
+    assert backend.users.find_by_email("ann@example.com") == ann
+    assert backend.users.find_by_email("nobody@example.com") is None
 
 
-def test_an_account_is_found_by_its_email_key(backend: Backend) -> None:
+def test_a_change_is_stored_whole(backend: Backend) -> None:
     ann = add_user(backend.uow, "ann")
+    with backend.uow() as tx:
+        changed = replace(
+            tx.users.lock(ann.id),
+            email="Anna@example.com",
+            username="Anna",
+            password_hash="another",
+            role=Role.ADMIN,
+            is_active=False,
+        )
+        tx.users.save(changed)
 
-    account = backend.users.find_account("ann@example.com")
+    assert backend.users.find_by_email("anna@example.com") == changed
+    assert backend.users.find_by_email("ann@example.com") is None
+    assert [user.id for user in backend.users.list("anna", Window())] == [ann.id]
 
-    assert account is not None
-    assert (account.id, account.password_hash, account.is_active) == (ann.id, "a hash", True)
-    assert backend.users.find_account("nobody@example.com") is None
+
+def test_a_change_takes_nobody_elses_email_or_username(backend: Backend) -> None:
+    ann, _ = add_user(backend.uow, "ann"), add_user(backend.uow, "bob")
+
+    with pytest.raises(EmailTaken), backend.uow() as tx:
+        tx.users.save(replace(tx.users.lock(ann.id), email="BOB@example.com"))
+    with pytest.raises(UsernameTaken), backend.uow() as tx:
+        tx.users.save(replace(tx.users.lock(ann.id), username="BOB"))
+    with backend.uow() as tx:
+        tx.users.save(replace(tx.users.lock(ann.id), email="ANN@example.com", username="ANN"))
+
+
+def test_only_active_administrators_are_locked_as_such(backend: Backend) -> None:
+    root = add_user(backend.uow, "root", Role.ADMIN)
+    add_user(backend.uow, "ann")
+    with backend.uow() as tx:
+        tx.users.add(replace(a_user("former", Role.ADMIN), is_active=False))
+
+    with backend.uow() as tx:
+        assert [admin.id for admin in tx.users.lock_admins()] == [root.id]
 
 
 def test_removing_an_account_takes_its_posts_and_votes_along(backend: Backend) -> None:

@@ -5,7 +5,9 @@ from datetime import timedelta
 
 import pytest
 
-from domain.users import Actor, InvalidToken
+from application.paging import Window
+from application.views import OwnVote
+from domain.users import Actor, InvalidToken, Role
 from domain.votes import Direction, Vote
 from tests.backends import Backend
 from tests.samples import NOW, add_post, add_user
@@ -56,6 +58,26 @@ def test_a_removed_vote_is_gone_and_no_other(backend: Backend) -> None:
     with backend.uow() as tx:
         assert tx.votes.find(ann.id, post.id) is None
         assert tx.votes.find(bob.id, post.id) is not None
+
+
+def test_people_see_their_own_votes_on_what_they_can_see_latest_first(backend: Backend) -> None:
+    ann, bob = add_user(backend.uow, "ann"), add_user(backend.uow, "bob")
+    admin = add_user(backend.uow, "root", Role.ADMIN)
+    posts = [add_post(backend.uow, ann, f"post {number}", published=number != 2) for number in range(4)]
+    for voter in (ann, bob, admin):
+        with backend.uow() as tx:
+            for number, post in enumerate(posts):
+                direction = Direction.UP if number % 2 else Direction.DOWN
+                tx.votes.add(Vote(voter.id, post.id, direction, NOW + timedelta(seconds=number // 2)))
+
+    def listed(voter: Actor, direction: Direction | None = None, window: Window | None = None) -> list[str]:
+        return [vote.title for vote in backend.votes.list(voter, direction, window)]
+
+    assert listed(ann) == listed(admin) == ["post 3", "post 2", "post 1", "post 0"]
+    assert listed(bob) == ["post 3", "post 1", "post 0"]
+    assert listed(bob, Direction.DOWN) == ["post 0"]
+    assert listed(bob, None, Window(limit=1, skip=1)) == ["post 1"]
+    assert backend.votes.list(bob, Direction.DOWN, None) == [OwnVote(posts[0].id, "post 0", -1, NOW)]
 
 
 def test_a_vote_needs_a_voter_who_is_there(backend: Backend) -> None:

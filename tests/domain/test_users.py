@@ -81,17 +81,27 @@ def test_what_a_username_may_not_be(username: str) -> None:
     "password", ["x" * PASSWORD_MIN, "x" * PASSWORD_MAX, " " * 8, "\U0001f98a" * 8, "\n\t\r\x7f    "]
 )
 def test_a_password_may_be_this(password: str) -> None:
-    require_password(password)
+    require_password(password, registered(), frozenset())
 
 
 @pytest.mark.parametrize(
-    "password", ["", "x" * (PASSWORD_MIN - 1), "x" * (PASSWORD_MAX + 1), "12345678\0", "1234567\ud800"]
+    "password",
+    [
+        "",
+        "x" * (PASSWORD_MIN - 1),
+        "x" * (PASSWORD_MAX + 1),
+        "12345678\0",
+        "1234567\ud800",
+        "password1",
+        "ANN@example.com",
+        "ann_of_aix",
+    ],
 )
 def test_what_a_password_may_not_be(password: str) -> None:
     with pytest.raises(Invalid) as refusal:
-        require_password(password)
+        require_password(password, registered("ann@example.com", "Ann_of_Aix"), {"password1"}, "new_password")
 
-    assert refusal.value.field == "password"
+    assert refusal.value.field == "new_password"
     assert not password or password not in refusal.value.detail
 
 

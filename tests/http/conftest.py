@@ -29,17 +29,29 @@ STATUSES = {
     "post-not-found": 404,
     "user-not-found": 404,
     "vote-not-found": 404,
+    "session-not-found": 404,
     "not-found": 404,
     "method-not-allowed": 405,
     "email-taken": 409,
     "username-taken": 409,
     "already-voted": 409,
+    "last-admin": 409,
     "body-too-large": 413,
     "validation": 422,
+    "rate-limited": 429,
     "internal": 500,
     "unavailable": 503,
 }
 """The status of every problem, as promised to clients."""
+
+SECURITY_HEADERS = {
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "X-Frame-Options": "DENY",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Content-Security-Policy": "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+}
+"""What keeps browsers from misreading or misusing an answer; on every one, the documentation pages' policy aside."""
 
 
 def require_problem(answer: httpx2.Response, slug: str, *also: str) -> dict[str, Any]:
@@ -54,7 +66,8 @@ def require_problem(answer: httpx2.Response, slug: str, *also: str) -> dict[str,
     assert members["instance"] == answer.headers["X-Request-ID"]
     assert all(members[name] and isinstance(members[name], str) for name in ("title", "detail"))
     assert all(error.keys() == {"loc", "message", "code"} for error in members.get("errors", []))
-    assert answer.headers["X-Content-Type-Options"] == "nosniff"
+    assert {name: answer.headers.get(name) for name in SECURITY_HEADERS} == SECURITY_HEADERS
+    assert ("Retry-After" in answer.headers) == (STATUSES[slug] in {429, 503})
     assert ("WWW-Authenticate" in answer.headers) == (STATUSES[slug] == 401)
     return members
 
@@ -102,6 +115,7 @@ class Person:
         answer = self._client.post("/login", data=form)
         assert answer.status_code == 200, answer.text
         self.token: str = answer.json()["access_token"]
+        self.refresh_token: str = answer.json()["refresh_token"]
 
     def __call__(self, method: str, path: str, **options: Any) -> httpx2.Response:
         headers = httpx2.Headers(options.pop("headers", None))
@@ -139,23 +153,23 @@ class Api:
 
 
 @contextmanager
-def running_api(url: URL, stand_ins: Mapping[str, object] | None = None, **settings: Any) -> Iterator[Api]:
-    """Build the real API on a database; only the hasher is a fake, for speed.
+def running_api(
+    url: URL, stand_ins: Mapping[str, object] | None = None, *, peer: str = "127.0.0.1", **settings: Any
+) -> Iterator[Api]:
+    """Build the real API on a database; the hasher is a fake, for speed, and nobody is slowed down unless told so.
 
-    `stand_ins` puts other adapters in the places that the container names.
+    `stand_ins` puts other adapters in the places that the container names; `peer` is where requests come from.
     """
     container = Container()
     chosen = Settings(
-        _env_file=None,
         database_url=SecretStr(url.render_as_string(hide_password=False)),
-        secret_key=SecretStr(SECRET_KEY),
-        **settings,
+        **{"secret_key": SecretStr(SECRET_KEY), "throttle": False, **settings},
     )
     container.settings.override(providers.Object(chosen))
     container.hasher.override(providers.Singleton(PlainHasher))
     for name, stand_in in (stand_ins or {}).items():
         getattr(container, name).override(providers.Object(stand_in))
-    with TestClient(create_api(container)) as client:
+    with TestClient(create_api(container), client=(peer, 50_000)) as client:
         yield Api(client, container)
 
 

@@ -24,7 +24,14 @@ SAMPLES: Mapping[str, object] = {
     "published": True,
     "post_id": 1,
     "user_id": 1,
+    "session_id": 1,
     "dir": 1,
+    "role": "admin",
+    "is_active": True,
+    "current_password": "a sample password",
+    "new_password": "another sample password",
+    "refresh_token": "r" * 86,
+    "all": False,
     "slug": "validation",
 }
 """Something valid for every slot."""
@@ -59,7 +66,7 @@ class Operation:
 
     @property
     def needs_a_token(self) -> bool:
-        return 401 in self.answers and self.path != "/users/{user_id}"
+        return "`not-authenticated`" in self.details["responses"].get("401", {}).get("description", "")
 
     @cached_property
     def body(self) -> dict[str, frozenset[str]]:
@@ -109,7 +116,7 @@ class Operation:
         return caller(self.method, path + query, **options)
 
     def _resolved(self, schema: Mapping[str, Any]) -> Mapping[str, Any]:
-        reference = schema.get("$ref")
+        reference = schema.get("anyOf", [schema])[0].get("$ref")  # a body that may be left out is one or null
         return schema if reference is None else self.document["components"]["schemas"][reference.rpartition("/")[2]]
 
     def _types(self, schema: Mapping[str, Any]) -> frozenset[str]:

@@ -8,9 +8,11 @@ from typing import Any
 import httpx2
 import pytest
 from anyio import sleep_forever
+from sqlalchemy import URL
 from starlette.types import Message
 
-from tests.http.conftest import Api, Person, as_json, but_its_id, require_problem
+from application.ports import Unavailable
+from tests.http.conftest import SECURITY_HEADERS, Api, Person, as_json, but_its_id, require_problem, running_api
 from tests.http.openapi import Caller, Operation, Slot, operations
 
 MIB = 1_048_576
@@ -30,6 +32,8 @@ ERRORS: list[tuple[str, str, dict[str, Any], str]] = [
     ("POST", "/login", {"data": {"username": "a", "password": "b"}}, "invalid-credentials"),
     ("GET", "/profile", {}, "not-authenticated"),
     ("GET", "/profile", {"headers": {"Authorization": "Bearer x"}}, "invalid-token"),
+    ("POST", "/refresh", {"json": {"refresh_token": "x"}}, "invalid-token"),
+    ("POST", "/refresh", {"json": {}}, "validation"),
     ("POST", "/nowhere", {"content": OVERSIZED}, "body-too-large"),
 ]
 
@@ -239,13 +243,98 @@ def test_answers_to_somebody_are_kept_by_no_shared_cache(ann: Person) -> None:
         assert "Authorization" in answer.headers["Vary"].split(", ")
 
 
-def test_no_browser_guesses_what_an_answer_is(api: Api, ann: Person) -> None:
-    post_id = ann.posts()
-    paths = ("/", "/docs", "/redoc", "/openapi.json", "/assets/docs.js", "/problems/internal", "/health/live")
-    answers = [api.client.get(path) for path in (*paths, "/nowhere", "/profile")]
-    answers += [ann("DELETE", f"/posts/{post_id}"), api.client.post("/"), api.client.post("/users", content=OVERSIZED)]
+def test_no_browser_misreads_or_misuses_an_answer(url: URL) -> None:
+    with running_api(url, throttle=True, throttle_registrations=1, cors_origins=("https://pages.example",)) as api:
+        ann = api.person("ann")
+        paths = ("/", "/openapi.json", "/assets/docs.js", "/problems/internal", "/health/live", "/health/ready")
+        answers = [api.client.get(path) for path in (*paths, "/nowhere", "/profile", "/users/9", "/users/x")]
+        preflight = {"Origin": "https://pages.example", "Access-Control-Request-Method": "PUT"}
+        answers += [
+            ann("GET", "/profile"),
+            ann("DELETE", f"/posts/{ann.posts()}"),
+            ann("GET", "/admin-dashboard"),
+            ann("HEAD", "/posts"),
+            api.client.post("/"),
+            api.client.post("/login", data={"username": ann.email, "password": ann.password}),
+            api.client.post("/users", content=OVERSIZED),
+            api.client.post("/users", content=b"{"),
+            api.client.post("/users", json={"email": "bob@example.com", "password": "bob's password"}),
+            api.client.options("/posts", headers=preflight),
+            api.client.options("/posts", headers=preflight | {"Origin": "https://evil.example"}),
+        ]
 
-    assert [answer.headers["X-Content-Type-Options"] for answer in answers] == ["nosniff"] * len(answers)
+    statuses = [200] * 6 + [404, 401, 404, 422, 200, 204, 403, 200, 405, 200, 413, 422, 429, 200, 403]
+    assert [answer.status_code for answer in answers] == statuses
+    for answer in answers:
+        assert {name: answer.headers.get(name) for name in SECURITY_HEADERS} == SECURITY_HEADERS, answer.request.url
+        assert "Server" not in answer.headers
+        assert "Strict-Transport-Security" not in answer.headers  # this is no TLS
+
+
+@pytest.mark.parametrize(
+    ("failure", "slug"), [(RuntimeError("s3cret"), "internal"), (Unavailable("no"), "unavailable")]
+)
+def test_a_failure_of_our_own_is_a_problem_like_any_other(url: URL, failure: Exception, slug: str) -> None:
+    class Broken:
+        def __getattr__(self, _name: str) -> Any:
+            raise failure
+
+    with running_api(url, {"users": Broken()}, cors_origins=("https://pages.example",)) as api:
+        answer = api.client.get("/users/1", headers={"Origin": "https://pages.example"})
+
+    require_problem(answer, slug)
+    assert answer.headers["Cache-Control"] == "private, no-cache"
+    assert answer.headers["Access-Control-Allow-Origin"] == "https://pages.example"
+    assert "s3cret" not in answer.text
+
+
+def test_the_documentation_pages_load_from_their_own_host_only(api: Api) -> None:
+    for path in ("/docs", "/redoc"):
+        headers = api.client.get(path).headers
+        policy = dict(rule.split(" ", 1) for rule in headers["Content-Security-Policy"].split("; "))
+        assert policy["default-src"] == policy["base-uri"] == policy["frame-ancestors"] == "'none'"
+        assert policy["script-src"] == policy["connect-src"] == "'self'"
+        assert not re.search(r"https?:|\*|unsafe-eval", headers["Content-Security-Policy"])
+        others = {name: value for name, value in SECURITY_HEADERS.items() if name != "Content-Security-Policy"}
+        assert {name: headers.get(name) for name in others} == others
+
+
+OVER_TLS = "max-age=31536000"
+
+
+@pytest.mark.parametrize(
+    ("peer", "url_scheme", "forwarded", "expected"),
+    [
+        ("203.0.113.7", "http", None, None),
+        ("203.0.113.7", "https", None, OVER_TLS),
+        ("203.0.113.7", "http", "https", None),  # anybody can say so
+        ("203.0.113.7", "https", "http", OVER_TLS),
+        ("10.1.2.3", "http", None, None),
+        ("10.1.2.3", "http", "https", OVER_TLS),
+        ("10.1.2.3", "http", "http", None),
+        ("10.1.2.3", "https", "http", None),  # our own proxy knows how it was reached
+    ],
+)
+def test_browsers_are_told_to_stay_with_tls_where_there_is_some(
+    url: URL, peer: str, url_scheme: str, forwarded: str | None, expected: str | None
+) -> None:
+    headers = {} if forwarded is None else {"X-Forwarded-Proto": forwarded}
+    with running_api(url, peer=peer, trusted_proxies=("10.0.0.0/8",)) as api:
+        for path in ("/", "/nowhere", "/profile", "/docs"):
+            answer = api.client.get(f"{url_scheme}://testserver{path}", headers=headers)
+            assert answer.headers.get("Strict-Transport-Security") == expected, path
+
+
+def test_pages_of_allowed_origins_read_answers_and_no_others_do(url: URL) -> None:
+    with running_api(url, cors_origins=("https://pages.example",)) as api:
+        for path in ("/", "/nowhere", "/profile", "/users/x"):
+            allowed = api.client.get(path, headers={"Origin": "https://pages.example"}).headers
+            assert allowed["Access-Control-Allow-Origin"] == "https://pages.example"
+            exposed = set(allowed["Access-Control-Expose-Headers"].split(", "))
+            assert exposed == {"ETag", "Link", "Location", "Retry-After", "X-Request-ID"}
+            assert {"Origin", "Authorization"} <= set(allowed["Vary"].split(", "))
+            for origin in ("https://pages.example.evil.example", "http://pages.example", "null"):
+                assert "Access-Control-Allow-Origin" not in api.client.get(path, headers={"Origin": origin}).headers
 
 
 # Bodies.
@@ -366,7 +455,7 @@ def test_what_is_no_json_is_refused_before_the_caller_is_judged(api: Api, ann: P
 
 def test_no_operation_reads_what_is_no_json(api: Api) -> None:
     takers = [operation for operation in operations(api.client.request) if operation.takes == "json"]
-    assert len(takers) >= 6
+    assert len(takers) >= 12
     for operation in takers:
         path = re.sub(r"{\w+}", "1", operation.path)
         for body in (b"{", b'{"x": NaN}', b"\xef\xbb\xbf{}"):
@@ -418,7 +507,7 @@ def slots(caller: Caller, *places: str) -> list[tuple[Operation, Slot]]:
 def test_no_text_holds_a_nul_or_a_lone_surrogate(root: Person) -> None:
     samples = {"post_id": root.posts(), "user_id": root.id}
     texts = [pair for pair in slots(root, "json", "form", "query", "path") if "string" in pair[1].types]
-    assert len(texts) >= 12
+    assert len(texts) >= 18
 
     for operation, slot in texts:
         # A surrogate cannot be written in a form or a URL: it has no UTF-8 form, and what looks like one is mended.
@@ -439,12 +528,12 @@ def test_integers_past_64_bits_are_refused_in_bodies_and_queries(root: Person) -
 
 def test_an_id_in_a_path_is_well_formed_or_invalid_and_names_something_or_is_not_found(root: Person) -> None:
     ids = [pair for pair in slots(root, "path") if pair[1].name.endswith("_id")]
-    assert len(ids) >= 6
+    assert len(ids) >= 8
 
     for operation, slot in ids:
         for unused in ("0", "99", 2**63 - 1, 2**63, 2**64 + 1, "9" * 5_000):
             answer = operation.send(root, slot, unused)
-            require_problem(answer, "user-not-found" if slot.name == "user_id" else "post-not-found")
+            require_problem(answer, slot.name.replace("_id", "-not-found"))
         for bad in (
             "01",
             "00",
@@ -505,7 +594,7 @@ def test_whoever_asks_is_judged_before_what_they_ask(api: Api) -> None:
         return api.client.request(method, path, headers={**headers, b"Authorization": b"Bearer x"}, **options)
 
     needing = [operation for operation in operations(api.client.request) if operation.needs_a_token]
-    assert len(needing) >= 13
+    assert len(needing) >= 22
     for operation in needing:
         for slot in operation.slots():
             bad = 7.5 if slot.place == "json" else "\0"

@@ -236,7 +236,6 @@ def test_a_password_of_specials_connects(postgres_url: URL) -> None:
     assert password is not None
     text_of_url = postgres_url.render_as_string(hide_password=False)
     by_parts = Settings(
-        _env_file=None,
         db_host=postgres_url.host,
         db_port=postgres_url.port,
         db_user=postgres_url.username,

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from threading import Barrier, Event
 from typing import Literal
 
+import bcrypt
 import pytest
 from argon2 import PasswordHasher, extract_parameters
 from argon2.low_level import Type
@@ -15,11 +16,22 @@ from infrastructure.passwords import Argon2PasswordHasher
 
 PASSWORD = "correct horse battery staple"
 AT_ONCE = 2
+USUAL = 19_456, 2, 1
+
+
+def quick_hasher(at_once: int) -> Argon2PasswordHasher:
+    return Argon2PasswordHasher(8, 1, 1, at_once, wait_seconds=0.01)
 
 
 @pytest.fixture(scope="module")
 def hasher() -> Argon2PasswordHasher:
-    return Argon2PasswordHasher()
+    return Argon2PasswordHasher(*USUAL)
+
+
+def legacy_hash(password: str | bytes) -> str:
+    """Hash as the past did, which cut what is over 72 bytes off."""
+    text = password.encode() if isinstance(password, str) else password
+    return bcrypt.hashpw(text[:72], bcrypt.gensalt(4)).decode()
 
 
 def test_a_password_is_known_by_its_hash(hasher: Argon2PasswordHasher) -> None:
@@ -55,7 +67,7 @@ def test_without_a_hash_no_password_is_right(hasher: Argon2PasswordHasher, passw
 
 def test_without_a_hash_a_verification_of_one_like_any_other_is_paid_for(hasher: Argon2PasswordHasher) -> None:
     believing = BelievingArgon2()
-    asked = Argon2PasswordHasher()
+    asked = Argon2PasswordHasher(*USUAL)
     asked._argon2 = believing
     assert asked.verify(PASSWORD, None) is False
     assert [extract_parameters(hashed) for hashed in believing.asked] == [extract_parameters(hasher.hash(PASSWORD))]
@@ -81,6 +93,52 @@ def test_a_hash_says_how_it_was_made(hasher: Argon2PasswordHasher) -> None:
     made = extract_parameters(hasher.hash(PASSWORD))
     assert (made.type, made.memory_cost, made.time_cost, made.parallelism) == (Type.ID, 19_456, 2, 1)
     assert hasher.hash(PASSWORD).startswith("$argon2id$v=19$m=19456,t=2,p=1$")
+
+
+@pytest.mark.parametrize("parameters", [(8, 1, 1), (64, 3, 2)])
+def test_the_parameters_are_those_of_the_settings(parameters: tuple[int, int, int]) -> None:
+    made = extract_parameters(Argon2PasswordHasher(*parameters).hash(PASSWORD))
+    assert (made.memory_cost, made.time_cost, made.parallelism) == parameters
+
+
+# Hashes of other times.
+
+
+@pytest.mark.parametrize("others", [(8, 2, 1), (19_456, 1, 1), (19_456, 2, 2)])
+def test_a_hash_of_other_parameters_verifies_and_is_outdated(
+    hasher: Argon2PasswordHasher, others: tuple[int, int, int]
+) -> None:
+    old = Argon2PasswordHasher(*others).hash(PASSWORD)
+    assert hasher.verify(PASSWORD, old) is True
+    assert hasher.is_outdated(old) is True
+
+
+def test_a_hash_of_todays_parameters_is_not_outdated(hasher: Argon2PasswordHasher) -> None:
+    assert hasher.is_outdated(hasher.hash(PASSWORD)) is False
+
+
+@pytest.mark.parametrize("prefix", ["$2a$", "$2b$", "$2y$"])
+def test_a_legacy_hash_verifies_and_is_outdated(hasher: Argon2PasswordHasher, prefix: str) -> None:
+    legacy = legacy_hash(PASSWORD).replace("$2b$", prefix)
+    assert hasher.verify(PASSWORD, legacy) is True
+    assert hasher.verify(PASSWORD + "!", legacy) is False
+    assert hasher.verify("", legacy) is False
+    assert hasher.is_outdated(legacy) is True
+
+
+@pytest.mark.parametrize("password", ["x" * 73, "x" * 128, "🔑" * 18 + "tail", "ü" * 35 + "x" + "ü" * 20])
+def test_of_a_long_password_a_legacy_hash_knows_the_beginning(hasher: Argon2PasswordHasher, password: str) -> None:
+    legacy = legacy_hash(password)
+    assert hasher.verify(password, legacy) is True
+    assert hasher.verify(password + "more", legacy) is True
+    assert hasher.verify("y" + password[1:], legacy) is False
+
+
+@pytest.mark.parametrize(
+    "garbage", ["$2", "$2b$", "$2b$99$x", "$2b$04$short", "$2z$04$" + "a" * 53, "$2b$04$" + "\0" * 53]
+)
+def test_no_password_is_right_for_a_broken_legacy_hash(hasher: Argon2PasswordHasher, garbage: str) -> None:
+    assert hasher.verify(PASSWORD, garbage) is False
 
 
 class BelievingArgon2(PasswordHasher):
@@ -114,7 +172,7 @@ class SlowArgon2(PasswordHasher):
 @contextmanager
 def busy_hasher() -> Iterator[Argon2PasswordHasher]:
     """Lend a hasher that is at work on as many passwords as it takes at once."""
-    hasher, slow = Argon2PasswordHasher(AT_ONCE, wait_seconds=0.01), SlowArgon2()
+    hasher, slow = quick_hasher(AT_ONCE), SlowArgon2()
     quick = hasher._argon2
     hasher._argon2 = slow
     with ThreadPoolExecutor(AT_ONCE) as threads:
@@ -132,6 +190,7 @@ ASKED: list[Callable[[Argon2PasswordHasher], object]] = [
     lambda hasher: hasher.hash(PASSWORD),
     lambda hasher: hasher.verify(PASSWORD, "a hash"),
     lambda hasher: hasher.verify(PASSWORD, None),
+    lambda hasher: hasher.verify(PASSWORD, legacy_hash(PASSWORD)),
 ]
 
 
@@ -149,7 +208,7 @@ def test_turns_come_back_when_the_work_is_done() -> None:
 
 
 def test_turns_come_back_when_the_work_fails() -> None:
-    hasher = Argon2PasswordHasher(at_once=1, wait_seconds=0.01)
+    hasher = quick_hasher(at_once=1)
     for _ in range(3):
         with pytest.raises(UnicodeEncodeError):
             hasher.hash("\ud800")

@@ -17,21 +17,32 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from application.views import Claims
 from domain.users import InvalidToken
-from infrastructure.tokens import JwtTokenCodec
+from infrastructure.tokens import JwtTokenCodec, key_id
 
 KEY = "a key of sixty-four bytes, which is what HMAC with SHA-512 wants"
+OLD_KEY = "the key before it, which is as long as that one, or a bit longer"
 NOW = datetime(2026, 1, 1, 12, 0, 0, 750_000, UTC)
 ISSUED = int(NOW.timestamp())
 LIFETIME = timedelta(minutes=30)
 ALGORITHMS = {"HS256": hashlib.sha256, "HS384": hashlib.sha384, "HS512": hashlib.sha512}
 LARGEST_ID = 2**63 - 1
 
-HEADER = {"alg": "HS256", "typ": "at+jwt"}
-CLAIMS = {"iss": "agora", "aud": "agora", "sub": "7", "iat": ISSUED, "exp": ISSUED + 1800, "jti": "unique"}
+HEADER = {"alg": "HS256", "typ": "at+jwt", "kid": key_id(KEY)}
+CLAIMS = {
+    "iss": "agora",
+    "aud": "agora",
+    "sub": "7",
+    "sid": "70",
+    "iat": ISSUED,
+    "exp": ISSUED + 1800,
+    "jti": "unique",
+}
+SPOKEN_FOR = Claims(7, 70)
 
-CODEC = JwtTokenCodec(KEY, "HS256", LIFETIME)
-REAL = CODEC.issue(7, NOW).access_token
+CODEC = JwtTokenCodec(KEY, None, "HS256", LIFETIME)
+REAL = CODEC.issue(SPOKEN_FOR, NOW).access_token
 
 
 def part(value: object) -> str:
@@ -63,17 +74,17 @@ def refused(token: str, codec: JwtTokenCodec = CODEC) -> bool:
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
-@pytest.mark.parametrize("user_id", [1, 7, LARGEST_ID])
-def test_a_token_speaks_for_its_account(algorithm: str, user_id: int) -> None:
-    codec = JwtTokenCodec(KEY, algorithm, LIFETIME)
-    assert codec.read(codec.issue(user_id, NOW).access_token, NOW) == user_id
+@pytest.mark.parametrize("claims", [Claims(1, LARGEST_ID), SPOKEN_FOR, Claims(LARGEST_ID, 1)])
+def test_a_token_speaks_for_its_account_and_session(algorithm: str, claims: Claims) -> None:
+    codec = JwtTokenCodec(KEY, None, algorithm, LIFETIME)
+    assert codec.read(codec.issue(claims, NOW).access_token, NOW) == claims
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 def test_a_token_is_what_the_contract_says(algorithm: str) -> None:
-    signed = JwtTokenCodec(KEY, algorithm, LIFETIME).issue(7, NOW)
+    signed = JwtTokenCodec(KEY, None, algorithm, LIFETIME).issue(SPOKEN_FOR, NOW)
     header, claims, _ = signed.access_token.split(".")
-    assert unpart(header) == {"alg": algorithm, "typ": "at+jwt"}
+    assert unpart(header) == {"alg": algorithm, "typ": "at+jwt", "kid": key_id(KEY)}
     told = unpart(claims)
     assert told == {**CLAIMS, "jti": told["jti"]}
     assert re.fullmatch("[A-Za-z0-9_-]{22}", told["jti"])
@@ -81,17 +92,18 @@ def test_a_token_is_what_the_contract_says(algorithm: str) -> None:
 
 
 def test_the_key_is_the_bytes_of_the_text_of_the_setting() -> None:
-    assert CODEC.read(sign(HEADER, CLAIMS), NOW) == 7
+    assert CODEC.read(sign(HEADER, CLAIMS), NOW) == SPOKEN_FOR
     hexadecimal = "0123456789abcdef" * 4
-    assert JwtTokenCodec(hexadecimal, "HS256", LIFETIME).read(sign(HEADER, CLAIMS, key=hexadecimal), NOW) == 7
+    codec = JwtTokenCodec(hexadecimal, None, "HS256", LIFETIME)
+    assert codec.read(sign({**HEADER, "kid": key_id(hexadecimal)}, CLAIMS, key=hexadecimal), NOW) == SPOKEN_FOR
 
 
 def test_no_two_tokens_are_alike() -> None:
-    assert CODEC.issue(7, NOW).access_token != CODEC.issue(7, NOW).access_token
+    assert CODEC.issue(SPOKEN_FOR, NOW).access_token != CODEC.issue(SPOKEN_FOR, NOW).access_token
 
 
 def test_another_process_with_the_same_key_reads_it() -> None:
-    assert JwtTokenCodec(KEY, "HS256", LIFETIME).read(REAL, NOW) == 7
+    assert JwtTokenCodec(KEY, None, "HS256", LIFETIME).read(REAL, NOW) == SPOKEN_FOR
 
 
 # Time.
@@ -99,30 +111,30 @@ def test_another_process_with_the_same_key_reads_it() -> None:
 
 def test_a_token_is_valid_until_it_expires() -> None:
     expires = datetime.fromtimestamp(ISSUED + 1800, UTC)
-    assert CODEC.read(REAL, expires - timedelta(microseconds=1)) == 7
+    assert CODEC.read(REAL, expires - timedelta(microseconds=1)) == SPOKEN_FOR
     with pytest.raises(InvalidToken):
         CODEC.read(REAL, expires)
 
 
 def test_a_clock_ahead_of_ours_by_ten_seconds_is_forgiven() -> None:
-    assert CODEC.read(sign(HEADER, {**CLAIMS, "iat": ISSUED + 10}), NOW) == 7
+    assert CODEC.read(sign(HEADER, {**CLAIMS, "iat": ISSUED + 10}), NOW) == SPOKEN_FOR
     assert refused(sign(HEADER, {**CLAIMS, "iat": ISSUED + 11}))
 
 
 def test_a_token_may_live_as_long_as_ours_and_no_longer() -> None:
-    assert CODEC.read(sign(HEADER, {**CLAIMS, "iat": ISSUED - 900, "exp": ISSUED + 900}), NOW) == 7
+    assert CODEC.read(sign(HEADER, {**CLAIMS, "iat": ISSUED - 900, "exp": ISSUED + 900}), NOW) == SPOKEN_FOR
     assert refused(sign(HEADER, {**CLAIMS, "iat": ISSUED - 901, "exp": ISSUED + 900}))
     assert refused(sign(HEADER, {**CLAIMS, "iat": 0}))
 
 
 def test_a_token_does_not_expire_before_it_is_issued() -> None:
-    assert CODEC.read(sign(HEADER, {**CLAIMS, "iat": ISSUED, "exp": ISSUED + 1}), NOW) == 7
+    assert CODEC.read(sign(HEADER, {**CLAIMS, "iat": ISSUED, "exp": ISSUED + 1}), NOW) == SPOKEN_FOR
     assert refused(sign(HEADER, {**CLAIMS, "iat": ISSUED + 1, "exp": ISSUED + 1}))
     assert refused(sign(HEADER, {**CLAIMS, "iat": ISSUED + 5, "exp": ISSUED + 1}))
 
 
 def test_a_shorter_lifetime_ends_older_tokens_at_once() -> None:
-    assert refused(REAL, JwtTokenCodec(KEY, "HS256", timedelta(minutes=29)))
+    assert refused(REAL, JwtTokenCodec(KEY, None, "HS256", timedelta(minutes=29)))
 
 
 @pytest.mark.parametrize("name", ["iat", "exp"])
@@ -164,18 +176,20 @@ def test_a_token_is_from_us_and_for_us(name: str, value: object) -> None:
     assert refused(sign(HEADER, {**CLAIMS, name: value}))
 
 
+@pytest.mark.parametrize("name", ["sub", "sid"])
 @pytest.mark.parametrize(
-    "subject",
+    "digits",
     ["0", "01", "-1", "+1", "", " ", "x", "1x", " 1", "1\n", "1_0", "1.0", "1e3", "9" * 20, "9" * 3000, "٣", "²", "\0"],
-    ids=lambda subject: ascii(subject)[:20],
+    ids=lambda digits: ascii(digits)[:20],
 )
-def test_a_subject_is_the_number_of_an_account_in_its_only_form(subject: str) -> None:
-    assert refused(sign(HEADER, {**CLAIMS, "sub": subject}))
+def test_an_account_and_a_session_are_numbers_in_their_only_form(name: str, digits: str) -> None:
+    assert refused(sign(HEADER, {**CLAIMS, name: digits}))
 
 
-@pytest.mark.parametrize("subject", [7, 7.0, True, ["7"], {"7": 7}])
-def test_a_subject_is_text(subject: object) -> None:
-    assert refused(sign(HEADER, {**CLAIMS, "sub": subject}))
+@pytest.mark.parametrize("name", ["sub", "sid"])
+@pytest.mark.parametrize("value", [7, 7.0, True, ["7"], {"7": 7}])
+def test_an_account_and_a_session_are_text(name: str, value: object) -> None:
+    assert refused(sign(HEADER, {**CLAIMS, name: value}))
 
 
 @pytest.mark.parametrize("jti", [1, True, ["unique"]])
@@ -189,7 +203,7 @@ def test_claims_are_an_object(claims: object) -> None:
 
 
 def test_claims_that_we_do_not_know_change_nothing() -> None:
-    assert CODEC.read(sign(HEADER, {**CLAIMS, "role": "admin", "user_id": 8}), NOW) == 7
+    assert CODEC.read(sign(HEADER, {**CLAIMS, "role": "admin", "user_id": 8}), NOW) == SPOKEN_FOR
 
 
 # Headers and signatures.
@@ -210,6 +224,12 @@ def test_claims_that_we_do_not_know_change_nothing() -> None:
         {**HEADER, "crit": None},
         {**HEADER, "b64": False},
         {**HEADER, "kid": 7},
+        {**HEADER, "kid": None},
+        {**HEADER, "kid": ""},
+        {**HEADER, "kid": [key_id(KEY)]},
+        {**HEADER, "kid": key_id(KEY).upper() + "0"},
+        {**HEADER, "kid": "../../dev/null"},
+        without(HEADER, "kid"),
         without(HEADER, "alg"),
         {**HEADER, "alg": None},
         {**HEADER, "alg": "hs256"},
@@ -239,24 +259,67 @@ def test_an_unsigned_token_is_refused(alg: str, signature: str) -> None:
 @pytest.mark.parametrize("theirs", ALGORITHMS)
 @pytest.mark.parametrize("ours", ALGORITHMS)
 def test_only_the_algorithm_of_the_settings_is_read(theirs: str, ours: str) -> None:
-    codec, token = JwtTokenCodec(KEY, ours, LIFETIME), sign({**HEADER, "alg": theirs}, CLAIMS, algorithm=theirs)
-    assert refused(token, codec) if theirs != ours else codec.read(token, NOW) == 7
+    codec, token = JwtTokenCodec(KEY, None, ours, LIFETIME), sign({**HEADER, "alg": theirs}, CLAIMS, algorithm=theirs)
+    assert refused(token, codec) if theirs != ours else codec.read(token, NOW) == SPOKEN_FOR
 
 
 @pytest.mark.parametrize("key", [KEY + " ", KEY[:-1], KEY.upper(), "x" * 64, ""])
 def test_a_token_of_another_key_is_refused(key: str) -> None:
-    assert refused(sign(HEADER, CLAIMS, key=key))
+    for kid in (key_id(KEY), key_id(key), ""):
+        assert refused(sign({**HEADER, "kid": kid}, CLAIMS, key=key))
 
 
-def test_a_key_in_the_token_itself_is_not_believed() -> None:
+@pytest.mark.parametrize("kid", ["1", key_id(KEY), key_id("their own key, of thirty-two bytes or more")])
+def test_a_key_in_the_token_itself_is_not_believed(kid: str) -> None:
     theirs = "their own key, of thirty-two bytes or more"
-    header = {**HEADER, "jwk": {"kty": "oct", "k": part(theirs.encode())}, "jku": "https://example.com/", "kid": "1"}
+    header = {**HEADER, "jwk": {"kty": "oct", "k": part(theirs.encode())}, "jku": "https://example.com/", "kid": kid}
     assert refused(sign(header, CLAIMS, key=theirs))
+
+
+def test_a_token_of_the_key_before_is_read_and_none_is_signed_with_it() -> None:
+    before, rotated = JwtTokenCodec(OLD_KEY, None, "HS256", LIFETIME), JwtTokenCodec(KEY, OLD_KEY, "HS256", LIFETIME)
+    assert rotated.read(before.issue(SPOKEN_FOR, NOW).access_token, NOW) == SPOKEN_FOR
+    fresh = rotated.issue(SPOKEN_FOR, NOW).access_token
+    assert CODEC.read(fresh, NOW) == rotated.read(fresh, NOW) == SPOKEN_FOR
+    assert refused(fresh, before)
+
+
+def test_a_token_of_a_third_key_is_refused() -> None:
+    rotated = JwtTokenCodec(KEY, OLD_KEY, "HS256", LIFETIME)
+    third = "neither the one nor the other, yet long enough to be a real key!"
+    for kid in (key_id(KEY), key_id(OLD_KEY), key_id(third)):
+        assert refused(sign({**HEADER, "kid": kid}, CLAIMS, key=third), rotated)
+    assert refused(sign({**HEADER, "kid": key_id(OLD_KEY)}, CLAIMS), rotated)
+
+
+def test_a_key_is_named_without_being_told() -> None:
+    assert re.fullmatch("[0-9a-f]{8}", key_id(KEY))
+    assert key_id(KEY) != key_id(OLD_KEY)
+    assert key_id(KEY) == key_id(KEY)
+
+
+def test_a_signature_has_one_form() -> None:
+    signed, _, signature = REAL.rpartition(".")
+    alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+    last = alphabet.index(signature[-1])
+    assert last % 4 == 0  # 32 bytes leave two bits of the last character over, and ours are zero
+    for other in range(last + 1, last + 4):
+        twin = signature[:-1] + alphabet[other]
+        assert base64.urlsafe_b64decode(twin + "=") == base64.urlsafe_b64decode(signature + "=")
+        assert refused(f"{signed}.{twin}")
+    assert refused(f"{REAL}=")
+    assert refused(f"{signed}.{signature[:20]} {signature[20:]}")
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_a_short_key_is_no_warning_at_every_token(algorithm: str) -> None:
+    codec = JwtTokenCodec("x" * 32, None, algorithm, LIFETIME)  # a warning would fail this test, as any other
+    assert codec.read(codec.issue(SPOKEN_FOR, NOW).access_token, NOW) == SPOKEN_FOR
 
 
 def test_parts_of_two_tokens_do_not_make_a_third() -> None:
     header, _, signature = REAL.split(".")
-    _, other, other_signature = CODEC.issue(8, NOW).access_token.split(".")
+    _, other, other_signature = CODEC.issue(Claims(8, 80), NOW).access_token.split(".")
     assert refused(f"{header}.{other}.{signature}")
     assert refused(f"{header}.{REAL.split('.')[1]}.{other_signature}")
 
@@ -294,7 +357,7 @@ def test_other_text_is_refused(text: str) -> None:
 
 def test_a_token_over_four_thousand_characters_is_refused_unread() -> None:
     long = sign(HEADER, {**CLAIMS, "jti": "x" * 2000})
-    assert CODEC.read(long, NOW) == 7
+    assert CODEC.read(long, NOW) == SPOKEN_FOR
     too_long = sign(HEADER, {**CLAIMS, "jti": "x" * 4000})
     assert len(long) < 4096 < len(too_long)
     assert refused(too_long)
@@ -329,20 +392,21 @@ JSON = st.recursive(
 
 
 @settings(deadline=None)
-@given(st.sampled_from([*CLAIMS, "nbf", "sid"]), JSON)
+@given(st.sampled_from([*CLAIMS, "nbf"]), JSON)
 def test_any_value_of_a_claim_is_read_or_refused(name: str, value: object) -> None:
     try:
-        user_id = CODEC.read(sign(HEADER, {**CLAIMS, name: value}), NOW)
+        claims = CODEC.read(sign(HEADER, {**CLAIMS, name: value}), NOW)
     except InvalidToken:
         return
-    assert str(user_id) == (value if name == "sub" else "7")
+    assert str(claims.user_id) == (value if name == "sub" else "7")
+    assert str(claims.session_id) == (value if name == "sid" else "70")
 
 
 @settings(deadline=None)
 @given(st.sampled_from(["alg", "typ", "crit", "kid", "b64", "jwk", "x5c", "zip", "cty"]), JSON)
 def test_any_value_of_a_header_is_read_or_refused(name: str, value: object) -> None:
     with suppress(InvalidToken):
-        assert CODEC.read(sign({**HEADER, name: value}, CLAIMS), NOW) == 7
+        assert CODEC.read(sign({**HEADER, name: value}, CLAIMS), NOW) == SPOKEN_FOR
 
 
 @settings(deadline=None)
@@ -350,7 +414,7 @@ def test_any_value_of_a_header_is_read_or_refused(name: str, value: object) -> N
 def test_one_character_changed_never_makes_it_speak_for_another(place: int, character: str) -> None:
     mutated = REAL[:place] + character + REAL[place + 1 :]
     with suppress(InvalidToken):
-        assert CODEC.read(mutated, NOW) == 7
+        assert CODEC.read(mutated, NOW) == SPOKEN_FOR
 
 
 @settings(deadline=None)
@@ -358,3 +422,10 @@ def test_one_character_changed_never_makes_it_speak_for_another(place: int, char
 def test_a_piece_of_a_token_is_none(start: int, end: int) -> None:
     if (start, end) != (0, len(REAL)):
         assert refused(REAL[start:end])
+
+
+def test_any_text_signs_even_one_that_looks_like_a_public_key() -> None:
+    key = "-----BEGIN PUBLIC KEY-----\nof thirty-two bytes or more\n-----END PUBLIC KEY-----"
+    codec = JwtTokenCodec(key, None, "HS256", LIFETIME)
+
+    assert codec.read(codec.issue(Claims(7, 8), NOW).access_token, NOW) == Claims(7, 8)

@@ -1,0 +1,79 @@
+"""The documentation pages in a browser: they show the API, and load nothing from elsewhere."""
+
+from typing import Any
+
+import httpx2
+import pytest
+from selenium.webdriver.common.by import By
+from selenium.webdriver.support.wait import WebDriverWait
+
+from tests.browser.conftest import Browser
+from tests.servers import Server
+
+PATIENCE_SECONDS = 30
+PARTS = (".opblock-summary-method", ".opblock-summary-path")
+REDOC_LOGO = "https://cdn.redoc.ly/redoc/logo-mini.svg"
+
+
+def wait_for(browser: Browser, selector: str, many: int = 1) -> list[Any]:
+    """Wait until so many elements can be seen."""
+
+    def seen(_driver: object) -> list[Any]:
+        elements = [
+            element for element in browser.driver.find_elements(By.CSS_SELECTOR, selector) if element.is_displayed()
+        ]
+        return elements if len(elements) >= many else []
+
+    found: list[Any] = WebDriverWait(browser.driver, PATIENCE_SECONDS).until(seen)
+    return found
+
+
+@pytest.fixture
+def operations(server: Server) -> list[tuple[str, str]]:
+    """Every operation of the API: its method and path."""
+    paths = httpx2.get(f"{server.address}/openapi.json").json()["paths"]
+    return sorted((method, path) for path, methods in paths.items() for method in methods)
+
+
+def test_docs_shows_every_operation_and_loads_nothing_from_elsewhere(
+    browser: Browser, server: Server, operations: list[tuple[str, str]]
+) -> None:
+    browser.driver.get(f"{server.address}/docs")
+
+    blocks = wait_for(browser, ".opblock", many=len(operations))
+    shown = [
+        tuple(block.find_element(By.CSS_SELECTOR, part).text.replace("\u200b", "") for part in PARTS)
+        for block in blocks
+    ]
+    assert sorted((method.lower(), path) for method, path in shown) == operations
+    loaded, blocked = browser.requests()
+    assert {url.removeprefix(server.address).partition("/")[0] for url in loaded} == {""}
+    assert f"{server.address}/openapi.json" in loaded
+    assert blocked == set()
+    assert browser.complaints() == []
+
+
+def test_an_operation_can_be_tried_out_on_docs(browser: Browser, server: Server) -> None:
+    browser.driver.get(f"{server.address}/docs")
+
+    wait_for(browser, "#operations-system-live_health_live_get .opblock-summary-control")[0].click()
+    wait_for(browser, ".opblock.is-open .try-out__btn")[0].click()
+    wait_for(browser, ".opblock.is-open .execute")[0].click()
+
+    answer = wait_for(browser, ".opblock.is-open .live-responses-table .response")[0]
+    assert answer.text.startswith("200")
+    assert browser.complaints() == []
+
+
+def test_redoc_shows_every_operation_and_loads_nothing_from_elsewhere(
+    browser: Browser, server: Server, operations: list[tuple[str, str]]
+) -> None:
+    browser.driver.get(f"{server.address}/redoc")
+
+    wait_for(browser, "[data-section-id^='tag/'] h2", many=len(operations))
+    text = browser.driver.find_element(By.ID, "redoc").get_property("textContent")
+    assert [path for _, path in operations if path not in text] == []
+    loaded, blocked = browser.requests()
+    assert {url.removeprefix(server.address).partition("/")[0] for url in loaded} == {""}
+    assert blocked <= {REDOC_LOGO}  # ReDoc has no option to leave it out; the page's policy does
+    assert all(REDOC_LOGO in complaint for complaint in browser.complaints())

@@ -1,0 +1,44 @@
+"""The rules for sessions."""
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+from domain.sessions import IDLE, LIFETIME, USER_AGENT_MAX, RefreshHashes, Session
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+FIRST, SECOND = RefreshHashes("family", "first"), RefreshHashes("family", "second")
+
+
+def opened() -> Session:
+    return Session.open(user_id=1, user_agent="a" * 1_000, refresh=FIRST, now=NOW)
+
+
+def test_a_new_session_ends_when_it_is_not_used() -> None:
+    session = opened()
+
+    assert session.ends_at == NOW + IDLE
+    assert len(session.user_agent) == USER_AGENT_MAX
+
+
+def test_use_puts_the_end_off_until_the_lifetime_is_over() -> None:
+    assert replace(opened(), last_used_at=NOW + IDLE).ends_at == NOW + 2 * IDLE
+    assert replace(opened(), last_used_at=NOW + LIFETIME - IDLE / 2).ends_at == NOW + LIFETIME
+
+
+def test_the_latest_token_is_exchanged() -> None:
+    later = NOW + timedelta(days=1)
+
+    rotated = opened().rotated(FIRST, SECOND, later)
+
+    assert rotated == replace(opened(), refresh=SECOND, last_used_at=later)
+
+
+def test_a_spent_token_is_not_exchanged() -> None:
+    rotated = opened().rotated(FIRST, SECOND, NOW)
+    assert rotated is not None
+
+    assert rotated.rotated(FIRST, SECOND, NOW) is None
+
+
+def test_nothing_is_exchanged_after_the_end() -> None:
+    assert opened().rotated(FIRST, SECOND, NOW + IDLE) is None

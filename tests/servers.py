@@ -1,0 +1,101 @@
+"""The real server, as processes of its own."""
+
+import os
+import re
+import signal
+import subprocess
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from threading import Condition, Thread, Timer
+
+from sqlalchemy import URL
+
+from tests.cli.command import COMMAND, environment, plain
+
+PATIENCE_SECONDS = 60
+
+
+class Server:
+    """A server, and what it says."""
+
+    def __init__(self, process: "subprocess.Popen[str]", workers: int) -> None:
+        self.process = process
+        self._lines: list[str] = []
+        self._more = Condition()
+        self._has_ended = False
+        self._listener = Thread(target=self._listen)
+        self._listener.start()
+        self._workers = workers
+
+    def wait_until_started(self) -> None:
+        """Wait for every worker."""
+        self.wait_until_it_says("Application startup complete", self._workers)
+        if self._workers == 1:  # it listens only then; with several, their parent has listened all the time
+            self.wait_until_it_says("Uvicorn running on")
+        self.address = re.findall(r"^API   (.+)$", self.said, re.MULTILINE)[0]
+        self.port = int(self.address.rpartition(":")[2])
+        self.workers = [int(worker) for worker in re.findall(r"Started server process \[(\d+)\]", self.said)]
+
+    @property
+    def said(self) -> str:
+        """All that it said so far."""
+        return "".join(self._lines)
+
+    def wait_until_it_says(self, words: str, times: int = 1) -> None:
+        """Wait for words to have been said so many times."""
+        with self._more:
+            while sum(words in line for line in self._lines) < times:
+                assert not self._has_ended, f"the server ended:\n{self.said}"
+                self._more.wait()
+
+    def end(self, how: signal.Signals = signal.SIGTERM) -> int:
+        """Ask it to end, as a supervisor of services does or as told, and give its exit code."""
+        self.process.send_signal(how)
+        return self.wait()
+
+    def wait(self) -> int:
+        """Wait for it to end, and give its exit code."""
+        self._listener.join()
+        return self.process.wait()
+
+    def _listen(self) -> None:
+        assert self.process.stderr is not None
+        for line in self.process.stderr:
+            with self._more:
+                self._lines.append(line)
+                self._more.notify_all()
+        with self._more:
+            self._has_ended = True
+            self._more.notify_all()
+
+
+@contextmanager
+def serving(
+    url: URL,
+    workers: int = 1,
+    command: Sequence[str | Path] = (COMMAND,),
+    patience: float = PATIENCE_SECONDS,
+    **settings: str,
+) -> Iterator[Server]:
+    """Run the real command on a free port. Whatever happens, none of its processes outlives the block."""
+    process = subprocess.Popen(
+        [*command, "serve", "--port", "0", "--workers", str(workers)],
+        env=environment(DATABASE_URL=plain(url), **settings),
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    end_of_patience = Timer(patience, os.killpg, [process.pid, signal.SIGKILL])
+    end_of_patience.start()
+    with process:
+        server = Server(process, workers)
+        try:
+            server.wait_until_started()
+            yield server
+        finally:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+            server.wait()
+            end_of_patience.cancel()
+            end_of_patience.join()
