@@ -74,7 +74,7 @@ class JwtTokenCodec:
         return SignedToken(jwt.encode(payload, self._keys[self._kid], self._algorithm, headers), self._lifetime)
 
     def read(self, token: str, now: datetime) -> Claims:
-        """Tell which account and session a token speaks for.
+        """Tell which account and session a token speaks for. One that names no key is taken for the present key's.
 
         Raises:
             InvalidToken: it is not ours, not whole, or no longer valid.
@@ -84,7 +84,7 @@ class JwtTokenCodec:
         try:
             whole = jwt.decode_complete(
                 token,
-                self._keys[jwt.get_unverified_header(token)["kid"]],
+                self._keys[jwt.get_unverified_header(token).get("kid", self._kid)],
                 [self._algorithm],
                 audience=ISSUER,
                 issuer=ISSUER,

@@ -277,7 +277,7 @@ def signed_otherwise(forge: Forge) -> Iterator[tuple[str, str]]:
     for value in nothing:
         yield f"algorithm {value}", forge.headed(alg=value)
         yield f"algorithm {value}, unsigned", forge.headed(alg=value).rpartition(".")[0] + "."
-    for name in ("alg", "typ", "kid"):
+    for name in ("alg", "typ"):
         yield (
             f"no {name}",
             token_of({other: forge.header[other] for other in forge.header if other != name}, forge.claims),
