@@ -194,9 +194,14 @@ class _Flow(FlowControl):
         if held:
             self.pause_reading()
 
+    def pause_reading(self) -> None:
+        """Stop reading; a transport that is closing has stopped, and uvloop's would raise."""
+        if not self._transport.is_closing():
+            super().pause_reading()
+
     def resume_reading(self) -> None:
-        """Read on, unless it is held."""
-        if not self._held:
+        """Read on, unless it is held or there is nothing left to read from."""
+        if not self._held and not self._transport.is_closing():
             super().resume_reading()
 
 
