@@ -61,7 +61,7 @@ types: .venv/installed-dev
 walls: .venv/installed-dev
 	$(BIN)/lint-imports
 
-check: lint types walls test ## All that CI runs: lint, types, import contracts, tests
+check: lint types walls test ## What a change must pass: lint, types, import contracts, tests
 
 migrate: .venv/installed ## Bring the database up to date
 	@$(BIN)/agora migrate
