@@ -71,18 +71,17 @@ migration: .venv/installed ## Write a migration from what changed in the tables:
 	@$(BIN)/agora migrate
 	@$(BIN)/alembic revision --autogenerate -m "$(m)"
 
+# Extras stay in the names: pip refuses a hashed `coverage` where a package asks for `coverage[toml]`, as soon as there
+# is a newer one than the pinned.
+COMPILE := .venv-lock/bin/uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes \
+	--no-emit-index-url --no-emit-find-links --no-annotate --no-header --no-strip-extras --upgrade --quiet --extra build
+
 lock: ## Pin the requirements anew from pyproject.toml
 	$(PYTHON) -m venv .venv-lock
 	.venv-lock/bin/python -m pip --quiet install uv
-	.venv-lock/bin/uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes \
-		--no-emit-index-url --no-emit-find-links --no-annotate --no-header --upgrade --extra build \
-		--output-file requirements.txt --quiet
-	.venv-lock/bin/uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes \
-		--no-emit-index-url --no-emit-find-links --no-annotate --no-header --upgrade --extra build --extra dev \
-		--constraint requirements.txt --output-file requirements-dev.txt --quiet
-	.venv-lock/bin/uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes \
-		--no-emit-index-url --no-emit-find-links --no-annotate --no-header --upgrade --extra build --extra dev \
-		--extra browser --constraint requirements-dev.txt --output-file requirements-browser.txt --quiet
+	$(COMPILE) --output-file requirements.txt
+	$(COMPILE) --extra dev --constraint requirements.txt --output-file requirements-dev.txt
+	$(COMPILE) --extra dev --extra browser --constraint requirements-dev.txt --output-file requirements-browser.txt
 	rm -rf .venv-lock
 
 clean: ## Remove .venv and caches; data stays
