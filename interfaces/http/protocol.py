@@ -6,7 +6,7 @@ from typing import Any, Final
 from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 from starlette.types import Receive, Scope, Send
 from uvicorn.protocols.http.flow_control import FlowControl, service_unavailable
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from interfaces.http.addresses import Proxies
 from interfaces.http.middleware import DEFAULT_HEADERS, AnswerHeaders, RequestIds
@@ -36,6 +36,7 @@ class DeadlineProtocol(HttpToolsProtocol):
 
     flow: "_Flow"
 
+    _at_work: RequestResponseCycle | None = None
     _deadline: asyncio.TimerHandle | None = None
     _in_head = False
     _in_repeated_head = False
@@ -50,9 +51,16 @@ class DeadlineProtocol(HttpToolsProtocol):
         self._start()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Stop the clock for good."""
+        """Stop the clock for good.
+
+        uvicorn tells the request that arrived last that its client is gone; the one at work may be an earlier one,
+        and would write to a transport that is closed.
+        """
         self._stop()
         self._unparsed = memoryview(b"")
+        if self._at_work is not None and not self._at_work.response_complete:
+            self._at_work.disconnected = True
+            self._at_work.message_event.set()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -119,7 +127,8 @@ class DeadlineProtocol(HttpToolsProtocol):
         self.transport.write("\r\n".join([*lines, "", msg]).encode())
         self.transport.close()
 
-    def _start_asgi_task(self, cycle: Any, app: Any) -> None:
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        self._at_work = cycle
         super()._start_asgi_task(cycle, overloaded if app is service_unavailable else app)
 
     def _parse(self) -> None:

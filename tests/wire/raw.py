@@ -1,6 +1,7 @@
 """HTTP byte by byte: what no client library would send, and exactly what comes back."""
 
 import socket
+import struct
 from http.client import HTTPMessage, parse_headers
 from types import TracebackType
 from typing import Self
@@ -37,6 +38,12 @@ class Wire:
 
     def send(self, data: bytes) -> None:
         self._socket.sendall(data)
+
+    def reset(self) -> None:
+        """Close at once, with whatever is on its way lost."""
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self._stream.close()
+        self._socket.close()
 
     def send_if_open(self, data: bytes) -> bool:
         """Send; tell whether the server had not closed."""

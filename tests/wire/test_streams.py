@@ -156,6 +156,19 @@ def test_no_answer_says_what_the_server_is(port: int, path: bytes) -> None:
     assert headers["X-Content-Type-Options"] == "nosniff"
 
 
+def test_whoever_is_gone_before_the_answer_leaves_no_trace(server: Server) -> None:
+    body = BODY.replace(b"late", b"gone")
+    register = POST + b"Content-Length: %d\r\n\r\n%s" % (len(body), body)
+    for _ in range(20):
+        with Wire(server.port) as wire:
+            wire.send(register + LIVE)  # the second waits behind the first
+            wire.reset()
+    with Wire(server.port) as other:
+        other.send(LIVE)
+        assert other.answer().status == 200
+    assert "Traceback" not in server.said, server.said.partition("Traceback")[2]
+
+
 # The end.
 
 
