@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager
 from datetime import datetime
 from typing import Protocol
 
-from application.paging import Window
+from application.paging import Order, Page, Window
 from application.views import (
     Attempt,
     Claims,
@@ -22,10 +22,10 @@ from application.views import (
     SignedToken,
     UserView,
 )
-from domain.posts import Post, Tally
+from domain.posts import Post
 from domain.sessions import RefreshHashes, Session
 from domain.users import Actor, User
-from domain.votes import Direction, Vote
+from domain.votes import Ballot, Direction, Vote
 
 
 class Unavailable(Exception):
@@ -113,8 +113,8 @@ class SessionRepository(Protocol):
 class PostRepository(Protocol):
     """Posts. Whoever holds the lock on a post is the only one who can change it or its votes."""
 
-    def add(self, post: Post) -> Post:
-        """Store a new post and return it with its id.
+    def add(self, post: Post) -> PostView:
+        """Store a new post and return it as its owner sees it.
 
         Raises:
             InvalidToken: its owner's account is gone, so nobody is asking any more.
@@ -130,11 +130,7 @@ class PostRepository(Protocol):
         ...
 
     def save(self, post: Post) -> None:
-        """Store the edit of a locked post; its tally is `save_tally`'s business."""
-        ...
-
-    def save_tally(self, post_id: int, tally: Tally) -> None:
-        """Store the tally of a locked post."""
+        """Store the edit of a locked post; its tally is the business of votes."""
         ...
 
     def remove(self, post_id: int) -> None:
@@ -143,26 +139,24 @@ class PostRepository(Protocol):
 
 
 class VoteRepository(Protocol):
-    """Votes. The lock on their post guards them: take it first."""
+    """Votes. The lock on their post guards them."""
 
-    def find(self, user_id: int, post_id: int) -> Vote | None:
-        """Find the person's vote on the post."""
+    def lock_ballot(self, user_id: int, post_id: int) -> Ballot:
+        """Lock a post, and tell what voting on it concerns and how this person has voted so far.
+
+        Raises:
+            PostNotFound: no post has this id, whatever integer it is.
+        """
         ...
 
-    def add(self, vote: Vote) -> None:
-        """Store a vote where the person had none.
+    def record(self, vote: Vote, counted: Ballot) -> None:
+        """Store a vote on a locked post in place of the person's earlier one, and the ballot that counts it.
+
+        A vote of no direction takes the earlier one back. It is stored with the commit at the latest.
 
         Raises:
             InvalidToken: the voter's account is gone, so nobody is asking any more.
         """
-        ...
-
-    def save(self, vote: Vote) -> None:
-        """Store a vote in place of the person's earlier one."""
-        ...
-
-    def remove(self, user_id: int, post_id: int) -> None:
-        """Remove the person's vote on the post."""
         ...
 
 
@@ -177,7 +171,7 @@ class UserReader(Protocol):
         """
         ...
 
-    def list(self, search: str, window: Window) -> Sequence[UserView]:
+    def list(self, search: str, window: Window) -> Page[UserView]:
         """List accounts by id whose e-mail or username holds `search`, whatever the case; "" finds all."""
         ...
 
@@ -212,15 +206,15 @@ class PostReader(Protocol):
         """
         ...
 
-    def list(self, reader: Actor, which: PostFilter, window: Window | None) -> Sequence[PostView]:
-        """List posts, newest first, of equal age the higher id first; without a window, all of them."""
+    def list(self, reader: Actor, which: PostFilter, order: Order, window: Window | None) -> Page[PostView]:
+        """List posts in this order; without a window, all of them."""
         ...
 
 
 class VoteReader(Protocol):
     """Questions about votes."""
 
-    def list(self, voter: Actor, direction: Direction | None, window: Window | None) -> Sequence[OwnVote]:
+    def list(self, voter: Actor, direction: Direction | None, window: Window | None) -> Page[OwnVote]:
         """List a person's votes on posts that they can still see, latest first; without a window, all of them."""
         ...
 

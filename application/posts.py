@@ -1,9 +1,9 @@
 """Posts: writing, reading, editing, removing."""
 
-from collections.abc import Sequence
+from collections.abc import Container
 from dataclasses import dataclass
 
-from application.paging import Window
+from application.paging import Order, Page, Window
 from application.ports import Clock, PostReader, UnitOfWorkFactory
 from application.views import PostFilter, PostView
 from domain.posts import Post, PostChanges
@@ -26,7 +26,7 @@ class WritePost:
         """
         post = Post.write(owner_id=actor.id, title=title, content=content, published=published, now=self.clock.now())
         with self.uow() as tx:
-            return tx.posts_seen.get(actor, tx.posts.add(post).id)
+            return tx.posts.add(post)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,33 +46,39 @@ class ReadPost:
 
 @dataclass(frozen=True, slots=True)
 class ListPosts:
-    """Show posts, newest first; drafts only to those who may see them."""
+    """Show posts in the order that is asked for; drafts only to those who may see them."""
 
     posts: PostReader
 
-    def __call__(self, actor: Actor, which: PostFilter, window: Window) -> Sequence[PostView]:
+    def __call__(self, actor: Actor, which: PostFilter, order: Order, window: Window) -> Page[PostView]:
         """List posts."""
-        return self.posts.list(actor, which, window)
+        return self.posts.list(actor, which, order, window)
 
 
 @dataclass(frozen=True, slots=True)
 class EditPost:
-    """Change a post. Owners change anything; administrators show or hide any post and change nothing else."""
+    """Change a post. Owners change anything; administrators show or hide any post and change nothing else.
+
+    Whoever names the `versions` that they know overwrites nobody's edit: it is refused if the post is in another.
+    """
 
     uow: UnitOfWorkFactory
     clock: Clock
 
-    def __call__(self, actor: Actor, post_id: int, changes: PostChanges) -> PostView:
+    def __call__(
+        self, actor: Actor, post_id: int, changes: PostChanges, versions: Container[int] | None = None
+    ) -> PostView:
         """Edit a post.
 
         Raises:
             PostNotFound: to this actor it does not exist.
             NotYourPost: it belongs to somebody else.
+            VersionMismatch: it has been edited since.
             Invalid: the title or the content breaks a rule.
         """
         with self.uow() as tx:
             post = tx.posts.lock(post_id)
-            edited = post.edited_by(actor, changes, self.clock.now())
+            edited = post.edited_by(actor, changes, self.clock.now(), versions)
             if edited is not post:
                 tx.posts.save(edited)
             return tx.posts_seen.get(actor, post_id)
@@ -84,13 +90,14 @@ class DeletePost:
 
     uow: UnitOfWorkFactory
 
-    def __call__(self, actor: Actor, post_id: int) -> None:
+    def __call__(self, actor: Actor, post_id: int, versions: Container[int] | None = None) -> None:
         """Delete a post.
 
         Raises:
             PostNotFound: to this actor it does not exist.
             NotYourPost: it belongs to somebody else.
+            VersionMismatch: it has been edited since.
         """
         with self.uow() as tx:
-            tx.posts.lock(post_id).require_removable_by(actor)
+            tx.posts.lock(post_id).require_removable_by(actor, versions)
             tx.posts.remove(post_id)

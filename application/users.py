@@ -1,9 +1,8 @@
 """Accounts: registering, seeing people, control over one's own account, and administrators' control over others'."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from application.paging import Window
+from application.paging import NEWEST_FIRST, Page, Window
 from application.passwords import CheckPassword, Guard
 from application.ports import (
     Clock,
@@ -127,7 +126,7 @@ class ListUsers:
 
     users: UserReader
 
-    def __call__(self, actor: Actor, search: str, window: Window) -> Sequence[UserView]:
+    def __call__(self, actor: Actor, search: str, window: Window) -> Page[UserView]:
         """List accounts by id, those whose e-mail or username holds `search`.
 
         Raises:
@@ -274,8 +273,8 @@ class ExportOwnData:
         """
         return Export(
             SeeOwnAccount(self.users)(actor),
-            self.posts.list(actor, PostFilter(owner_id=actor.id), None),
-            self.votes.list(actor, None, None),
+            self.posts.list(actor, PostFilter(owner_id=actor.id), NEWEST_FIRST, None).items,
+            self.votes.list(actor, None, None).items,
         )
 
 

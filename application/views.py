@@ -56,11 +56,14 @@ class PostFilter:
 
     `published` None means every published post and the reader's own drafts; False means drafts: the reader's
     own, or everybody's for an administrator. `search` is looked for in titles, whatever the case; "" finds all.
+    Posts were created at `since` or later, and before `until`.
     """
 
     search: str = ""
     published: bool | None = None
     owner_id: int | None = None
+    since: datetime | None = None
+    until: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,11 +1,11 @@
 """Voting: one vote per person and post."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
-from application.paging import Window
+from application.paging import Page, Window
 from application.ports import Clock, UnitOfWorkFactory, VoteReader
 from application.views import OwnVote, VoteReceipt
+from domain.posts import PostNotFound, is_visible
 from domain.users import Actor
 from domain.votes import AlreadyVoted, Direction, Outcome, Vote, VoteNotFound, outcome
 
@@ -31,26 +31,18 @@ class CastVote:
             InvalidToken: the actor's account was removed a moment ago.
         """
         with self.uow() as tx:
-            post = tx.posts.lock(post_id)  # voters on one post take turns
-            post.require_visible_to(actor)
-            earlier = tx.votes.find(actor.id, post_id)
-            before = earlier.direction if earlier else Direction.NONE
-            done = outcome(before, direction)
-            vote = Vote(actor.id, post_id, direction, self.clock.now())
-            match done:
-                case Outcome.ADDED:
-                    tx.votes.add(vote)
-                case Outcome.CHANGED:
-                    tx.votes.save(vote)
-                case Outcome.DELETED:
-                    tx.votes.remove(actor.id, post_id)
-                case Outcome.UNCHANGED if not repeatable:
-                    refusal = VoteNotFound if direction is Direction.NONE else AlreadyVoted
-                    raise refusal(actor.id, post_id)
-            tally = post.tally_after(before, direction)  # the rule: domain/posts.py
-            if tally != post.tally:
-                tx.posts.save_tally(post_id, tally)
-        return VoteReceipt(done.value, post_id, direction.value, tally.upvotes, tally.downvotes)
+            ballot = tx.votes.lock_ballot(actor.id, post_id)  # voters on one post take turns
+            if not is_visible(ballot.published, ballot.owner_id, actor):
+                raise PostNotFound(post_id)
+            done = outcome(ballot.direction, direction)
+            if done is not Outcome.UNCHANGED:
+                vote = Vote(actor.id, post_id, direction, self.clock.now())
+                ballot = ballot.counting(vote)  # the rule: domain/votes.py
+                tx.votes.record(vote, ballot)
+            elif not repeatable:
+                refusal = VoteNotFound if direction is Direction.NONE else AlreadyVoted
+                raise refusal(actor.id, post_id)
+        return VoteReceipt(done.value, post_id, direction.value, ballot.tally.upvotes, ballot.tally.downvotes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +51,6 @@ class ListOwnVotes:
 
     votes: VoteReader
 
-    def __call__(self, actor: Actor, direction: Direction | None, window: Window) -> Sequence[OwnVote]:
+    def __call__(self, actor: Actor, direction: Direction | None, window: Window) -> Page[OwnVote]:
         """List votes, latest first; those one way only, if a direction is given."""
         return self.votes.list(actor, direction, window)

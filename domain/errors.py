@@ -49,6 +49,10 @@ class Conflict(DomainError):
     """The present state does not allow it."""
 
 
+class Stale(DomainError):
+    """What was to be changed is not any more as the caller knew it."""
+
+
 class TooManyRequests(DomainError):
     """Somebody asked too often; it may be asked again after `retry_after` seconds."""
 

@@ -1,13 +1,14 @@
-"""Posts: what makes one valid, who may see and change it, and how its tally moves."""
+"""Posts: what makes one valid, who may see and change it."""
 
+from collections.abc import Container
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Final
 
-from domain.errors import Forbidden, Invalid, NotFound
+from domain.errors import Forbidden, Invalid, NotFound, Stale
 from domain.text import is_storable
 from domain.users import Actor
-from domain.votes import Direction
+from domain.votes import Tally, hotness
 
 TITLE_MAX: Final = 300
 CONTENT_MAX: Final = 65_536
@@ -27,24 +28,16 @@ class NotYourPost(Forbidden):
         super().__init__("this post belongs to somebody else; only its owner may change it so")
 
 
-@dataclass(frozen=True, slots=True)
-class Tally:
-    """The votes on a post, counted."""
+class VersionMismatch(Stale):
+    code = "version-mismatch"
 
-    upvotes: int = 0
-    downvotes: int = 0
+    def __init__(self) -> None:
+        super().__init__("the post has been edited since you read it; read it again, and edit what it is now")
 
-    @property
-    def votes(self) -> int:
-        """The score: upvotes less downvotes."""
-        return self.upvotes - self.downvotes
 
-    def after(self, earlier: Direction, later: Direction) -> "Tally":
-        """Count one person's vote anew: take the earlier one out and the later one in."""
-        return Tally(
-            self.upvotes + (later is Direction.UP) - (earlier is Direction.UP),
-            self.downvotes + (later is Direction.DOWN) - (earlier is Direction.DOWN),
-        )
+def is_visible(published: bool, owner_id: int, actor: Actor) -> bool:
+    """Published posts are for everybody, drafts for their owner and for administrators."""
+    return published or actor.id == owner_id or actor.is_admin
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,9 +86,14 @@ class Post:
         """Give the post the id that storage chose."""
         return replace(self, id=post_id)
 
+    @property
+    def hot(self) -> float:
+        """Its rank among hot posts."""
+        return hotness(self.tally.votes, self.created_at)
+
     def is_visible_to(self, actor: Actor) -> bool:
-        """Published posts are for everybody, drafts for their owner and for administrators."""
-        return self.published or actor.id == self.owner_id or actor.is_admin
+        """Tell whether this actor may know of this post."""
+        return is_visible(self.published, self.owner_id, actor)
 
     def require_visible_to(self, actor: Actor) -> None:
         """Let those pass who may know of this post.
@@ -106,20 +104,24 @@ class Post:
         if not self.is_visible_to(actor):
             raise PostNotFound(self.id)
 
-    def edited_by(self, actor: Actor, changes: PostChanges, now: datetime) -> "Post":
+    def edited_by(
+        self, actor: Actor, changes: PostChanges, now: datetime, versions: Container[int] | None = None
+    ) -> "Post":
         """Apply an edit: owners change anything, administrators show or hide and no more.
 
         An edit that names something is a new version, even where it names what was there before; one that
-        names nothing is the same post.
+        names nothing is the same post. Whoever names `versions` edits none but these.
 
         Raises:
             PostNotFound: to this actor the post does not exist.
             NotYourPost: the actor may see it, but not change it so.
+            VersionMismatch: it is in another version.
             Invalid: the title or the content breaks a rule.
         """
         self.require_visible_to(actor)
         if actor.id != self.owner_id and not (actor.is_admin and changes.touches_only_published):
             raise NotYourPost
+        self._require_version(versions)
         if changes.is_empty:
             return self
         return replace(
@@ -131,20 +133,22 @@ class Post:
             version=self.version + 1,
         )
 
-    def require_removable_by(self, actor: Actor) -> None:
-        """Let the owner and administrators pass.
+    def require_removable_by(self, actor: Actor, versions: Container[int] | None = None) -> None:
+        """Let the owner and administrators pass, who if they name `versions` remove none but these.
 
         Raises:
             PostNotFound: to this actor the post does not exist.
             NotYourPost: the actor may see it, but not remove it.
+            VersionMismatch: it is in another version.
         """
         self.require_visible_to(actor)
         if actor.id != self.owner_id and not actor.is_admin:
             raise NotYourPost
+        self._require_version(versions)
 
-    def tally_after(self, earlier: Direction, later: Direction) -> Tally:
-        """Count the tally with one person's earlier vote replaced by a later one."""
-        return self.tally.after(earlier, later)
+    def _require_version(self, versions: Container[int] | None) -> None:
+        if versions is not None and self.version not in versions:
+            raise VersionMismatch
 
 
 def _title(title: str) -> str:

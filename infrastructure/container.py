@@ -26,14 +26,15 @@ from application.votes import CastVote, ListOwnVotes
 from infrastructure.clock import SystemClock
 from infrastructure.common_passwords import BundledCommonPasswords
 from infrastructure.database.admin import SqlDashboardReader
-from infrastructure.database.engine import Database
+from infrastructure.database.engine import Database, open_database
 from infrastructure.database.migrations import Migrations, SqlHealth
 from infrastructure.database.posts import SqlPostReader
 from infrastructure.database.throttle import NoThrottle, SqlThrottle
 from infrastructure.database.unit_of_work import SqlUnitOfWorkFactory
 from infrastructure.database.users import SqlUserReader
 from infrastructure.database.votes import SqlVoteReader
-from infrastructure.passwords import Argon2PasswordHasher
+from infrastructure.passwords import CORES, Argon2PasswordHasher
+from infrastructure.runners import LoopRunner, Runner, ThreadRunner
 from infrastructure.settings import Settings, load_settings
 from infrastructure.tokens import JwtTokenCodec, RandomRefreshTokens
 
@@ -42,6 +43,11 @@ def _codec(settings: Settings) -> JwtTokenCodec:
     previous = settings.secret_key_previous.get_secret_value() if settings.secret_key_previous else None
     lifetime = timedelta(minutes=settings.access_token_expire_minutes)
     return JwtTokenCodec(settings.signing_key(), previous, settings.algorithm, lifetime)
+
+
+def _runner(settings: Settings) -> Runner:
+    kind = ThreadRunner if settings.url.get_backend_name() == "sqlite" else LoopRunner
+    return kind(settings.threads, "too many requests are being worked on at once")
 
 
 def _throttle(settings: Settings, database: Database) -> Throttle:
@@ -64,7 +70,15 @@ class Container(containers.DeclarativeContainer):
     tokens = providers.Singleton(_codec, settings)
     refresh_tokens = providers.Singleton(RandomRefreshTokens)
 
-    database = providers.Singleton(Database, settings.provided.url, settings.provided.connections)
+    database = providers.Singleton(
+        open_database,
+        settings.provided.url,
+        settings.provided.threads,
+        CORES,
+        prepare=settings.provided.prepare_statements,
+    )
+    runner = providers.Singleton(_runner, settings)
+    long_runner = providers.Singleton(ThreadRunner, CORES, "too many passwords are being checked at once")
     uow = providers.Singleton(SqlUnitOfWorkFactory, database)
     users = providers.Singleton(SqlUserReader, database.provided.read)
     posts = providers.Singleton(SqlPostReader, database.provided.read)

@@ -4,13 +4,14 @@ import os
 import re
 import secrets
 from collections.abc import Mapping
+from functools import partial
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 from urllib.parse import unquote
 
 from dotenv import dotenv_values
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, SecretStr, ValidationError, field_validator
 from sqlalchemy import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
@@ -120,9 +121,17 @@ class Settings(BaseModel):
             description="Requests that one worker works on at once, besides those that check a password: one a core.",
         ),
     ] = 8
+    prepare_statements: Annotated[
+        bool,
+        Field(
+            description="Whether PostgreSQL plans statements once a connection; off behind a pooler of transactions."
+        ),
+    ] = True
     log_level: Annotated[
         Literal["DEBUG", "INFO", "WARNING", "ERROR"], Field(description="The least severe message that is logged.")
     ] = "INFO"
+
+    _made_up_key: str = PrivateAttr(default_factory=partial(secrets.token_hex, SECRET_KEY_BYTES))
 
     @field_validator("cors_origins", "trusted_proxies", mode="before")
     @classmethod
@@ -164,11 +173,6 @@ class Settings(BaseModel):
             database=self.db_name or "agora",
         )
 
-    @property
-    def connections(self) -> int:
-        """How many connections one worker holds: one for each request at work, and for each that hashes."""
-        return self.threads + (os.cpu_count() or 1)
-
     def require_servable(self) -> None:
         """Refuse what must not serve in production.
 
@@ -206,7 +210,12 @@ class Settings(BaseModel):
 
     def signing_key(self) -> str:
         """Give the key that signs tokens: the one that is set, else one made up for this process."""
-        return self.secret_key.get_secret_value() if self.secret_key else secrets.token_hex(SECRET_KEY_BYTES)
+        return self.secret_key.get_secret_value() if self.secret_key else self._made_up_key
+
+    def signing_keys(self) -> list[str]:
+        """Give the keys whose signatures are believed: the one that signs first, then the one before it, if any."""
+        previous = self.secret_key_previous
+        return [self.signing_key(), *([previous.get_secret_value()] if previous else [])]
 
 
 NAMES: Final = frozenset(name.upper() for name in Settings.model_fields)

@@ -4,6 +4,7 @@ from typing import Literal
 
 from alembic import context
 from sqlalchemy import Connection, text
+from sqlalchemy.schema import SchemaItem
 
 from infrastructure.database.engine import open_engine
 from infrastructure.database.tables import UtcDateTime, metadata
@@ -18,6 +19,11 @@ ADVISORY_LOCK = 0x41_47_4F_52_41  # "AGORA": keeps two processes from migrating 
 def render_item(kind: str, item: object, _context: object) -> str | Literal[False]:
     """Write a column type into a new migration; False leaves it to Alembic."""
     return PLAIN_TYPES.get(type(item), False) if kind == "type" else False
+
+
+def is_compared(thing: SchemaItem, _name: str | None, _kind: str, _reflected: bool, _with: SchemaItem | None) -> bool:
+    """Leave out of a new migration what is declared for another database than this one: Alembic does not ask."""
+    return thing.info.get("dialect") in {None, context.get_context().dialect.name}
 
 
 def run_offline() -> None:
@@ -41,6 +47,7 @@ def run_on(connection: Connection) -> None:
         target_metadata=metadata,
         compare_type=True,
         render_item=render_item,
+        include_object=is_compared,
         render_as_batch=sqlite,
         transactional_ddl=True,
     )

@@ -9,7 +9,7 @@ from sqlalchemy import URL, text
 
 from application.ports import DashboardReader, PostReader, Throttle, UnitOfWorkFactory, UserReader, VoteReader
 from infrastructure.database.admin import SqlDashboardReader
-from infrastructure.database.engine import Database, open_engine
+from infrastructure.database.engine import open_database, open_engine
 from infrastructure.database.migrations import Migrations
 from infrastructure.database.posts import SqlPostReader
 from infrastructure.database.tables import metadata
@@ -57,7 +57,7 @@ def memory_backend() -> Backend:
 
 @contextmanager
 def sql_backend(url: URL) -> Iterator[Backend]:
-    database = Database(url, CONNECTIONS)
+    database = open_database(url, 1, CONNECTIONS)
     try:
         yield Backend(
             url.get_backend_name(),

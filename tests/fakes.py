@@ -6,9 +6,9 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from math import ceil
 from threading import RLock
-from typing import TypeVar
+from typing import Any, TypeVar
 
-from application.paging import Window
+from application.paging import Order, Page, Position, SortBy, Window
 from application.views import (
     Attempt,
     Claims,
@@ -25,13 +25,14 @@ from application.views import (
     UserView,
 )
 from domain.errors import TooManyRequests
-from domain.posts import Post, PostNotFound, Tally
+from domain.posts import Post, PostNotFound
 from domain.sessions import RefreshHashes, Session
 from domain.text import search_key
 from domain.users import Actor, EmailTaken, InvalidToken, User, UsernameTaken, UserNotFound
-from domain.votes import Direction, Vote
+from domain.votes import Ballot, Direction, Vote
 
 T = TypeVar("T")
+V = TypeVar("V")
 
 
 @dataclass
@@ -122,7 +123,7 @@ class MemoryUserRepository:
             MemoryPostRepository(self._database).remove(post.id)
         for vote in [vote for vote in rows.votes.values() if vote.user_id == user_id]:
             post = rows.posts[vote.post_id]
-            rows.posts[post.id] = replace(post, tally=post.tally_after(vote.direction, Direction.NONE))
+            rows.posts[post.id] = replace(post, tally=post.tally.after(vote.direction, Direction.NONE))
             del rows.votes[vote.post_id, user_id]
 
 
@@ -169,13 +170,13 @@ class MemoryPostRepository:
     def __init__(self, database: MemoryDatabase) -> None:
         self._database = database
 
-    def add(self, post: Post) -> Post:
+    def add(self, post: Post) -> PostView:
         rows = self._database.rows
         if post.owner_id not in rows.users:
             raise InvalidToken
         rows.last_post_id += 1
         rows.posts[rows.last_post_id] = post.with_id(rows.last_post_id)
-        return rows.posts[rows.last_post_id]
+        return MemoryPostReader(self._database).get(Actor(post.owner_id), rows.last_post_id)
 
     def lock(self, post_id: int) -> Post:
         try:
@@ -187,10 +188,6 @@ class MemoryPostRepository:
         posts = self._database.rows.posts
         posts[post.id] = replace(post, tally=posts[post.id].tally)
 
-    def save_tally(self, post_id: int, tally: Tally) -> None:
-        posts = self._database.rows.posts
-        posts[post_id] = replace(posts[post_id], tally=tally)
-
     def remove(self, post_id: int) -> None:
         rows = self._database.rows
         del rows.posts[post_id]
@@ -201,19 +198,21 @@ class MemoryVoteRepository:
     def __init__(self, database: MemoryDatabase) -> None:
         self._database = database
 
-    def find(self, user_id: int, post_id: int) -> Vote | None:
-        return self._database.rows.votes.get((post_id, user_id))
+    def lock_ballot(self, user_id: int, post_id: int) -> Ballot:
+        post = MemoryPostRepository(self._database).lock(post_id)
+        vote = self._database.rows.votes.get((post_id, user_id))
+        direction = vote.direction if vote else Direction.NONE
+        return Ballot(post.id, post.owner_id, post.published, post.created_at, post.tally, direction)
 
-    def add(self, vote: Vote) -> None:
-        if vote.user_id not in self._database.rows.users:
+    def record(self, vote: Vote, counted: Ballot) -> None:
+        rows = self._database.rows
+        if vote.user_id not in rows.users:
             raise InvalidToken
-        self.save(vote)
-
-    def save(self, vote: Vote) -> None:
-        self._database.rows.votes[vote.post_id, vote.user_id] = vote
-
-    def remove(self, user_id: int, post_id: int) -> None:
-        del self._database.rows.votes[post_id, user_id]
+        if vote.direction is Direction.NONE:
+            del rows.votes[vote.post_id, vote.user_id]
+        else:
+            rows.votes[vote.post_id, vote.user_id] = vote
+        rows.posts[vote.post_id] = replace(rows.posts[vote.post_id], tally=counted.tally)
 
 
 class MemoryUserReader:
@@ -226,14 +225,14 @@ class MemoryUserReader:
         except KeyError:
             raise UserNotFound(user_id) from None
 
-    def list(self, search: str, window: Window) -> Sequence[UserView]:
+    def list(self, search: str, window: Window) -> Page[UserView]:
         needle = search_key(search)
         found = [
             user
-            for user in sorted(self._database.rows.users.values(), key=lambda user: user.id)
+            for user in self._database.rows.users.values()
             if needle in search_key(user.email) or needle in search_key(user.username or "")
         ]
-        return [_user_view(user) for user in _page(found, window)]
+        return _page(found, lambda user: Position(user.id, user.id), window, _user_view, descending=False)
 
     def find_actor(self, claims: Claims, now: datetime) -> Actor | None:
         user = self._database.rows.users.get(claims.user_id)
@@ -273,11 +272,16 @@ class MemoryPostReader:
             raise PostNotFound(post_id)
         return self._view(reader, post)
 
-    def list(self, reader: Actor, which: PostFilter, window: Window | None) -> Sequence[PostView]:
+    def list(self, reader: Actor, which: PostFilter, order: Order, window: Window | None) -> Page[PostView]:
         with self._database.lock:
             found = [post for post in self._database.rows.posts.values() if _matches(reader, which, post)]
-            found.sort(key=lambda post: (post.created_at, post.id), reverse=True)
-            return [self._view(reader, post) for post in _page(found, window)]
+            return _page(
+                found,
+                lambda post: Position(_RANKS[order.by](post), post.id),
+                window,
+                lambda post: self._view(reader, post),
+                descending=order.descending,
+            )
 
     def _view(self, reader: Actor, post: Post) -> PostView:
         rows = self._database.rows
@@ -302,7 +306,7 @@ class MemoryVoteReader:
     def __init__(self, database: MemoryDatabase) -> None:
         self._database = database
 
-    def list(self, voter: Actor, direction: Direction | None, window: Window | None) -> Sequence[OwnVote]:
+    def list(self, voter: Actor, direction: Direction | None, window: Window | None) -> Page[OwnVote]:
         rows = self._database.rows
         found = [
             vote
@@ -311,11 +315,12 @@ class MemoryVoteReader:
             and direction in {None, vote.direction}
             and rows.posts[vote.post_id].is_visible_to(voter)
         ]
-        found.sort(key=lambda vote: (vote.created_at, vote.post_id), reverse=True)
-        return [
-            OwnVote(vote.post_id, rows.posts[vote.post_id].title, vote.direction.value, vote.created_at)
-            for vote in _page(found, window)
-        ]
+        return _page(
+            found,
+            lambda vote: Position(vote.created_at, vote.post_id),
+            window,
+            lambda vote: OwnVote(vote.post_id, rows.posts[vote.post_id].title, vote.direction.value, vote.created_at),
+        )
 
 
 class MemoryDashboardReader:
@@ -337,6 +342,8 @@ class MemoryDashboardReader:
 def _matches(reader: Actor, which: PostFilter, post: Post) -> bool:
     if which.owner_id not in {None, post.owner_id} or search_key(which.search) not in search_key(post.title):
         return False
+    if (which.since and post.created_at < which.since) or (which.until and post.created_at >= which.until):
+        return False
     own = post.owner_id == reader.id
     if which.published is None:
         return post.published or own
@@ -347,8 +354,33 @@ def _user_view(user: User) -> UserView:
     return UserView(user.id, user.username, user.created_at, user.email, user.role, user.is_active)
 
 
-def _page(found: Sequence[T], window: Window | None) -> Sequence[T]:
-    return found if window is None else found[window.skip : window.skip + window.limit]
+_RANKS: Mapping[SortBy, Callable[[Post], datetime | float]] = {
+    SortBy.DATE: lambda post: post.created_at,
+    SortBy.VOTES: lambda post: post.tally.votes,
+    SortBy.HOT: lambda post: post.hot,
+}
+
+
+def _page(
+    found: Sequence[T],
+    place: Callable[[T], Position],
+    window: Window | None,
+    view: Callable[[T], V],
+    *,
+    descending: bool = True,
+) -> Page[V]:
+    def key(position: Position) -> tuple[Any, int]:
+        return position.key, position.id
+
+    rows = sorted(found, key=lambda row: key(place(row)), reverse=descending)
+    if window is None:
+        return Page([view(row) for row in rows])
+    after = window.after
+    if after is not None:
+        rows = [row for row in rows if (key(place(row)) < key(after) if descending else key(place(row)) > key(after))]
+    rows = rows[window.skip :]
+    shown = rows[: window.limit]
+    return Page([view(row) for row in shown], place(shown[-1]) if len(rows) > len(shown) else None)
 
 
 class FrozenClock:

@@ -37,5 +37,6 @@ def add_post(
     uow: UnitOfWorkFactory, owner: Actor, title: str = "A title", *, published: bool = True, minutes: int = 0
 ) -> Post:
     """Store a post."""
+    post = a_post(owner, title, published=published, minutes=minutes)
     with uow() as tx:
-        return tx.posts.add(a_post(owner, title, published=published, minutes=minutes))
+        return post.with_id(tx.posts.add(post).id)

@@ -1,23 +1,29 @@
 """Connections: how each database is opened, and what its failures are called."""
 
+import asyncio
 import sqlite3
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager
 from threading import Lock
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
+import psycopg2
 from sqlalchemy import URL, Connection, Engine, create_engine, event
 from sqlalchemy.exc import DatabaseError, DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.pool import ConnectionPoolEntry
+from sqlalchemy.util import await_only, greenlet_spawn
+from sqlalchemy.util.concurrency import in_greenlet
 
 from application.ports import Unavailable
+from infrastructure.database.links import Link, PipelinedLink
+from infrastructure.database.waiting import CONNECT_SECONDS, WaitingConnection
 
 POOL_WAIT_SECONDS: Final = 2
 SQLITE_BUSY_SECONDS: Final = 5
 
 POSTGRES_CONNECT: Final = {
-    "connect_timeout": 3,
+    "connect_timeout": CONNECT_SECONDS,
     "keepalives_idle": 30,
     "keepalives_interval": 5,
     "keepalives_count": 3,
@@ -30,40 +36,122 @@ POSTGRES_CONNECT: Final = {
 """What every PostgreSQL connection is opened with: no wait in it is without an end. Times in seconds, those in
 `options` and `tcp_user_timeout` in milliseconds."""
 
+INDEX_WALKS: Final = " -c plan_cache_mode=force_generic_plan -c enable_seqscan=off -c enable_bitmapscan=off"
+"""What requests ask is answered by walking indexes in their order, and planned once a connection, for any values. It is
+to be planned so, too, where PostgreSQL believes that it will find little: in tables that are still empty, or between
+two dates that it does not know yet."""
 
-class Database:
-    """One database, and the pool of connections to it: as many as the worker has threads, so nobody waits."""
 
-    def __init__(self, url: URL, connections: int) -> None:
-        self.engine = open_engine(url, connections)
-        self._readers = self.engine.execution_options(isolation_level="AUTOCOMMIT")
-        # SQLite has one writer at a time. Queue for it here: waiters at its own lock sleep and poll, and some starve.
-        sqlite = url.get_backend_name() == "sqlite"
-        self._turn: AbstractContextManager[object] = Lock() if sqlite else nullcontext()
+def open_database(url: URL, at_once: int, on_threads: int, *, prepare: bool = True) -> "Database":
+    """Make the database for a URL, for so many requests at once, and so many besides on threads of their own."""
+    if url.get_backend_name() == "sqlite":
+        return SqliteDatabase(url, at_once + on_threads)
+    return PostgresDatabase(url, at_once, on_threads, prepare=prepare)
 
-    @contextmanager
-    def read(self) -> Iterator[Connection]:
+
+class Database(Protocol):
+    """One database, and the connections to it: enough that nobody waits."""
+
+    engine: Engine
+
+    def read(self) -> AbstractContextManager[Link]:
         """Lend a connection for questions, each its own transaction.
 
         Raises:
             Unavailable: the database cannot answer now.
         """
-        with failures_named(), self._readers.connect() as connection:
-            yield connection
+        ...
 
-    @contextmanager
-    def write(self) -> Iterator[Connection]:
+    def write(self) -> AbstractContextManager[Link]:
         """Lend a connection inside a transaction: leaving the block commits, an exception undoes everything.
 
         Raises:
             Unavailable: the database cannot answer now.
         """
+        ...
+
+    def close(self) -> None:
+        """Close every connection."""
+        ...
+
+
+class SqliteDatabase:
+    """A SQLite file."""
+
+    def __init__(self, url: URL, connections: int) -> None:
+        self.engine = open_engine(url, connections)
+        self._readers = self.engine.execution_options(isolation_level="AUTOCOMMIT")
+        # SQLite has one writer at a time. Queue for it here: waiters at its own lock sleep and poll, and some starve.
+        self._turn = Lock()
+
+    @contextmanager
+    def read(self) -> Iterator[Link]:
+        """Lend a connection for questions."""
+        with failures_named(), self._readers.connect() as connection:
+            yield Link(connection)
+
+    @contextmanager
+    def write(self) -> Iterator[Link]:
+        """Lend a connection inside a transaction."""
         with self._turn, failures_named(), self.engine.begin() as connection:
-            yield connection
+            yield Link(connection)
 
     def close(self) -> None:
         """Close every connection."""
         self.engine.dispose()
+
+
+class PostgresDatabase:
+    """A PostgreSQL database, with two pools: a connection that the event loop watches is never lent to a thread."""
+
+    def __init__(self, url: URL, at_once: int, on_threads: int, *, prepare: bool) -> None:
+        self._prepare = prepare
+        self.engine = _open_postgres(url, on_threads)
+        self._on_loop = _open_postgres(url, at_once)
+        event.listen(self._on_loop, "close", _unwatch)
+        self._has_connected = False
+        self._first_connect = asyncio.Lock()
+
+    @contextmanager
+    def read(self) -> Iterator[Link]:
+        """Lend a connection for questions."""
+        with failures_named(), self._connect() as connection:
+            yield PipelinedLink(connection, transaction=False, prepare=self._prepare)
+
+    @contextmanager
+    def write(self) -> Iterator[Link]:
+        """Lend a connection inside a transaction."""
+        with failures_named(), self._connect() as connection:
+            link = PipelinedLink(connection, transaction=True, prepare=self._prepare)
+            try:
+                yield link
+            except BaseException:
+                link.rollback()
+                raise
+            try:
+                link.commit()
+            except psycopg2.Error:
+                link.rollback()
+                raise
+
+    def close(self) -> None:
+        """Close every connection."""
+        self.engine.dispose()
+        self._on_loop.dispose()
+
+    def _connect(self) -> Connection:
+        if not in_greenlet():
+            return self.engine.connect()
+        if not self._has_connected:
+            await_only(self._connect_first())
+        return self._on_loop.connect()
+
+    async def _connect_first(self) -> None:
+        """Connect once, alone: SQLAlchemy looks at the server then, and holds a lock meanwhile that stops a thread."""
+        async with self._first_connect:
+            if not self._has_connected:
+                await greenlet_spawn(lambda: self._on_loop.connect().close())
+                self._has_connected = True
 
 
 def open_engine(url: URL, connections: int) -> Engine:
@@ -75,7 +163,6 @@ def open_engine(url: URL, connections: int) -> Engine:
             max_overflow=0,
             pool_timeout=POOL_WAIT_SECONDS,
             pool_pre_ping=True,
-            skip_autocommit_rollback=True,
             connect_args=POSTGRES_CONNECT,
         )
     engine = create_engine(
@@ -88,6 +175,25 @@ def open_engine(url: URL, connections: int) -> Engine:
     event.listen(engine, "connect", _prepare_sqlite)
     event.listen(engine, "begin", _begin_sqlite)
     return engine
+
+
+def _open_postgres(url: URL, connections: int) -> Engine:
+    """Make an engine for links, which say BEGIN and COMMIT themselves and find out themselves what was lost."""
+    options = f"{POSTGRES_CONNECT['options']}{INDEX_WALKS}"
+    return create_engine(
+        url,
+        pool_size=connections,
+        max_overflow=0,
+        pool_timeout=POOL_WAIT_SECONDS,
+        isolation_level="AUTOCOMMIT",
+        skip_autocommit_rollback=True,
+        use_native_hstore=False,
+        connect_args=POSTGRES_CONNECT | {"options": options, "connection_factory": WaitingConnection},
+    )
+
+
+def _unwatch(connection: Any, _entry: ConnectionPoolEntry) -> None:
+    connection.unwatch()
 
 
 def _prepare_sqlite(connection: sqlite3.Connection, _entry: ConnectionPoolEntry) -> None:
@@ -103,12 +209,16 @@ def _begin_sqlite(connection: Connection) -> None:
         connection.exec_driver_sql("BEGIN IMMEDIATE")
 
 
+LOST: Final = (psycopg2.OperationalError, psycopg2.InterfaceError)
+"""What the driver itself calls the failures of a connection."""
+
+
 @contextmanager
 def failures_named() -> Iterator[None]:
     """Raise what means "not now" as Unavailable; errors in our own statements stay what they are."""
     try:
         yield
-    except (OperationalError, InterfaceError, PoolTimeoutError) as error:
+    except (OperationalError, InterfaceError, PoolTimeoutError, *LOST) as error:
         raise Unavailable("the database cannot answer now") from error
     except DBAPIError as error:
         if error.connection_invalidated:
@@ -119,12 +229,13 @@ def failures_named() -> Iterator[None]:
         raise
 
 
-def violated(error: DBAPIError) -> str:
+def violated(error: Exception) -> str:
     """Name the constraint that a statement ran into: by its name on PostgreSQL, by table.column on SQLite.
 
     SQLite does not say which foreign key it was; "FOREIGN KEY constraint failed" stands for any.
     """
-    diagnosis: Any = getattr(error.orig, "diag", None)
+    said: Any = error.orig if isinstance(error, DBAPIError) else error
+    diagnosis: Any = getattr(said, "diag", None)
     if diagnosis is not None:
         return str(diagnosis.constraint_name)
-    return str(error.orig).removeprefix("UNIQUE constraint failed: ")
+    return str(said).removeprefix("UNIQUE constraint failed: ")

@@ -77,8 +77,8 @@ class SqlHealth:
         The keys are "database" and "migrations"; each value is "ok" or says what is wrong.
         """
         try:
-            with self._database.read() as connection:
-                current = self._migrations.is_current(connection)
+            with self._database.read() as link:
+                current = self._migrations.is_current(link.connection)
         except Unavailable:
             return {"database": "unavailable", "migrations": "unknown"}
         return {"database": "ok", "migrations": "ok" if current else "not at this release's schema"}

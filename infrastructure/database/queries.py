@@ -4,12 +4,12 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any, Final
 
-from sqlalchemy import BindParameter, Column, ColumnElement, Connection, CursorResult
+from sqlalchemy import BindParameter, ColumnElement, CursorResult
 
-from application.paging import Window
 from domain.text import search_key
+from infrastructure.database.links import Link
 
-Reading = Callable[[], AbstractContextManager[Connection]]
+Reading = Callable[[], AbstractContextManager[Link]]
 """Lends a connection for questions."""
 
 MAX_ID: Final = 2**63 - 1
@@ -32,12 +32,7 @@ def inserted_id(result: CursorResult[Any]) -> int:
     return number
 
 
-def page_values(window: Window | None) -> dict[str, object]:
-    """Give a paged statement its `limit` and `skip`; a list that is not paged takes neither."""
-    return {} if window is None else {"limit": window.limit, "skip": window.skip}
-
-
-def holds(column: Column[Any], needle: BindParameter[str]) -> ColumnElement[bool]:
+def holds(column: ColumnElement[Any], needle: BindParameter[str]) -> ColumnElement[bool]:
     """Find rows whose search key holds a text; hand the text over as `pattern(text)`."""
     return column.like(needle, escape=_ESCAPE)
 

@@ -3,12 +3,10 @@
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import Connection, Row, bindparam, delete, insert, select, update
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy import Row, bindparam, delete, insert, select, update
 
 from domain.sessions import RefreshHashes, Session
-from domain.users import InvalidToken
-from infrastructure.database.engine import violated
+from infrastructure.database.links import Link
 from infrastructure.database.queries import inserted_id, is_id
 from infrastructure.database.tables import sessions
 
@@ -40,8 +38,8 @@ DELETE_ENDED: Final = _OF_USER.where(sessions.c.ends_at <= bindparam("now"))
 class SqlSessionRepository:
     """Writes sessions inside one transaction."""
 
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
+    def __init__(self, link: Link) -> None:
+        self._link = link
 
     def add(self, session: Session) -> Session:
         """Store a new session."""
@@ -54,22 +52,16 @@ class SqlSessionRepository:
             "refresh_family": session.refresh.family,
             "refresh_secret": session.refresh.secret,
         }
-        try:
-            result = self._connection.execute(INSERT, row)
-        except IntegrityError as error:
-            if violated(error) in {"fk_sessions_user_id_users", "FOREIGN KEY constraint failed"}:
-                raise InvalidToken from error
-            raise
-        return session.with_id(inserted_id(result))
+        return session.with_id(inserted_id(self._link.execute(INSERT, row)))
 
     def lock_family(self, family: str) -> Session | None:
         """Find the session of a refresh token, and keep everybody else from changing it."""
-        row = self._connection.execute(LOCK_FAMILY, {"family": family}).first()
+        row = self._link.execute(LOCK_FAMILY, {"family": family}).first()
         return None if row is None else _session(row)
 
     def save(self, session: Session) -> None:
         """Store the rotation of a locked session."""
-        self._connection.execute(
+        self._link.execute(
             SAVE,
             {
                 "session_id": session.id,
@@ -82,15 +74,15 @@ class SqlSessionRepository:
     def remove(self, user_id: int, session_id: int) -> bool:
         """End one session of an account."""
         values = {"of_user": user_id, "session_id": session_id}
-        return is_id(session_id) and self._connection.execute(DELETE, values).rowcount > 0
+        return is_id(session_id) and self._link.execute(DELETE, values).rowcount > 0
 
     def remove_all(self, user_id: int, *, but: int = 0) -> None:
         """End every session of an account, but for one."""
-        self._connection.execute(DELETE_ALL_BUT, {"of_user": user_id, "session_id": but})
+        self._link.execute(DELETE_ALL_BUT, {"of_user": user_id, "session_id": but})
 
     def remove_ended(self, user_id: int, now: datetime) -> None:
         """Forget the sessions of an account that have come to their end."""
-        self._connection.execute(DELETE_ENDED, {"of_user": user_id, "now": now})
+        self._link.execute(DELETE_ENDED, {"of_user": user_id, "now": now})
 
 
 def _session(row: Row[*tuple[Any, ...]]) -> Session:

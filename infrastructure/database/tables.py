@@ -1,18 +1,20 @@
 """The tables. What is declared here is what the migrations build; a test compares the two.
 
 The keys and counters are derived: `*_key` columns make uniqueness and search ignore case alike on every
-database, and the counters of a post spare every reader the counting of its votes.
+database, and the counters and ranks of a post spare every reader the counting of its votes and the sorting.
 """
 
 from datetime import UTC, datetime
 
 from sqlalchemy import (
+    DDL,
     BigInteger,
     Boolean,
     CheckConstraint,
     Column,
     DateTime,
     Dialect,
+    Double,
     ForeignKey,
     Identity,
     Index,
@@ -22,6 +24,7 @@ from sqlalchemy import (
     String,
     Table,
     Text,
+    event,
 )
 from sqlalchemy.types import TypeDecorator
 
@@ -57,6 +60,30 @@ class UtcDateTime(TypeDecorator[datetime]):
 # row's id to the next one, which would hand a stranger's token, link or vote to a newcomer.
 Id = BigInteger().with_variant(Integer, "sqlite")
 
+
+def _trigrams(column: str) -> Index:
+    """Index a column for `LIKE '%...%'` on PostgreSQL; SQLite has nothing of the kind for a plain column.
+
+    Without a list of pending entries, which searches would have to read through, and somebody to clear away.
+    """
+    index = Index(
+        None,
+        column,
+        postgresql_using="gin",
+        postgresql_ops={column: "gin_trgm_ops"},
+        postgresql_with={"fastupdate": "off"},
+    )
+    index.ddl_if(dialect="postgresql")
+    index.info["dialect"] = "postgresql"
+    return index
+
+
+event.listen(
+    metadata,
+    "before_create",
+    DDL("CREATE EXTENSION IF NOT EXISTS pg_trgm").execute_if(dialect="postgresql"),  # type: ignore[no-untyped-call]
+)
+
 users = Table(
     "users",
     metadata,
@@ -72,6 +99,7 @@ users = Table(
     Column("created_at", UtcDateTime, nullable=False),
     CheckConstraint("role in ('user', 'admin')", name="role"),
     Index(None, "created_at"),
+    _trigrams("search_key"),
     sqlite_autoincrement=True,
 )
 
@@ -106,7 +134,6 @@ posts = Table(
     Column("id", Id, Identity(), primary_key=True),
     Column("owner_id", Id, ForeignKey("users.id", ondelete="CASCADE"), nullable=False),
     Column("title", Text, nullable=False),
-    Column("title_key", Text, nullable=False),
     Column("content", Text, nullable=False),
     Column("published", Boolean, nullable=False),
     Column("created_at", UtcDateTime, nullable=False),
@@ -116,10 +143,29 @@ posts = Table(
     Column("downvotes", Integer, nullable=False),
     CheckConstraint("version >= 1", name="version"),
     CheckConstraint("upvotes >= 0", name="upvotes"),
+    Column("score", Integer, nullable=False),
+    Column("hot", Double, nullable=False),
     CheckConstraint("downvotes >= 0", name="downvotes"),
-    Index(None, "created_at", "id"),
-    Index(None, "owner_id", "created_at", "id"),
+    CheckConstraint("score = upvotes - downvotes", name="score"),
+    # A list walks one of these: what it is cut down to by equality first, then its order. The ranked ones end in the
+    # date, so that a walk which leaves out what is too old or too new need not look at the rows themselves.
+    Index(None, "published", "created_at", "id"),
+    Index(None, "published", "score", "id", "created_at"),
+    Index(None, "published", "hot", "id", "created_at"),
+    Index(None, "owner_id", "published", "created_at", "id"),
+    Index(None, "owner_id", "published", "score", "id", "created_at"),
+    Index(None, "owner_id", "published", "hot", "id", "created_at"),
     sqlite_autoincrement=True,
+)
+
+# What searches look in. Apart from the posts, because a vote writes a new version of a post into each of its indexes,
+# and an index of trigrams takes dozens of entries for one.
+titles = Table(
+    "titles",
+    metadata,
+    Column("post_id", Id, ForeignKey("posts.id", ondelete="CASCADE"), primary_key=True),
+    Column("title_key", Text, nullable=False),
+    _trigrams("title_key"),
 )
 
 votes = Table(
@@ -130,5 +176,5 @@ votes = Table(
     Column("dir", SmallInteger, nullable=False),
     Column("created_at", UtcDateTime, nullable=False),
     CheckConstraint("dir in (-1, 1)", name="dir"),
-    Index(None, "user_id"),
+    Index(None, "user_id", "dir", "created_at", "post_id"),
 )

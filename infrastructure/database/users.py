@@ -2,26 +2,24 @@
 
 from collections.abc import Sequence
 from datetime import datetime
+from functools import lru_cache
 from typing import Any, Final
 
-from sqlalchemy import Connection, Row, bindparam, delete, insert, select, union, update
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy import Row, bindparam, delete, insert, literal_column, select, union, update
 
-from application.paging import Window
+from application.paging import Page, Position, Window
 from application.views import Claims, SessionView, UserView
-from domain.errors import DomainError
 from domain.text import search_key
-from domain.users import Actor, EmailTaken, Role, User, UsernameTaken, UserNotFound
-from infrastructure.database.engine import violated
+from domain.users import Actor, Role, User, UserNotFound
+from domain.votes import Direction, Tally, hotness
+from infrastructure.database.links import Link, Statement
 from infrastructure.database.queries import Reading, holds, inserted_id, is_id, pattern
 from infrastructure.database.tables import posts, sessions, users, votes
 
 _VIEW: Final = select(users.c.id, users.c.username, users.c.created_at, users.c.email, users.c.role, users.c.is_active)
 GET: Final = _VIEW.where(users.c.id == bindparam("user_id"))
-LIST: Final = _VIEW.order_by(users.c.id).limit(bindparam("limit")).offset(bindparam("skip"))
-SEARCH: Final = LIST.where(holds(users.c.search_key, bindparam("needle")))
-FIND_ACTOR: Final = (
-    select(users.c.id, users.c.role)
+FIND_ACTOR: Final = Statement(
+    select(users.c.role)
     .join_from(sessions, users, users.c.id == sessions.c.user_id)
     .where(
         sessions.c.id == bindparam("session_id"),
@@ -79,55 +77,52 @@ SAVE: Final = (
         }
     )
 )
-TAKE_OUT_UPVOTES: Final = (
-    update(posts).where(posts.c.id.in_(_POSTS_VOTED_ON.where(votes.c.dir == 1))).values(upvotes=posts.c.upvotes - 1)
+VOTED_ON: Final = (
+    select(votes.c.post_id, votes.c.dir, posts.c.upvotes, posts.c.downvotes, posts.c.created_at)
+    .join_from(votes, posts, posts.c.id == votes.c.post_id)
+    .where(votes.c.user_id == bindparam("user_id"))
 )
-TAKE_OUT_DOWNVOTES: Final = (
+TAKE_OUT: Final = (
     update(posts)
-    .where(posts.c.id.in_(_POSTS_VOTED_ON.where(votes.c.dir == -1)))
-    .values(downvotes=posts.c.downvotes - 1)
+    .where(posts.c.id == bindparam("post_id"))
+    .values({name: bindparam(name) for name in ("upvotes", "downvotes", "score", "hot")})
 )
 DELETE: Final = delete(users).where(users.c.id == bindparam("user_id"))
 
-REFUSALS: Final[dict[str, type[EmailTaken] | type[UsernameTaken]]] = {
-    "uq_users_email_key": EmailTaken,
-    "users.email_key": EmailTaken,
-    "uq_users_username_key": UsernameTaken,
-    "users.username_key": UsernameTaken,
-}
+
+@lru_cache(maxsize=1_000)
+def list_statement(search: bool, skip: bool, rows: int) -> Statement:
+    """Build the statement of a list of accounts for one combination of what is asked."""
+    statement = _VIEW.where(users.c.id > bindparam("after_id")).order_by(users.c.id).limit(literal_column(str(rows)))
+    if search:
+        statement = statement.where(holds(users.c.search_key, bindparam("needle")))
+    return Statement(statement.offset(bindparam("skip")) if skip else statement, prepared=not search)
 
 
 class SqlUserRepository:
     """Writes accounts inside one transaction."""
 
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
+    def __init__(self, link: Link) -> None:
+        self._link = link
 
     def add(self, user: User) -> User:
         """Store a new account; the database judges whether its e-mail and username are free."""
-        try:
-            result = self._connection.execute(INSERT, _row(user) | {"created_at": user.created_at})
-        except IntegrityError as error:
-            raise _refusal(error) from error
-        return user.with_id(inserted_id(result))
+        return user.with_id(inserted_id(self._link.execute(INSERT, _row(user) | {"created_at": user.created_at})))
 
     def lock(self, user_id: int) -> User:
         """Get an account and keep everybody else from changing it until the transaction ends."""
-        row = self._connection.execute(LOCK, {"user_id": user_id}).first() if is_id(user_id) else None
+        row = self._link.execute(LOCK, {"user_id": user_id}).first() if is_id(user_id) else None
         if row is None:
             raise UserNotFound(user_id)
         return _entity(row)
 
     def lock_admins(self) -> Sequence[User]:
         """Get the active administrators, and keep everybody else from changing them."""
-        return [_entity(row) for row in self._connection.execute(LOCK_ADMINS)]
+        return [_entity(row) for row in self._link.execute(LOCK_ADMINS)]
 
     def save(self, user: User) -> None:
         """Store the change of a locked account; the database judges whether its e-mail and username are free."""
-        try:
-            self._connection.execute(SAVE, _row(user) | {"user_id": user.id})
-        except IntegrityError as error:
-            raise _refusal(error) from error
+        self._link.execute(SAVE, _row(user) | {"user_id": user.id})
 
     def remove(self, user_id: int) -> None:
         """Remove an account, its posts and its votes, and take its votes out of the tallies.
@@ -137,15 +132,15 @@ class SqlUserRepository:
         """
         who = {"user_id": user_id}
         while True:
-            attempt = self._connection.begin_nested()
-            locked = set(self._connection.scalars(LOCK_TOUCHED, who))
-            self._connection.execute(LOCK_FOR_REMOVAL, who)
-            if locked.issuperset(self._connection.scalars(TOUCHED, who)):
+            attempt = self._link.begin_nested()
+            locked = set(self._link.execute(LOCK_TOUCHED, who).scalars())
+            self._link.execute(LOCK_FOR_REMOVAL, who)
+            if locked.issuperset(self._link.execute(TOUCHED, who).scalars()):
                 break
             attempt.rollback()
-        self._connection.execute(TAKE_OUT_UPVOTES, who)
-        self._connection.execute(TAKE_OUT_DOWNVOTES, who)
-        self._connection.execute(DELETE, who)
+        if counted := [_without(row) for row in self._link.execute(VOTED_ON, who)]:
+            self._link.execute(TAKE_OUT, counted)
+        self._link.execute(DELETE, who)
         attempt.commit()
 
 
@@ -158,52 +153,60 @@ class SqlUserReader:
     def get(self, user_id: int) -> UserView:
         """Get one account."""
         if is_id(user_id):
-            with self._reading() as connection:
-                row = connection.execute(GET, {"user_id": user_id}).first()
+            with self._reading() as link:
+                row = link.execute(GET, {"user_id": user_id}).first()
             if row is not None:
                 return _view(row)
         raise UserNotFound(user_id)
 
-    def list(self, search: str, window: Window) -> Sequence[UserView]:
+    def list(self, search: str, window: Window) -> Page[UserView]:
         """List accounts by id."""
-        values = {"limit": window.limit, "skip": window.skip}
-        with self._reading() as connection:
-            if search:
-                return [_view(row) for row in connection.execute(SEARCH, values | {"needle": pattern(search)})]
-            return [_view(row) for row in connection.execute(LIST, values)]
+        values: dict[str, object] = {"after_id": window.after.id if window.after else 0}
+        if search:
+            values["needle"] = pattern(search)
+        if window.skip:
+            values["skip"] = window.skip
+        with self._reading() as link:
+            statement = list_statement(bool(search), bool(window.skip), window.limit + 1)
+            found = [_view(row) for row in link.rows(statement, values)]
+        if len(found) <= window.limit:
+            return Page(found)
+        last = found[window.limit - 1].id
+        return Page(found[: window.limit], Position(last, last))
 
     def find_actor(self, claims: Claims, now: datetime) -> Actor | None:
         """Find who an access token speaks for."""
         if not (is_id(claims.user_id) and is_id(claims.session_id)):
             return None
         values = {"user_id": claims.user_id, "session_id": claims.session_id, "now": now}
-        with self._reading() as connection:
-            row = connection.execute(FIND_ACTOR, values).first()
-        return None if row is None else Actor(row.id, Role(row.role), claims.session_id)
+        with self._reading() as link:
+            row = link.row(FIND_ACTOR, values)
+        return None if row is None else Actor(claims.user_id, Role(row[0]), claims.session_id)
 
     def find_by_email(self, email_key: str) -> User | None:
         """Find the account of an e-mail."""
-        with self._reading() as connection:
-            row = connection.execute(FIND_BY_EMAIL, {"email_key": email_key}).first()
+        with self._reading() as link:
+            row = link.execute(FIND_BY_EMAIL, {"email_key": email_key}).first()
         return None if row is None else _entity(row)
 
     def find(self, user_id: int) -> User | None:
         """Find an account."""
         if not is_id(user_id):
             return None
-        with self._reading() as connection:
-            row = connection.execute(FIND, {"user_id": user_id}).first()
+        with self._reading() as link:
+            row = link.execute(FIND, {"user_id": user_id}).first()
         return None if row is None else _entity(row)
 
     def sessions(self, user_id: int, now: datetime) -> Sequence[SessionView]:
         """List the sessions of an account."""
-        with self._reading() as connection:
-            found = connection.execute(SESSIONS, {"user_id": user_id, "now": now})
+        with self._reading() as link:
+            found = link.execute(SESSIONS, {"user_id": user_id, "now": now})
             return [SessionView(row.id, row.created_at, row.last_used_at, row.user_agent) for row in found]
 
 
-def _view(row: Row[*tuple[Any, ...]]) -> UserView:
-    return UserView(row.id, row.username, row.created_at, row.email, Role(row.role), row.is_active)
+def _view(row: Sequence[Any]) -> UserView:
+    user_id, username, created_at, email, role, is_active = row
+    return UserView(user_id, username, created_at, email, Role(role), is_active)
 
 
 def _entity(row: Row[*tuple[Any, ...]]) -> User:
@@ -231,6 +234,13 @@ def _row(user: User) -> dict[str, object]:
     }
 
 
-def _refusal(error: IntegrityError) -> DomainError | IntegrityError:
-    refusal = REFUSALS.get(violated(error))
-    return refusal() if refusal else error
+def _without(row: Row[*tuple[Any, ...]]) -> dict[str, object]:
+    """Take a vote out of the tally of its post."""
+    tally = Tally(row.upvotes, row.downvotes).after(Direction(row.dir), Direction.NONE)
+    return {
+        "post_id": row.post_id,
+        "upvotes": tally.upvotes,
+        "downvotes": tally.downvotes,
+        "score": tally.votes,
+        "hot": hotness(tally.votes, row.created_at),
+    }

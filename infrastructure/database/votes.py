@@ -1,85 +1,144 @@
 """Votes in SQL: statements, then the repository and the reader that send them. The lock on the post guards them all."""
 
 from collections.abc import Sequence
-from functools import cache
+from functools import lru_cache
 from typing import Any, Final
 
-from sqlalchemy import Connection, Select, bindparam, delete, insert, or_, select, update
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy import Select, bindparam, delete, literal_column, or_, select, tuple_, union_all, update
+from sqlalchemy.dialects import postgresql, sqlite
 
-from application.paging import Window
+from application.paging import Page, Position, Window
 from application.views import OwnVote
-from domain.users import Actor, InvalidToken
-from domain.votes import Direction, Vote
-from infrastructure.database.engine import violated
-from infrastructure.database.queries import Reading, page_values
+from domain.posts import PostNotFound
+from domain.users import Actor
+from domain.votes import Ballot, Direction, Tally, Vote
+from infrastructure.database.links import Link, Statement
+from infrastructure.database.queries import Reading, is_id
 from infrastructure.database.tables import posts, votes
 
-_ONE: Final = (votes.c.post_id == bindparam("of_post")) & (votes.c.user_id == bindparam("of_user"))
-
-FIND: Final = select(votes.c.dir, votes.c.created_at).where(_ONE)
-INSERT: Final = insert(votes)
-SAVE: Final = update(votes).where(_ONE).values(dir=bindparam("dir"), created_at=bindparam("created_at"))
-DELETE: Final = delete(votes).where(_ONE)
-_OWN: Final = (
-    select(votes.c.post_id, posts.c.title, votes.c.dir, votes.c.created_at)
-    .join_from(votes, posts, posts.c.id == votes.c.post_id)
-    .where(votes.c.user_id == bindparam("voter_id"))
-    .order_by(votes.c.created_at.desc(), votes.c.post_id.desc())
+LOCK: Final = Statement(
+    select(posts.c.id).where(posts.c.id == bindparam("of_post")).with_for_update(key_share=True)  # FOR NO KEY UPDATE
 )
-_VISIBLE: Final = or_(posts.c.published, posts.c.owner_id == bindparam("voter_id"))
+BALLOT: Final = Statement(
+    select(
+        posts.c.owner_id,
+        posts.c.published,
+        posts.c.created_at,
+        posts.c.upvotes,
+        posts.c.downvotes,
+        select(votes.c.dir)
+        .where(votes.c.post_id == posts.c.id, votes.c.user_id == bindparam("of_user"))
+        .scalar_subquery(),
+    ).where(posts.c.id == bindparam("of_post"))
+)
 
 
-@cache
-def list_statement(admin: bool, by_direction: bool, paged: bool) -> Select[Any]:
-    """Build the statement of a person's votes for one combination of what is asked."""
-    statement = _OWN if admin else _OWN.where(_VISIBLE)
-    if by_direction:
-        statement = statement.where(votes.c.dir == bindparam("dir"))
-    return statement.limit(bindparam("limit")).offset(bindparam("skip")) if paged else statement
+def _put(insert: Any) -> Any:
+    row: dict[str, Any] = {name: bindparam(name) for name in ("post_id", "user_id", "dir", "created_at")}
+    new = insert(votes).values(row)
+    return new.on_conflict_do_update(
+        index_elements=[votes.c.post_id, votes.c.user_id],
+        set_={"dir": new.excluded.dir, "created_at": new.excluded.created_at},
+    )
+
+
+PUT: Final = Statement(_put(postgresql.insert), sqlite=_put(sqlite.insert))
+DELETE: Final = Statement(
+    delete(votes).where(votes.c.post_id == bindparam("of_post"), votes.c.user_id == bindparam("of_user"))
+)
+COUNT: Final = Statement(
+    update(posts)
+    .where(posts.c.id == bindparam("of_post"))
+    .values({name: bindparam(name) for name in ("upvotes", "downvotes", "score", "hot")})
+)
+
+
+LATEST_FIRST: Final = (votes.c.created_at.desc(), votes.c.post_id.desc())
+
+
+@lru_cache(maxsize=1_000)
+def list_statement(
+    directions: tuple[Direction, ...], admin: bool, after: bool, skip: bool, rows: int | None
+) -> Statement:
+    """Build the statement of a person's votes for one combination of what is asked: a walk of one index, or of two."""
+    parts: list[Any] = [_walk(direction, after=after) for direction in directions]
+    # PostgreSQL merges what is in order if each part says so itself; SQLite merges unasked.
+    in_order = [
+        part.order_by(*LATEST_FIRST).offset(literal_column("0")).subquery(f"part_{number}").select()
+        for number, part in enumerate(parts)
+    ]
+    return Statement(_shown(in_order, admin, skip, rows), sqlite=_shown(parts, admin, skip, rows))
+
+
+def _walk(direction: Direction, *, after: bool) -> Select[Any]:
+    part = select(votes.c.post_id, votes.c.dir, votes.c.created_at).where(
+        votes.c.user_id == bindparam("voter_id"), votes.c.dir == literal_column(str(direction.value))
+    )
+    if after:
+        there = tuple_(bindparam("after_key", type_=votes.c.created_at.type), bindparam("after_id"))
+        part = part.where(tuple_(votes.c.created_at, votes.c.post_id) < there)
+    return part
+
+
+def _shown(parts: Sequence[Any], admin: bool, skip: bool, rows: int | None) -> Select[Any]:
+    together: Any = parts[0] if len(parts) == 1 else union_all(*parts)
+    columns = together.selected_columns
+    walked = together.order_by(columns.created_at.desc(), columns.post_id.desc())
+    cast = walked.offset(literal_column("0")).subquery("cast_votes")
+    statement = select(cast.c.post_id, posts.c.title, cast.c.dir, cast.c.created_at).join_from(
+        cast, posts, posts.c.id == cast.c.post_id
+    )
+    if not admin:
+        statement = statement.where(or_(posts.c.published, posts.c.owner_id == bindparam("voter_id")))
+    statement = statement.order_by(cast.c.created_at.desc(), cast.c.post_id.desc())
+    if rows is not None:
+        statement = statement.limit(literal_column(str(rows)))
+    return statement.offset(bindparam("skip")) if skip else statement
 
 
 class SqlVoteRepository:
     """Writes votes inside one transaction."""
 
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
+    def __init__(self, link: Link) -> None:
+        self._link = link
 
-    def find(self, user_id: int, post_id: int) -> Vote | None:
-        """Find the person's vote on the post."""
-        row = self._connection.execute(FIND, {"of_user": user_id, "of_post": post_id}).first()
-        return None if row is None else Vote(user_id, post_id, Direction(row.dir), row.created_at)
+    def lock_ballot(self, user_id: int, post_id: int) -> Ballot:
+        """Lock a post, and tell what voting on it concerns.
 
-    def add(self, vote: Vote) -> None:
-        """Store a vote where the person had none."""
-        row = {
-            "post_id": vote.post_id,
-            "user_id": vote.user_id,
-            "dir": vote.direction.value,
-            "created_at": vote.created_at,
-        }
-        try:
-            self._connection.execute(INSERT, row)
-        except IntegrityError as error:  # the post is there: it is locked
-            if violated(error) in {"fk_votes_user_id_users", "FOREIGN KEY constraint failed"}:
-                raise InvalidToken from error
-            raise
+        Two statements: one that waits for a lock sees all but the locked row as it was before it waited.
+        """
+        if not is_id(post_id):
+            raise PostNotFound(post_id)
+        self._link.later(LOCK, {"of_post": post_id})
+        row = self._link.row(BALLOT, {"of_post": post_id, "of_user": user_id})
+        if row is None:
+            raise PostNotFound(post_id)
+        owner_id, published, created_at, upvotes, downvotes, direction = row
+        return Ballot(post_id, owner_id, published, created_at, Tally(upvotes, downvotes), Direction(direction or 0))
 
-    def save(self, vote: Vote) -> None:
-        """Store a vote in place of the person's earlier one."""
-        self._connection.execute(
-            SAVE,
-            {
-                "of_user": vote.user_id,
-                "of_post": vote.post_id,
+    def record(self, vote: Vote, counted: Ballot) -> None:
+        """Store a vote and the ballot that counts it."""
+        if vote.direction is Direction.NONE:
+            self._link.later(DELETE, {"of_post": vote.post_id, "of_user": vote.user_id})
+        else:
+            values = {
+                "post_id": vote.post_id,
+                "user_id": vote.user_id,
                 "dir": vote.direction.value,
                 "created_at": vote.created_at,
+            }
+            self._link.later(PUT, values)
+        tally = counted.tally
+        self._link.later(
+            COUNT,
+            {
+                "of_post": vote.post_id,
+                "upvotes": tally.upvotes,
+                "downvotes": tally.downvotes,
+                "score": tally.votes,
+                "hot": counted.hot,
             },
         )
-
-    def remove(self, user_id: int, post_id: int) -> None:
-        """Remove the person's vote on the post."""
-        self._connection.execute(DELETE, {"of_user": user_id, "of_post": post_id})
 
 
 class SqlVoteReader:
@@ -88,12 +147,30 @@ class SqlVoteReader:
     def __init__(self, reading: Reading) -> None:
         self._reading = reading
 
-    def list(self, voter: Actor, direction: Direction | None, window: Window | None) -> Sequence[OwnVote]:
+    def list(self, voter: Actor, direction: Direction | None, window: Window | None) -> Page[OwnVote]:
         """List a person's votes on posts that they can still see."""
-        values = page_values(window) | {"voter_id": voter.id}
-        if direction is not None:
-            values["dir"] = direction.value
-        statement = list_statement(voter.is_admin, direction is not None, window is not None)
-        with self._reading() as connection:
-            found = connection.execute(statement, values)
-            return [OwnVote(row.post_id, row.title, row.dir, row.created_at) for row in found]
+        directions = (Direction.UP, Direction.DOWN) if direction is None else (direction,)
+        after = window.after if window else None
+        values: dict[str, object] = {"voter_id": voter.id}
+        if after is not None:
+            values |= {"after_key": after.key, "after_id": after.id}
+        if window and window.skip:
+            values["skip"] = window.skip
+        statement = list_statement(
+            directions,
+            voter.is_admin,
+            after is not None,
+            bool(window and window.skip),
+            window.limit + 1 if window else None,
+        )
+        with self._reading() as link:
+            found = [_view(row) for row in link.rows(statement, values)]
+        if window is None or len(found) <= window.limit:
+            return Page(found)
+        last = found[window.limit - 1]
+        return Page(found[: window.limit], Position(last.created_at, last.post_id))
+
+
+def _view(row: Sequence[Any]) -> OwnVote:
+    post_id, title, direction, created_at = row
+    return OwnVote(post_id, title, direction, created_at)

@@ -3,7 +3,7 @@
 from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict
 
-from interfaces.http.deps import Admin, AppDep
+from interfaces.http.deps import Admin, DeskDep
 from interfaces.http.problems import problems
 from interfaces.http.strict_json import StrictRoute
 
@@ -38,9 +38,9 @@ class DashboardOut(CountsOut):
 
 
 @router.get("/admin-dashboard", responses=problems("not-authenticated", "invalid-token", "admins-only", "unavailable"))
-def see_dashboard(actor: Admin, app: AppDep) -> DashboardOut:
+async def see_dashboard(actor: Admin, desk: DeskDep) -> DashboardOut:
     """Show administrators the whole at a glance."""
-    dashboard = app.see_dashboard(actor)
+    dashboard = await desk.run(desk.app.see_dashboard, actor)
     return DashboardOut(
         users=dashboard.total.users,
         posts=dashboard.total.posts,

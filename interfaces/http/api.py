@@ -1,12 +1,10 @@
 """The composition root of the HTTP interface: what the API is made of, and in which order."""
 
-import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from http import HTTPStatus
 from typing import Any
 
-import anyio.to_thread
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import iter_route_contexts
@@ -21,8 +19,9 @@ from infrastructure.container import Container
 from infrastructure.logs import configure_logs
 from interfaces.http import admin, posts, sessions, system, users, votes
 from interfaces.http.addresses import Proxies
-from interfaces.http.deps import SlowLane
+from interfaces.http.deps import Desk
 from interfaces.http.middleware import AnswerHeaders, BodyLimit, Cors, Paths, RequestIds, Unexpected
+from interfaces.http.paging import Cursors, InvalidCursor
 from interfaces.http.problems import (
     SCHEMAS,
     domain_problem,
@@ -44,9 +43,13 @@ def create_api(container: Container) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(_api: FastAPI) -> AsyncIterator[None]:
-        anyio.to_thread.current_default_thread_limiter().total_tokens = settings.threads
+        runners = (container.runner(), container.long_runner())
+        for runner in runners:
+            runner.start()
         yield
         container.database().close()
+        for runner in runners:
+            runner.stop()
 
     api = FastAPI(
         title="Agora",
@@ -58,10 +61,15 @@ def create_api(container: Container) -> FastAPI:
         redirect_slashes=False,
         strict_content_type=False,
     )
-    api.state.app = container.app()
-    api.state.public_reads = settings.public_reads
-    api.state.proxies = Proxies(settings.trusted_proxies)
-    api.state.slow_lane = SlowLane(os.cpu_count() or 1)
+    proxies = Proxies(settings.trusted_proxies)
+    api.state.desk = Desk(
+        app=container.app(),
+        run=container.runner().run,
+        run_long=container.long_runner().run,
+        cursors=Cursors(settings.signing_keys()),
+        proxies=proxies,
+        public_reads=settings.public_reads,
+    )
 
     for feature in (system, users, sessions, posts, votes, admin):
         api.include_router(feature.router)
@@ -78,12 +86,13 @@ def create_api(container: Container) -> FastAPI:
         allow_headers=CORS_ALLOWED,
         expose_headers=CORS_EXPOSED,
     )
-    api.add_middleware(AnswerHeaders, proxies=api.state.proxies)
+    api.add_middleware(AnswerHeaders, proxies=proxies)
     api.add_middleware(RequestIds)
 
     api.add_exception_handler(DomainError, _refuse)
     api.add_exception_handler(Unavailable, _unavailable)
     api.add_exception_handler(RequestValidationError, _invalid)
+    api.add_exception_handler(InvalidCursor, _invalid_cursor)
     api.add_exception_handler(HTTPException, _http_error)
     _add_problem_schemas(api)
     return api
@@ -115,6 +124,11 @@ async def _invalid(_request: Request, error: Exception) -> Response:
     return validation_problem(
         [{"loc": reason["loc"], "message": reason["msg"], "code": reason["type"]} for reason in error.errors()]
     )
+
+
+async def _invalid_cursor(_request: Request, _error: Exception) -> Response:
+    where = {"loc": ["query", "cursor"], "message": "This is no cursor of this list", "code": "invalid_cursor"}
+    return validation_problem([where], "invalid-cursor")
 
 
 async def _http_error(request: Request, error: Exception) -> Response:

@@ -1,17 +1,16 @@
-"""Who is asking, and the front door: what routes depend on."""
+"""Who is asking, and the desk where their requests are taken: what routes depend on."""
 
-from collections.abc import Callable
-from functools import partial
-from typing import Annotated, ParamSpec, TypeVar
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from typing import Annotated, Any, ParamSpec, Protocol, TypeVar
 
-from anyio import CapacityLimiter, Semaphore, fail_after, to_thread
 from fastapi import Depends, Request
-from fastapi.concurrency import run_in_threadpool
 from fastapi.security import OAuth2PasswordBearer
 
 from application.app import App
-from application.ports import Unavailable
 from domain.users import ANONYMOUS, Actor, NotAuthenticated
+from interfaces.http.addresses import Proxies
+from interfaces.http.paging import Cursors
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -19,64 +18,56 @@ T = TypeVar("T")
 _bearer = OAuth2PasswordBearer(tokenUrl="login", scheme_name="Bearer", auto_error=False)
 
 
-async def get_app(request: Request) -> App:
-    """Hand a route the front door."""
-    app: App = request.app.state.app
-    return app
+class Run(Protocol):
+    """Runs a use case where it holds nobody up."""
+
+    def __call__(self, work: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, T]:
+        """Run it when it is its turn.
+
+        Raises:
+            Unavailable: too many others are waiting.
+        """
+        ...
 
 
-AppDep = Annotated[App, Depends(get_app)]
+@dataclass(frozen=True, slots=True)
+class Desk:
+    """The front door, and how to go through it: `await desk.run(desk.app.read_post, actor, post_id)`.
+
+    `run_long` is for what hashes passwords or hands out everything: no other request is to wait for it.
+    """
+
+    app: App
+    run: Run
+    run_long: Run
+    cursors: Cursors
+    proxies: Proxies
+    public_reads: bool
 
 
-async def client_address(request: Request) -> str:
+async def get_desk(request: Request) -> Desk:
+    """Hand a route the desk."""
+    desk: Desk = request.app.state.desk
+    return desk
+
+
+DeskDep = Annotated[Desk, Depends(get_desk)]
+
+
+async def client_address(request: Request, desk: DeskDep) -> str:
     """Tell where the request comes from, as far as it can be believed."""
-    address: str = request.app.state.proxies.client(request.scope)
-    return address
+    return desk.proxies.client(request.scope)
 
 
 ClientAddress = Annotated[str, Depends(client_address)]
 
 
-class SlowLane:
-    """Runs what hashes passwords on threads of its own, one for each core, so that no other request waits for it."""
-
-    def __init__(self, turns: int, wait_seconds: float = 2.0) -> None:
-        self._turns = Semaphore(turns)
-        self._threads = CapacityLimiter(turns)
-        self._wait_seconds = wait_seconds
-
-    async def run(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Run work when it is its turn.
-
-        Raises:
-            Unavailable: too many others are waiting.
-        """
-        try:
-            with fail_after(self._wait_seconds):
-                await self._turns.acquire()
-        except TimeoutError:
-            raise Unavailable("too many passwords are being checked at once") from None
-        try:
-            return await to_thread.run_sync(partial(work, *args, **kwargs), limiter=self._threads)
-        finally:
-            self._turns.release()
-
-
-async def slow_lane(request: Request) -> SlowLane:
-    """Hand a route the lane for what takes long."""
-    lane: SlowLane = request.app.state.slow_lane
-    return lane
-
-
-SlowLaneDep = Annotated[SlowLane, Depends(slow_lane)]
-
-
-async def maybe_signed_in(token: Annotated[str | None, Depends(_bearer)], app: AppDep) -> Actor | None:
+async def maybe_signed_in(token: Annotated[str | None, Depends(_bearer)], desk: DeskDep) -> Actor | None:
     """Identify the caller by the token they sent, if they sent one.
 
     A bad token is judged here, before the rest of the request is.
     """
-    return await run_in_threadpool(app.authenticate, token) if token else None
+    return await desk.run(desk.app.authenticate, token) if token else None
 
 
 MaybeSignedIn = Annotated[Actor | None, Depends(maybe_signed_in)]
@@ -101,9 +92,9 @@ async def admin(actor: SignedIn) -> Actor:
 Admin = Annotated[Actor, Depends(admin)]
 
 
-async def reader(request: Request, actor: MaybeSignedIn) -> Actor:
+async def reader(desk: DeskDep, actor: MaybeSignedIn) -> Actor:
     """Require a caller that we know, unless PUBLIC_READS lets everybody read."""
-    if actor is None and not request.app.state.public_reads:
+    if actor is None and not desk.public_reads:
         raise NotAuthenticated
     return actor or ANONYMOUS
 

@@ -1,13 +1,14 @@
 """The types of what clients send: what is accepted where, said once, and shown so in the OpenAPI document."""
 
 import re
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Final, Literal
 
 from fastapi import Path, Query
 from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints
 from pydantic_core import PydanticCustomError
 
-from application.paging import LIMIT_DEFAULT, LIMIT_MAX, SKIP_MAX, Window
 from domain.posts import CONTENT_MAX, TITLE_MAX
 from domain.text import is_storable
 from domain.users import PASSWORD_MAX, PASSWORD_MIN, USERNAME_PATTERN
@@ -15,7 +16,12 @@ from interfaces.emails import require_email
 
 INTEGER_MAX: Final = 2**63 - 1
 _ID: Final = re.compile("0|[1-9][0-9]*")
+FIRST_MOMENT: Final = datetime(1, 1, 1, tzinfo=UTC)
+LAST_MOMENT: Final = datetime(9999, 12, 31, 23, 59, 59, 999_999, tzinfo=UTC)
 _INTEGER: Final = re.compile("-?[0-9]{1,20}")
+_MOMENT: Final = re.compile(
+    r"([0-9]{4}-[0-9]{2}-[0-9]{2})[Tt]([0-9]{2}:[0-9]{2}:[0-9]{2})(\.[0-9]+)?([Zz]|[+-][0-9]{2}:[0-9]{2})"
+)
 
 
 def _storable(text: str) -> str:
@@ -50,7 +56,8 @@ def json_integer(value: Any) -> Any:
     return value
 
 
-def _query_integer(text: Any) -> Any:
+def query_integer(text: Any) -> Any:
+    """Accept the digits of an integer, and not all that Python would read as one."""
     if isinstance(text, str) and not _INTEGER.fullmatch(text):
         raise PydanticCustomError("int_parsing", "Input should be a valid integer")
     return text
@@ -66,10 +73,24 @@ def _query_boolean(text: Any) -> Any:
     return text
 
 
-def _skip(skip: int) -> int:
-    if skip > SKIP_MAX:
-        raise PydanticCustomError("less_than_equal", f"Input should be at most {SKIP_MAX}; narrow the list instead")
-    return skip
+def _moment(text: Any) -> Any:
+    """Read a moment of RFC 3339, in UTC; what is finer than a microsecond counts up to the next one."""
+    found = _MOMENT.fullmatch(text) if isinstance(text, str) else None
+    if found is not None:
+        day, time, fraction, offset = found.groups()
+        with suppress(ValueError):
+            moment = datetime.fromisoformat(f"{day}T{time}{(fraction or '.')[:7]:0<7}{offset.upper()}")
+            return _utc(moment, rest=(fraction or "")[7:])
+    raise PydanticCustomError(
+        "datetime_parsing", "Input should be a moment of RFC 3339 with an offset, like 2026-01-31T12:00:00Z"
+    )
+
+
+def _utc(moment: datetime, rest: str) -> datetime:
+    try:
+        return moment.astimezone(UTC) + timedelta(microseconds=1 if rest.strip("0") else 0)
+    except OverflowError:  # the offset, or the microsecond, leads out of the calendar: its end is as good
+        return FIRST_MOMENT if moment.year == 1 else LAST_MOMENT
 
 
 # Constraints stand beside `str`, before the validators: after one, pydantic would count "items" instead of characters.
@@ -95,24 +116,10 @@ PostId = Annotated[int, BeforeValidator(_path_id), Path(description="The post's 
 SessionId = Annotated[int, BeforeValidator(_path_id), Path(description="The session's id.")]
 UserId = Annotated[int, BeforeValidator(_path_id), Path(description="The account's id.")]
 
-QueryId = Annotated[int, BeforeValidator(_query_integer), Field(ge=0, le=INTEGER_MAX)]
+QueryId = Annotated[int, BeforeValidator(query_integer), Field(ge=0, le=INTEGER_MAX)]
 QueryDirection = Annotated[Literal[1, -1], BeforeValidator(_query_direction)]
+QueryMoment = Annotated[datetime, BeforeValidator(_moment)]
 QueryFlag = Annotated[bool, BeforeValidator(_query_boolean)]
 Search = Annotated[
     str, Query(max_length=200, description="Text to look for, whatever the case; empty finds all."), _STORABLE
 ]
-
-
-async def window(
-    limit: Annotated[
-        int, BeforeValidator(_query_integer), Query(ge=1, le=LIMIT_MAX, description="Rows in the answer, at most.")
-    ] = LIMIT_DEFAULT,
-    skip: Annotated[
-        int,
-        BeforeValidator(_query_integer),
-        AfterValidator(_skip),
-        Query(ge=0, description=f"Rows to leave out first, up to {SKIP_MAX}.", json_schema_extra={"maximum": SKIP_MAX}),
-    ] = 0,
-) -> Window:
-    """Read which page is asked for."""
-    return Window(limit, skip)

@@ -1,16 +1,21 @@
 """Posts over HTTP."""
 
+from collections.abc import Sequence
 from datetime import datetime
-from typing import Annotated
+from http import HTTPStatus
+from typing import Annotated, Literal
 
-from fastapi import APIRouter, Depends, Query, Response
+from fastapi import APIRouter, Query, Response
 from pydantic import MISSING, BaseModel
+from pydantic_core import to_json
 
-from application.paging import Window
+from application.paging import Order, SortBy
 from application.views import PostFilter, PostView
 from domain.posts import PostChanges
-from interfaces.http.deps import AppDep, Reader, SignedIn
-from interfaces.http.fields import Content, Flag, PostId, QueryFlag, QueryId, Search, Title, window
+from interfaces.http.conditional import TAGGED, IfMatch, IfNoneMatch, entity_tag, is_known, known_versions
+from interfaces.http.deps import DeskDep, Reader, SignedIn
+from interfaces.http.fields import Content, Flag, PostId, QueryFlag, QueryId, QueryMoment, Search, Title
+from interfaces.http.paging import LINKED, PageQueryDep, list_url
 from interfaces.http.problems import problems
 from interfaces.http.strict_json import StrictRoute
 
@@ -66,85 +71,140 @@ class PostOut(BaseModel):
     downvotes: int
     my_vote: int
 
-    @classmethod
-    def of(cls, post: PostView) -> "PostOut":
-        """Show a post."""
-        owner = post.owner
-        return cls(
-            id=post.id,
-            title=post.title,
-            content=post.content,
-            published=post.published,
-            created_at=post.created_at,
-            updated_at=post.updated_at,
-            version=post.version,
-            owner_id=owner.id,
-            owner=OwnerOut(id=owner.id, username=owner.username, created_at=owner.created_at),
-            votes=post.upvotes - post.downvotes,
-            upvotes=post.upvotes,
-            downvotes=post.downvotes,
-            my_vote=post.my_vote,
-        )
+
+def _shown(post: PostView) -> dict[str, object]:
+    """Show a post: the members of `PostOut`, written straight from the view."""
+    owner = post.owner
+    return {
+        "id": post.id,
+        "title": post.title,
+        "content": post.content,
+        "published": post.published,
+        "created_at": post.created_at,
+        "updated_at": post.updated_at,
+        "version": post.version,
+        "owner_id": owner.id,
+        "owner": {"id": owner.id, "username": owner.username, "created_at": owner.created_at},
+        "votes": post.upvotes - post.downvotes,
+        "upvotes": post.upvotes,
+        "downvotes": post.downvotes,
+        "my_vote": post.my_vote,
+    }
 
 
-@router.get("/posts", responses=problems("not-authenticated", "invalid-token", "validation", "unavailable"))
-def list_posts(
+def _answer(post: PostView, *, known: Sequence[str] | None = None, created: bool = False) -> Response:
+    """Answer with a post and its tag, unless the client has just that."""
+    body = to_json(_shown(post))
+    tag = entity_tag(post.version, body)
+    headers = {"ETag": tag}
+    if is_known(tag, known):
+        return Response(status_code=HTTPStatus.NOT_MODIFIED, headers=headers)
+    if created:
+        headers["Location"] = f"/posts/{post.id}"
+    status = HTTPStatus.CREATED if created else HTTPStatus.OK
+    return Response(body, status, headers, media_type="application/json")
+
+
+@router.get(
+    "/posts",
+    response_model=list[PostOut],
+    responses=problems("not-authenticated", "invalid-token", "validation", "invalid-cursor", "unavailable")
+    | {200: LINKED},
+)
+async def list_posts(
     actor: Reader,
-    app: AppDep,
-    page: Annotated[Window, Depends(window)],
+    desk: DeskDep,
+    page: PageQueryDep,
     search: Search = "",
     published: Annotated[
         QueryFlag | None, Query(description="Absent: published posts, and drafts of your own.")
     ] = None,
     owner_id: Annotated[QueryId | None, Query(description="Posts by this account.")] = None,
-) -> list[PostOut]:
-    """List posts, newest first; `search` looks in titles."""
-    posts = app.list_posts(actor, PostFilter(search, published, owner_id), page)
-    return [PostOut.of(post) for post in posts]
+    since: Annotated[QueryMoment | None, Query(description="Posts created then or later.")] = None,
+    until: Annotated[QueryMoment | None, Query(description="Posts created before then.")] = None,
+    sort_by: Annotated[
+        Literal["date", "votes", "hot"], Query(description="What comes first: new posts, liked ones, or both in one.")
+    ] = "date",
+    order: Annotated[Literal["desc", "asc"], Query(description="Which end comes first.")] = "desc",
+) -> Response:
+    """List posts, newest first unless told otherwise; `search` looks in titles."""
+    narrowed = {
+        "search": search or None,
+        "published": published,
+        "owner_id": owner_id,
+        "since": since,
+        "until": until,
+        "sort_by": None if sort_by == "date" else sort_by,
+        "order": None if order == "desc" else order,
+    }
+    this_list = list_url("/posts", narrowed)
+    found = await desk.run(
+        desk.app.list_posts,
+        actor,
+        PostFilter(search, published, owner_id, since, until),
+        Order(SortBy(sort_by), descending=order == "desc"),
+        page.window(desk.cursors, this_list),
+    )
+    body = to_json([_shown(post) for post in found.items])
+    return Response(body, headers=page.links(desk.cursors, this_list, found), media_type="application/json")
 
 
 @router.post(
     "/posts",
     status_code=201,
-    responses=problems("not-authenticated", "invalid-token", "validation", "unavailable"),
+    response_model=PostOut,
+    responses=problems("not-authenticated", "invalid-token", "validation", "unavailable") | {201: TAGGED},
 )
-def write_post(body: PostIn, actor: SignedIn, app: AppDep, response: Response) -> PostOut:
+async def write_post(body: PostIn, actor: SignedIn, desk: DeskDep) -> Response:
     """Write a post."""
-    post = app.write_post(actor, body.title, body.content, body.published)
-    response.headers["Location"] = f"/posts/{post.id}"
-    return PostOut.of(post)
+    post = await desk.run(desk.app.write_post, actor, body.title, body.content, body.published)
+    return _answer(post, created=True)
 
 
 @router.get(
     "/posts/{post_id}",
-    responses=problems("not-authenticated", "invalid-token", "post-not-found", "validation", "unavailable"),
+    response_model=PostOut,
+    responses=problems("not-authenticated", "invalid-token", "post-not-found", "validation", "unavailable")
+    | {200: TAGGED, 304: TAGGED | {"description": "What the client has is what there is."}},
 )
-def read_post(post_id: PostId, actor: Reader, app: AppDep) -> PostOut:
+async def read_post(post_id: PostId, actor: Reader, desk: DeskDep, if_none_match: IfNoneMatch = None) -> Response:
     """Read one post."""
-    return PostOut.of(app.read_post(actor, post_id))
+    return _answer(await desk.run(desk.app.read_post, actor, post_id), known=if_none_match)
 
 
 EDIT_PROBLEMS = problems(
-    "not-authenticated", "invalid-token", "forbidden", "post-not-found", "validation", "unavailable"
+    "not-authenticated",
+    "invalid-token",
+    "forbidden",
+    "post-not-found",
+    "version-mismatch",
+    "validation",
+    "unavailable",
 )
 
 
-@router.put("/posts/{post_id}", responses=EDIT_PROBLEMS)
-def put_post(post_id: PostId, body: PostPutIn, actor: SignedIn, app: AppDep) -> PostOut:
+@router.put("/posts/{post_id}", response_model=PostOut, responses=EDIT_PROBLEMS | {200: TAGGED})
+async def put_post(
+    post_id: PostId, body: PostPutIn, actor: SignedIn, desk: DeskDep, if_match: IfMatch = None
+) -> Response:
     """Write a post of your own anew."""
-    return PostOut.of(app.edit_post(actor, post_id, _changes(body)))
+    versions = known_versions(if_match)
+    return _answer(await desk.run(desk.app.edit_post, actor, post_id, _changes(body), versions))
 
 
-@router.patch("/posts/{post_id}", responses=EDIT_PROBLEMS)
-def patch_post(post_id: PostId, body: PostPatchIn, actor: SignedIn, app: AppDep) -> PostOut:
+@router.patch("/posts/{post_id}", response_model=PostOut, responses=EDIT_PROBLEMS | {200: TAGGED})
+async def patch_post(
+    post_id: PostId, body: PostPatchIn, actor: SignedIn, desk: DeskDep, if_match: IfMatch = None
+) -> Response:
     """Change parts of a post of your own; administrators show or hide any post."""
-    return PostOut.of(app.edit_post(actor, post_id, _changes(body)))
+    versions = known_versions(if_match)
+    return _answer(await desk.run(desk.app.edit_post, actor, post_id, _changes(body), versions))
 
 
 @router.delete("/posts/{post_id}", status_code=204, response_class=Response, responses=EDIT_PROBLEMS)
-def delete_post(post_id: PostId, actor: SignedIn, app: AppDep) -> None:
+async def delete_post(post_id: PostId, actor: SignedIn, desk: DeskDep, if_match: IfMatch = None) -> None:
     """Delete a post of your own, or as an administrator any post. The votes on it go with it."""
-    app.delete_post(actor, post_id)
+    await desk.run(desk.app.delete_post, actor, post_id, known_versions(if_match))
 
 
 def _changes(body: PostPutIn | PostPatchIn) -> PostChanges:

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from starlette.responses import Response
 
-from domain.errors import Conflict, DomainError, Forbidden, Invalid, NotFound, TooManyRequests, Unauthenticated
+from domain.errors import Conflict, DomainError, Forbidden, Invalid, NotFound, Stale, TooManyRequests, Unauthenticated
 
 MEDIA_TYPE: Final = "application/problem+json"
 RETRY_AFTER_SECONDS: Final = 2
@@ -129,6 +129,12 @@ PROBLEMS: Final[Mapping[str, Problem]] = {
         "This would leave nobody to administer: the account is the last active administrator.",
         "Make somebody else an administrator first.",
     ),
+    "version-mismatch": Problem(
+        412,
+        "Version mismatch",
+        "The post has been edited since you read it, or If-Match holds no tag of a post.",
+        "Read the post again, decide what to make of both edits, and send yours with the new ETag.",
+    ),
     "body-too-large": Problem(
         413,
         "Body too large",
@@ -140,6 +146,12 @@ PROBLEMS: Final[Mapping[str, Problem]] = {
         "Invalid request",
         "Something in the request is missing, malformed or out of bounds; `errors` says what and where.",
         "Mend what `errors` names and send it again.",
+    ),
+    "invalid-cursor": Problem(
+        422,
+        "Invalid cursor",
+        "The cursor is not one that was given for this list: altered, or with other filters or another order.",
+        "Follow the links in the Link header as they are; to begin anew, leave the cursor out.",
     ),
     "rate-limited": Problem(
         429,
@@ -167,6 +179,7 @@ STATUS: Final[Mapping[type[DomainError], int]] = {
     Forbidden: 403,
     NotFound: 404,
     Conflict: 409,
+    Stale: 412,
     TooManyRequests: 429,
 }
 
@@ -214,13 +227,13 @@ def domain_problem(error: DomainError) -> ProblemResponse:
     return problem_response(error.code, error.detail, headers=headers)
 
 
-def validation_problem(errors: Sequence[Mapping[str, Any]]) -> ProblemResponse:
+def validation_problem(errors: Sequence[Mapping[str, Any]], slug: str = "validation") -> ProblemResponse:
     """Answer a request that cannot be accepted, naming each place by `loc`; values are never repeated."""
     first = errors[0]
     detail = f"{'.'.join(str(part) for part in first['loc'])}: {first['message']}"
     if len(errors) > 1:
         detail += f" (and {len(errors) - 1} more)"
-    return problem_response("validation", detail, errors=list(errors))
+    return problem_response(slug, detail, errors=list(errors))
 
 
 def unavailable_problem(detail: str, **members: object) -> ProblemResponse:
@@ -234,7 +247,7 @@ def problems(*slugs: str) -> dict[int | str, dict[str, Any]]:
     responses: dict[int | str, dict[str, Any]] = {}
     for slug in sorted({*slugs, "body-too-large", "internal"}, key=lambda slug: (PROBLEMS[slug].status, slug)):
         problem = PROBLEMS[slug]
-        schema = "ValidationProblem" if slug == "validation" else "Problem"
+        schema = "ValidationProblem" if problem.status == PROBLEMS["validation"].status else "Problem"
         response = responses.setdefault(
             problem.status,
             {"description": "", "content": {MEDIA_TYPE: {"schema": {"$ref": f"#/components/schemas/{schema}"}}}},

@@ -7,7 +7,7 @@ from fastapi import APIRouter, Form, Header, Response
 from pydantic import BaseModel, StringConstraints
 
 from application.views import Tokens
-from interfaces.http.deps import AppDep, ClientAddress, SignedIn, SlowLaneDep
+from interfaces.http.deps import ClientAddress, DeskDep, SignedIn
 from interfaces.http.fields import Flag, SessionId, Text
 from interfaces.http.problems import problems
 from interfaces.http.strict_json import StrictRoute
@@ -64,22 +64,22 @@ class SessionOut(BaseModel):
 async def sign_in(
     username: Annotated[Text, Form(description="The e-mail of the account.")],
     password: Annotated[Text, Form(json_schema_extra={"format": "password"})],
-    app: AppDep,
-    lane: SlowLaneDep,
+    desk: DeskDep,
     address: ClientAddress,
     response: Response,
     user_agent: Annotated[str, Header(include_in_schema=False)] = "",
 ) -> TokenOut:
     """Sign in with the OAuth2 password form."""
     response.headers["Cache-Control"] = "no-store"
-    return TokenOut.of(await lane.run(app.sign_in, username, password, user_agent=user_agent, address=address))
+    use_case = desk.app.sign_in
+    return TokenOut.of(await desk.run_long(use_case, username, password, user_agent=user_agent, address=address))
 
 
 @router.post("/refresh", responses=problems("invalid-token", "validation", "unavailable"))
-def refresh(body: RefreshIn, app: AppDep, response: Response) -> TokenOut:
+async def refresh(body: RefreshIn, desk: DeskDep, response: Response) -> TokenOut:
     """Exchange a refresh token for fresh tokens. One that was spent before ends its session."""
     response.headers["Cache-Control"] = "no-store"
-    return TokenOut.of(app.refresh_session(body.refresh_token))
+    return TokenOut.of(await desk.run(desk.app.refresh_session, body.refresh_token))
 
 
 @router.post(
@@ -88,13 +88,13 @@ def refresh(body: RefreshIn, app: AppDep, response: Response) -> TokenOut:
     response_class=Response,
     responses=problems("not-authenticated", "invalid-token", "validation", "unavailable"),
 )
-def sign_out(actor: SignedIn, app: AppDep, body: LogoutIn | None = None) -> None:
+async def sign_out(actor: SignedIn, desk: DeskDep, body: LogoutIn | None = None) -> None:
     """End this session, or all of one's own."""
-    app.sign_out(actor, everywhere=body is not None and body.all)
+    await desk.run(desk.app.sign_out, actor, everywhere=body is not None and body.all)
 
 
 @router.get("/users/me/sessions", responses=problems("not-authenticated", "invalid-token", "unavailable"))
-def list_sessions(actor: SignedIn, app: AppDep) -> list[SessionOut]:
+async def list_sessions(actor: SignedIn, desk: DeskDep) -> list[SessionOut]:
     """List one's own sessions, the latest used first."""
     return [
         SessionOut(
@@ -104,7 +104,7 @@ def list_sessions(actor: SignedIn, app: AppDep) -> list[SessionOut]:
             user_agent=session.user_agent,
             current=session.id == actor.session_id,
         )
-        for session in app.list_sessions(actor)
+        for session in await desk.run(desk.app.list_sessions, actor)
     ]
 
 
@@ -114,6 +114,6 @@ def list_sessions(actor: SignedIn, app: AppDep) -> list[SessionOut]:
     response_class=Response,
     responses=problems("not-authenticated", "invalid-token", "session-not-found", "validation", "unavailable"),
 )
-def end_session(session_id: SessionId, actor: SignedIn, app: AppDep) -> None:
+async def end_session(session_id: SessionId, actor: SignedIn, desk: DeskDep) -> None:
     """End one of one's own sessions."""
-    app.end_session(actor, session_id)
+    await desk.run(desk.app.end_session, actor, session_id)

@@ -11,7 +11,7 @@ from fastapi.responses import HTMLResponse
 from pydantic import BaseModel
 from starlette.responses import Response
 
-from interfaces.http.deps import AppDep
+from interfaces.http.deps import DeskDep
 from interfaces.http.fields import Text
 from interfaces.http.problems import PROBLEMS, page, problem_response, problems, unavailable_problem
 
@@ -59,9 +59,9 @@ async def live() -> LiveOut:
 
 
 @router.get("/health/ready", response_model=ReadyOut, responses=problems("unavailable"))
-def ready(app: AppDep) -> Response | ReadyOut:
+async def ready(desk: DeskDep) -> Response | ReadyOut:
     """Tell whether requests can be served: the database answers, and its schema is this release's."""
-    checks = dict(app.health.checks())
+    checks = dict(await desk.run(desk.app.health.checks))
     failed = [f"{name}: {state}" for name, state in checks.items() if state != "ok"]
     return unavailable_problem("; ".join(failed), checks=checks) if failed else ReadyOut(checks=checks)
 

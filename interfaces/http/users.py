@@ -1,16 +1,16 @@
 """Accounts over HTTP."""
 
 from datetime import datetime
-from typing import Annotated, Literal
+from typing import Literal
 
-from fastapi import APIRouter, Depends, Response
+from fastapi import APIRouter, Response
 from pydantic import MISSING, BaseModel, ConfigDict
 
-from application.paging import Window
 from application.views import OwnVote, PostView, UserView
 from domain.users import ANONYMOUS, Role
-from interfaces.http.deps import Admin, AppDep, ClientAddress, MaybeSignedIn, SignedIn, SlowLaneDep
-from interfaces.http.fields import Email, Flag, Password, Search, Text, UserId, Username, window
+from interfaces.http.deps import Admin, ClientAddress, DeskDep, MaybeSignedIn, SignedIn
+from interfaces.http.fields import Email, Flag, Password, Search, Text, UserId, Username
+from interfaces.http.paging import LINKED, PageQueryDep, list_url
 from interfaces.http.problems import problems
 from interfaces.http.strict_json import StrictRoute
 
@@ -116,65 +116,63 @@ def _own_vote(vote: OwnVote) -> OwnVoteOut:
     status_code=201,
     responses=problems("email-taken", "username-taken", "validation", "rate-limited", "unavailable"),
 )
-async def register(
-    body: RegistrationIn, app: AppDep, lane: SlowLaneDep, address: ClientAddress, response: Response
-) -> UserOut:
+async def register(body: RegistrationIn, desk: DeskDep, address: ClientAddress, response: Response) -> UserOut:
     """Open an account."""
-    user = await lane.run(app.register_user, body.email, body.password, body.username, address=address)
+    user = await desk.run_long(desk.app.register_user, body.email, body.password, body.username, address=address)
     response.headers["Location"] = f"/users/{user.id}"
     return UserOut.model_validate(user)
 
 
 @router.get(
     "/users",
-    responses=problems("not-authenticated", "invalid-token", "admins-only", "validation", "unavailable"),
+    responses=problems(
+        "not-authenticated", "invalid-token", "admins-only", "validation", "invalid-cursor", "unavailable"
+    )
+    | {200: LINKED},
 )
-def list_users(
-    actor: Admin, app: AppDep, page: Annotated[Window, Depends(window)], search: Search = ""
+async def list_users(
+    actor: Admin, desk: DeskDep, page: PageQueryDep, response: Response, search: Search = ""
 ) -> list[UserOut]:
     """List all accounts, for administrators; `search` looks in e-mails and usernames."""
-    return [UserOut.model_validate(user) for user in app.list_users(actor, search, page)]
+    this_list = list_url("/users", {"search": search or None})
+    found = await desk.run(desk.app.list_users, actor, search, page.window(desk.cursors, this_list))
+    response.headers.update(page.links(desk.cursors, this_list, found))
+    return [UserOut.model_validate(user) for user in found.items]
 
 
 @router.get("/users/me", responses=problems("not-authenticated", "invalid-token", "unavailable"))
 @router.get("/profile", responses=problems("not-authenticated", "invalid-token", "unavailable"))
-def see_own_account(actor: SignedIn, app: AppDep) -> UserOut:
+async def see_own_account(actor: SignedIn, desk: DeskDep) -> UserOut:
     """Show people their own account."""
-    return UserOut.model_validate(app.see_own_account(actor))
+    return UserOut.model_validate(await desk.run(desk.app.see_own_account, actor))
 
 
 CONFIRMED = ("not-authenticated", "invalid-token", "invalid-credentials", "validation", "rate-limited", "unavailable")
 
 
 @router.patch("/users/me", responses=problems(*CONFIRMED, "email-taken", "username-taken"))
-async def edit_own_account(
-    body: OwnAccountIn, actor: SignedIn, app: AppDep, lane: SlowLaneDep, address: ClientAddress
-) -> UserOut:
+async def edit_own_account(body: OwnAccountIn, actor: SignedIn, desk: DeskDep, address: ClientAddress) -> UserOut:
     """Change one's own username or e-mail; another e-mail takes the current password."""
     given = {"username": None, "email": None, "current_password": None} | body.model_dump()
-    return UserOut.model_validate(await lane.run(app.edit_own_account, actor, **given, address=address))
+    return UserOut.model_validate(await desk.run_long(desk.app.edit_own_account, actor, **given, address=address))
 
 
 @router.put("/users/me/password", status_code=204, response_class=Response, responses=problems(*CONFIRMED))
-async def change_password(
-    body: NewPasswordIn, actor: SignedIn, app: AppDep, lane: SlowLaneDep, address: ClientAddress
-) -> None:
+async def change_password(body: NewPasswordIn, actor: SignedIn, desk: DeskDep, address: ClientAddress) -> None:
     """Change one's own password; all other sessions end."""
-    await lane.run(app.change_password, actor, body.current_password, body.new_password, address=address)
+    await desk.run_long(desk.app.change_password, actor, body.current_password, body.new_password, address=address)
 
 
 @router.delete("/users/me", status_code=204, response_class=Response, responses=problems(*CONFIRMED, "last-admin"))
-async def delete_own_account(
-    body: ConfirmationIn, actor: SignedIn, app: AppDep, lane: SlowLaneDep, address: ClientAddress
-) -> None:
+async def delete_own_account(body: ConfirmationIn, actor: SignedIn, desk: DeskDep, address: ClientAddress) -> None:
     """Delete one's own account, with its posts and votes."""
-    await lane.run(app.delete_own_account, actor, body.current_password, address=address)
+    await desk.run_long(desk.app.delete_own_account, actor, body.current_password, address=address)
 
 
 @router.get("/users/me/export", responses=problems("not-authenticated", "invalid-token", "unavailable"))
-def export_own_data(actor: SignedIn, app: AppDep, response: Response) -> ExportOut:
+async def export_own_data(actor: SignedIn, desk: DeskDep, response: Response) -> ExportOut:
     """Take away everything that one has made."""
-    export = app.export_own_data(actor)
+    export = await desk.run_long(desk.app.export_own_data, actor)
     response.headers["Content-Disposition"] = 'attachment; filename="agora-export.json"'
     return ExportOut(
         profile=UserOut.model_validate(export.profile),
@@ -184,9 +182,9 @@ def export_own_data(actor: SignedIn, app: AppDep, response: Response) -> ExportO
 
 
 @router.get("/users/{user_id}", responses=problems("invalid-token", "user-not-found", "validation", "unavailable"))
-def see_user(user_id: UserId, actor: MaybeSignedIn, app: AppDep) -> UserOut | PublicUserOut:
+async def see_user(user_id: UserId, actor: MaybeSignedIn, desk: DeskDep) -> UserOut | PublicUserOut:
     """Show one account: its owner and administrators see all of it. No token is needed; one that is sent counts."""
-    user = app.see_user(actor or ANONYMOUS, user_id)
+    user = await desk.run(desk.app.see_user, actor or ANONYMOUS, user_id)
     return UserOut.model_validate(user) if isinstance(user, UserView) else PublicUserOut.model_validate(user)
 
 
@@ -202,8 +200,8 @@ def see_user(user_id: UserId, actor: MaybeSignedIn, app: AppDep) -> UserOut | Pu
         "unavailable",
     ),
 )
-def edit_user(user_id: UserId, body: AccountIn, actor: Admin, app: AppDep) -> UserOut:
+async def edit_user(user_id: UserId, body: AccountIn, actor: Admin, desk: DeskDep) -> UserOut:
     """Give or take the administrator's role, or deactivate an account, which ends all its sessions."""
     given = {"role": None, "is_active": None} | body.model_dump()
     role = None if given["role"] is None else Role(given["role"])
-    return UserOut.model_validate(app.edit_user(actor, user_id, role, given["is_active"]))
+    return UserOut.model_validate(await desk.run(desk.app.edit_user, actor, user_id, role, given["is_active"]))

@@ -3,14 +3,14 @@
 from datetime import datetime
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Depends, Query, Response
+from fastapi import APIRouter, Query, Response
 from pydantic import BaseModel, BeforeValidator
 
-from application.paging import Window
 from application.views import VoteReceipt
 from domain.votes import Direction
-from interfaces.http.deps import AppDep, SignedIn
-from interfaces.http.fields import JsonId, PostId, QueryDirection, json_integer, window
+from interfaces.http.deps import DeskDep, SignedIn
+from interfaces.http.fields import JsonId, PostId, QueryDirection, json_integer
+from interfaces.http.paging import LINKED, PageQueryDep, list_url
 from interfaces.http.problems import problems
 from interfaces.http.strict_json import StrictRoute
 
@@ -66,9 +66,10 @@ class VoteOut(BaseModel):
         "unavailable",
     ),
 )
-def post_vote(body: ClassicVoteIn, actor: SignedIn, app: AppDep) -> VoteOut:
+async def post_vote(body: ClassicVoteIn, actor: SignedIn, desk: DeskDep) -> VoteOut:
     """Vote on a post that you can see; what would change nothing is refused."""
-    return VoteOut.of(app.cast_vote(actor, body.post_id, Direction(body.dir), repeatable=False))
+    cast_vote = desk.app.cast_vote
+    return VoteOut.of(await desk.run(cast_vote, actor, body.post_id, Direction(body.dir), repeatable=False))
 
 
 class OwnVotePostOut(BaseModel):
@@ -87,15 +88,24 @@ class OwnVoteOut(BaseModel):
     post: OwnVotePostOut
 
 
-@router.get("/users/me/votes", responses=problems("not-authenticated", "invalid-token", "validation", "unavailable"))
-def list_own_votes(
+@router.get(
+    "/users/me/votes",
+    responses=problems("not-authenticated", "invalid-token", "validation", "invalid-cursor", "unavailable")
+    | {200: LINKED},
+)
+async def list_own_votes(
     actor: SignedIn,
-    app: AppDep,
-    page: Annotated[Window, Depends(window)],
+    desk: DeskDep,
+    page: PageQueryDep,
+    response: Response,
     direction: Annotated[QueryDirection | None, Query(alias="dir", description="Votes one way only: 1 or -1.")] = None,
 ) -> list[OwnVoteOut]:
     """List one's own votes on posts that one can still see, latest first."""
-    votes = app.list_own_votes(actor, None if direction is None else Direction(direction), page)
+    this_list = list_url("/users/me/votes", {"dir": direction})
+    window = page.window(desk.cursors, this_list)
+    wanted = None if direction is None else Direction(direction)
+    votes = await desk.run(desk.app.list_own_votes, actor, wanted, window)
+    response.headers.update(page.links(desk.cursors, this_list, votes))
     return [
         OwnVoteOut(
             post_id=vote.post_id,
@@ -103,7 +113,7 @@ def list_own_votes(
             created_at=vote.created_at,
             post=OwnVotePostOut(id=vote.post_id, title=vote.title),
         )
-        for vote in votes
+        for vote in votes.items
     ]
 
 
@@ -111,12 +121,12 @@ PROBLEMS = problems("not-authenticated", "invalid-token", "post-not-found", "val
 
 
 @router.put("/posts/{post_id}/vote", responses=PROBLEMS)
-def put_vote(post_id: PostId, body: VoteIn, actor: SignedIn, app: AppDep) -> VoteOut:
+async def put_vote(post_id: PostId, body: VoteIn, actor: SignedIn, desk: DeskDep) -> VoteOut:
     """Make your vote on a post point this way, whatever it was."""
-    return VoteOut.of(app.cast_vote(actor, post_id, Direction(body.dir)))
+    return VoteOut.of(await desk.run(desk.app.cast_vote, actor, post_id, Direction(body.dir)))
 
 
 @router.delete("/posts/{post_id}/vote", status_code=204, response_class=Response, responses=PROBLEMS)
-def delete_vote(post_id: PostId, actor: SignedIn, app: AppDep) -> None:
+async def delete_vote(post_id: PostId, actor: SignedIn, desk: DeskDep) -> None:
     """Have no vote on a post, whatever it was."""
-    app.cast_vote(actor, post_id, Direction.NONE)
+    await desk.run(desk.app.cast_vote, actor, post_id, Direction.NONE)

@@ -39,7 +39,6 @@ def upgrade() -> None:
         sa.Column("id", ID, sa.Identity(), nullable=False),
         sa.Column("owner_id", ID, nullable=False),
         sa.Column("title", sa.Text(), nullable=False),
-        sa.Column("title_key", sa.Text(), nullable=False),
         sa.Column("content", sa.Text(), nullable=False),
         sa.Column("published", sa.Boolean(), nullable=False),
         sa.Column("created_at", MOMENT, nullable=False),
@@ -47,15 +46,27 @@ def upgrade() -> None:
         sa.Column("version", sa.Integer(), nullable=False),
         sa.Column("upvotes", sa.Integer(), nullable=False),
         sa.Column("downvotes", sa.Integer(), nullable=False),
+        sa.Column("score", sa.Integer(), nullable=False),
+        sa.Column("hot", sa.Double(), nullable=False),
         sa.CheckConstraint("version >= 1", name=op.f("ck_posts_version")),
         sa.CheckConstraint("upvotes >= 0", name=op.f("ck_posts_upvotes")),
         sa.CheckConstraint("downvotes >= 0", name=op.f("ck_posts_downvotes")),
+        sa.CheckConstraint("score = upvotes - downvotes", name=op.f("ck_posts_score")),
         sa.ForeignKeyConstraint(["owner_id"], ["users.id"], name=op.f("fk_posts_owner_id_users"), ondelete="CASCADE"),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_posts")),
         sqlite_autoincrement=True,
     )
-    op.create_index(op.f("ix_posts_created_at_id"), "posts", ["created_at", "id"])
-    op.create_index(op.f("ix_posts_owner_id_created_at_id"), "posts", ["owner_id", "created_at", "id"])
+    for columns in (["created_at", "id"], ["score", "id", "created_at"], ["hot", "id", "created_at"]):
+        for narrowed in (["published", *columns], ["owner_id", "published", *columns]):
+            op.create_index(op.f(f"ix_posts_{'_'.join(narrowed)}"), "posts", narrowed)
+
+    op.create_table(
+        "titles",
+        sa.Column("post_id", ID, nullable=False),
+        sa.Column("title_key", sa.Text(), nullable=False),
+        sa.ForeignKeyConstraint(["post_id"], ["posts.id"], name=op.f("fk_titles_post_id_posts"), ondelete="CASCADE"),
+        sa.PrimaryKeyConstraint("post_id", name=op.f("pk_titles")),
+    )
 
     op.create_table(
         "votes",
@@ -68,11 +79,13 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["user_id"], ["users.id"], name=op.f("fk_votes_user_id_users"), ondelete="CASCADE"),
         sa.PrimaryKeyConstraint("post_id", "user_id", name=op.f("pk_votes")),
     )
-    op.create_index(op.f("ix_votes_user_id"), "votes", ["user_id"])
+    of_voter = ["user_id", "dir", "created_at", "post_id"]
+    op.create_index(op.f(f"ix_votes_{'_'.join(of_voter)}"), "votes", of_voter)
 
 
 def downgrade() -> None:
     """Take the schema back, with all that is in it."""
     op.drop_table("votes")
+    op.drop_table("titles")
     op.drop_table("posts")
     op.drop_table("users")

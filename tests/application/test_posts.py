@@ -4,7 +4,7 @@ from datetime import timedelta
 
 import pytest
 
-from application.paging import Window
+from application.paging import NEWEST_FIRST, Window
 from application.views import PostFilter
 from domain.errors import Invalid
 from domain.posts import NotYourPost, PostChanges, PostNotFound
@@ -22,7 +22,7 @@ def test_what_is_written_can_be_read(world: World) -> None:
     assert written.owner.username == "ann"
     assert written.created_at == written.updated_at == world.clock.now()
     assert world.app.read_post(bob, written.id) == written
-    assert world.app.list_posts(bob, PostFilter(), Window()) == [written]
+    assert world.app.list_posts(bob, PostFilter(), NEWEST_FIRST, Window()).items == [written]
 
 
 def test_what_breaks_a_rule_is_not_written(world: World) -> None:
@@ -40,7 +40,7 @@ def test_a_draft_is_nobody_elses_business(world: World) -> None:
     for reader in (bob, ANONYMOUS):
         with pytest.raises(PostNotFound):
             world.app.read_post(reader, draft.id)
-        assert world.app.list_posts(reader, PostFilter(), Window()) == []
+        assert world.app.list_posts(reader, PostFilter(), NEWEST_FIRST, Window()).items == []
 
 
 def test_an_edit_is_seen_with_its_votes(world: World) -> None:

@@ -95,7 +95,7 @@ def test_people_see_their_own_account_while_it_is_there(world: World) -> None:
 def test_only_administrators_list_accounts(world: World) -> None:
     ann, root = world.person(), world.admin()
 
-    assert [user.username for user in world.app.list_users(root, "", Window())] == ["ann", "root"]
+    assert [user.username for user in world.app.list_users(root, "", Window()).items] == ["ann", "root"]
     with pytest.raises(AdminsOnly):
         world.app.list_users(ann, "", Window())
 

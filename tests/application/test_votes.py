@@ -88,7 +88,7 @@ def test_people_see_what_they_voted_on_latest_first(world: World, post_id: int) 
     world.clock.advance(timedelta(seconds=1))
     world.app.cast_vote(ann, second, DOWN)
 
-    listed = world.app.list_own_votes(ann, None, Window())
+    listed = world.app.list_own_votes(ann, None, Window()).items
 
     assert [(vote.post_id, vote.direction) for vote in listed] == [(second, -1), (post_id, 1)]
-    assert [vote.title for vote in world.app.list_own_votes(ann, UP, Window())] == ["A title"]
+    assert [vote.title for vote in world.app.list_own_votes(ann, UP, Window()).items] == ["A title"]

@@ -10,7 +10,7 @@ from sqlalchemy import URL
 
 from domain.users import Role
 from infrastructure.container import Container
-from infrastructure.database.engine import Database
+from infrastructure.database.engine import open_database
 from infrastructure.database.migrations import Migrations
 from tests.backends import PostgresServer
 from tests.cli.command import NAMES, plain, run, run_command
@@ -31,8 +31,8 @@ def signs_in_as_admin(email: str, password: str) -> bool:
 
 
 def count_users(url: URL) -> object:
-    with closing(Database(url, 1)) as database, database.read() as connection:
-        return connection.exec_driver_sql("SELECT count(*) FROM users").scalar_one()
+    with closing(open_database(url, 1, 1)) as database, database.read() as link:
+        return link.connection.exec_driver_sql("SELECT count(*) FROM users").scalar_one()
 
 
 # Help.

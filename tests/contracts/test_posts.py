@@ -5,10 +5,10 @@ from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 
-from application.paging import Window
+from application.paging import NEWEST_FIRST, Window
 from application.views import PostFilter
 from application.votes import CastVote
-from domain.posts import PostChanges, PostNotFound, Tally
+from domain.posts import PostChanges, PostNotFound
 from domain.users import ANONYMOUS, Actor, InvalidToken, Role
 from domain.votes import Direction
 from tests.backends import Backend
@@ -21,7 +21,7 @@ WHOLE = Window(100)
 
 
 def titles(backend: Backend, reader: Actor, which: PostFilter = ALL, window: Window = WHOLE) -> list[str]:
-    return [post.title for post in backend.posts.list(reader, which, window)]
+    return [post.title for post in backend.posts.list(reader, which, NEWEST_FIRST, window).items]
 
 
 def test_what_is_added_is_read_back(backend: Backend) -> None:
@@ -105,17 +105,6 @@ def test_an_edit_is_stored_and_leaves_the_tally_alone(backend: Backend) -> None:
     assert titles(backend, ann, PostFilter(search="äpfel")) == ["ÄPFEL"]
 
 
-def test_a_tally_is_stored_and_leaves_the_rest_alone(backend: Backend) -> None:
-    ann = add_user(backend.uow, "ann")
-    post = add_post(backend.uow, ann)
-
-    with backend.uow() as tx:
-        tx.posts.save_tally(post.id, Tally(3, 2))
-
-    with backend.uow() as tx:
-        assert tx.posts.lock(post.id) == replace(post, tally=Tally(3, 2))
-
-
 def test_removing_a_post_takes_its_votes_along(backend: Backend) -> None:
     ann = add_user(backend.uow, "ann")
     post, other = add_post(backend.uow, ann), add_post(backend.uow, ann)
@@ -127,7 +116,7 @@ def test_removing_a_post_takes_its_votes_along(backend: Backend) -> None:
         tx.posts.remove(post.id)
 
     assert backend.dashboard.get(NOW).total.votes == 1
-    assert [seen.id for seen in backend.posts.list(ann, ALL, Window())] == [other.id]
+    assert [seen.id for seen in backend.posts.list(ann, ALL, NEWEST_FIRST, Window()).items] == [other.id]
 
 
 def test_a_transaction_sees_its_own_changes(backend: Backend) -> None:
@@ -145,7 +134,7 @@ def test_readers_see_their_own_vote(backend: Backend) -> None:
 
     for reader, mine in ((ann, 0), (bob, -1), (ANONYMOUS, 0)):
         assert backend.posts.get(reader, post.id).my_vote == mine
-        assert [seen.my_vote for seen in backend.posts.list(reader, ALL, Window())] == [mine]
+        assert [seen.my_vote for seen in backend.posts.list(reader, ALL, NEWEST_FIRST, Window()).items] == [mine]
 
 
 def test_drafts_are_seen_by_their_owner_and_admins_alone(backend: Backend) -> None:

@@ -6,7 +6,7 @@ from functools import partial
 from threading import Barrier
 from typing import Any
 
-from application.paging import Window
+from application.paging import NEWEST_FIRST, Window
 from application.passwords import CheckPassword, Guard, Limits
 from application.posts import EditPost
 from application.sessions import RefreshSession
@@ -48,11 +48,10 @@ def a_crowd(backend: Backend, size: int = CROWD) -> list[Actor]:
 
 def require_true_counters(backend: Backend, voters: Sequence[Actor]) -> None:
     """Compare every tally with the votes that are there."""
-    for post in backend.posts.list(ANONYMOUS, PostFilter(), Window(100)):
+    for post in backend.posts.list(ANONYMOUS, PostFilter(), NEWEST_FIRST, Window(100)).items:
         with backend.uow() as tx:
-            votes = [vote for voter in voters if (vote := tx.votes.find(voter.id, post.id))]
-        ups = sum(vote.direction is Direction.UP for vote in votes)
-        assert (post.upvotes, post.downvotes) == (ups, len(votes) - ups)
+            votes = [tx.votes.lock_ballot(voter.id, post.id).direction for voter in voters]
+        assert (post.upvotes, post.downvotes) == (votes.count(Direction.UP), votes.count(Direction.DOWN))
 
 
 def test_equal_votes_at_once_make_one_vote_and_one_success(backend: Backend) -> None:
@@ -115,7 +114,7 @@ def test_an_account_removed_while_it_votes_leaves_every_counter_true(backend: Ba
         require_true_counters(backend, [*others, leaver])
         for post in posts:
             with backend.uow() as tx:
-                assert tx.votes.find(leaver.id, post.id) is None
+                assert tx.votes.lock_ballot(leaver.id, post.id).direction is Direction.NONE
 
 
 def test_accounts_removing_each_others_votes_do_not_deadlock(backend: Backend) -> None:
@@ -147,7 +146,7 @@ def test_equal_registrations_at_once_make_one_account(backend: Backend) -> None:
 
     refusals = [outcome.code for outcome in outcomes if isinstance(outcome, DomainError)]
     assert refusals == ["email-taken"] * 49
-    assert len(backend.users.list("", Window())) == 1
+    assert len(backend.users.list("", Window()).items) == 1
 
 
 def test_every_edit_at_once_is_a_version_of_its_own(backend: Backend) -> None:

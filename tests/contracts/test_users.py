@@ -60,7 +60,7 @@ def test_any_number_of_accounts_may_have_no_username(backend: Backend) -> None:
         tx.users.add(replace(a_user("ann"), username=None))
         tx.users.add(replace(a_user("bob"), username=None))
 
-    assert [user.username for user in backend.users.list("", Window())] == [None, None]
+    assert [user.username for user in backend.users.list("", Window()).items] == [None, None]
 
 
 def test_a_refused_account_leaves_nothing_behind(backend: Backend) -> None:
@@ -70,7 +70,7 @@ def test_a_refused_account_leaves_nothing_behind(backend: Backend) -> None:
         tx.users.add(a_user("bob"))
         tx.users.add(replace(a_user("ann"), username=None))
 
-    assert [user.username for user in backend.users.list("", Window())] == ["ann"]
+    assert [user.username for user in backend.users.list("", Window()).items] == ["ann"]
 
 
 @pytest.mark.parametrize("user_id", NO_IDS)
@@ -86,9 +86,9 @@ def test_accounts_are_listed_by_id_and_cut_into_pages(backend: Backend) -> None:
     for name in ("cleo", "ann", "bob"):
         add_user(backend.uow, name)
 
-    assert [user.username for user in backend.users.list("", Window())] == ["cleo", "ann", "bob"]
-    assert [user.username for user in backend.users.list("", Window(limit=1, skip=1))] == ["ann"]
-    assert list(backend.users.list("", Window(limit=10, skip=3))) == []
+    assert [user.username for user in backend.users.list("", Window()).items] == ["cleo", "ann", "bob"]
+    assert [user.username for user in backend.users.list("", Window(limit=1, skip=1)).items] == ["ann"]
+    assert list(backend.users.list("", Window(limit=10, skip=3)).items) == []
 
 
 @pytest.mark.parametrize(
@@ -99,7 +99,7 @@ def test_accounts_are_found_by_email_and_username(backend: Backend, search: str,
     add_user(backend.uow, "ann")
     add_user(backend.uow, "B_b")
 
-    assert [user.username for user in backend.users.list(search, Window())] == found
+    assert [user.username for user in backend.users.list(search, Window()).items] == found
 
 
 def test_an_account_is_found_whole_by_id_and_by_email_key(backend: Backend) -> None:
@@ -126,7 +126,7 @@ def test_a_change_is_stored_whole(backend: Backend) -> None:
 
     assert backend.users.find_by_email("anna@example.com") == changed
     assert backend.users.find_by_email("ann@example.com") is None
-    assert [user.id for user in backend.users.list("anna", Window())] == [ann.id]
+    assert [user.id for user in backend.users.list("anna", Window()).items] == [ann.id]
 
 
 def test_a_change_takes_nobody_elses_email_or_username(backend: Backend) -> None:

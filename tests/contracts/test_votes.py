@@ -5,59 +5,81 @@ from datetime import timedelta
 
 import pytest
 
-from application.paging import Window
-from application.views import OwnVote
+from application.paging import Order, SortBy, Window
+from application.views import OwnVote, PostFilter
+from domain.posts import Post, PostNotFound
 from domain.users import Actor, InvalidToken, Role
-from domain.votes import Direction, Vote
+from domain.votes import Ballot, Direction, Tally, Vote
 from tests.backends import Backend
+from tests.contracts.test_users import NO_IDS
 from tests.samples import NOW, add_post, add_user
 
 
-def test_what_is_added_is_found(backend: Backend) -> None:
-    ann = add_user(backend.uow)
-    post = add_post(backend.uow, ann)
-    cast = Vote(ann.id, post.id, Direction.DOWN, NOW)
-
+def record(backend: Backend, vote: Vote) -> Ballot:
+    """Cast a vote as it stands, and tell what was counted."""
     with backend.uow() as tx:
-        tx.posts.lock(post.id)
-        assert tx.votes.find(ann.id, post.id) is None
-        tx.votes.add(cast)
+        counted = tx.votes.lock_ballot(vote.user_id, vote.post_id).counting(vote)
+        tx.votes.record(vote, counted)
+    return counted
 
+
+def ballot(backend: Backend, voter: Actor, post: Post) -> Ballot:
     with backend.uow() as tx:
-        assert tx.votes.find(ann.id, post.id) == cast
-        assert tx.votes.find(ann.id + 1, post.id) is None
-        assert tx.votes.find(ann.id, post.id + 1) is None
+        return tx.votes.lock_ballot(voter.id, post.id)
 
 
-def test_a_saved_vote_replaces_the_earlier_one(backend: Backend) -> None:
-    ann = add_user(backend.uow)
-    post = add_post(backend.uow, ann)
-    first = Vote(ann.id, post.id, Direction.DOWN, NOW)
-    second = replace(first, direction=Direction.UP, created_at=NOW + timedelta(hours=1))
+def test_a_ballot_tells_what_voting_concerns(backend: Backend) -> None:
+    ann, bob = add_user(backend.uow, "ann"), add_user(backend.uow, "bob")
+    post = add_post(backend.uow, ann, published=False)
 
-    with backend.uow() as tx:
-        tx.posts.lock(post.id)
-        tx.votes.add(first)
-        tx.votes.save(second)
-
-    with backend.uow() as tx:
-        assert tx.votes.find(ann.id, post.id) == second
-    assert backend.dashboard.get(NOW).total.votes == 1
+    assert ballot(backend, bob, post) == Ballot(post.id, ann.id, published=False, created_at=NOW, tally=Tally())
 
 
-def test_a_removed_vote_is_gone_and_no_other(backend: Backend) -> None:
+@pytest.mark.parametrize("post_id", NO_IDS)
+def test_there_is_no_ballot_for_a_post_that_is_not_there(backend: Backend, post_id: int) -> None:
+    with pytest.raises(PostNotFound, match=str(post_id)), backend.uow() as tx:
+        tx.votes.lock_ballot(1, post_id)
+
+
+def test_a_vote_that_is_recorded_is_counted_with_its_rank(backend: Backend) -> None:
     ann, bob = add_user(backend.uow, "ann"), add_user(backend.uow, "bob")
     post = add_post(backend.uow, ann)
 
-    with backend.uow() as tx:
-        tx.posts.lock(post.id)
-        for voter in (ann, bob):
-            tx.votes.add(Vote(voter.id, post.id, Direction.UP, NOW))
-        tx.votes.remove(ann.id, post.id)
+    for voter in (ann, bob):
+        counted = record(backend, Vote(voter.id, post.id, Direction.DOWN, NOW))
+        assert ballot(backend, voter, post) == counted
 
     with backend.uow() as tx:
-        assert tx.votes.find(ann.id, post.id) is None
-        assert tx.votes.find(bob.id, post.id) is not None
+        assert tx.posts.lock(post.id) == replace(post, tally=Tally(0, 2))
+    ranked = backend.posts.list(ann, PostFilter(), Order(SortBy.HOT), Window(limit=1))
+    assert ranked.items[0].downvotes == 2
+
+
+def test_a_vote_replaces_the_earlier_one(backend: Backend) -> None:
+    ann = add_user(backend.uow)
+    post = add_post(backend.uow, ann)
+    later = NOW + timedelta(hours=1)
+
+    record(backend, Vote(ann.id, post.id, Direction.DOWN, NOW))
+    counted = record(backend, Vote(ann.id, post.id, Direction.UP, later))
+
+    assert (counted.tally, counted.direction) == (Tally(1, 0), Direction.UP)
+    assert ballot(backend, ann, post) == counted
+    assert backend.votes.list(ann, None, None).items == [OwnVote(post.id, "A title", 1, later)]
+
+
+def test_a_vote_that_is_taken_back_is_gone_and_no_other(backend: Backend) -> None:
+    ann, bob = add_user(backend.uow, "ann"), add_user(backend.uow, "bob")
+    post = add_post(backend.uow, ann)
+    for voter in (ann, bob):
+        record(backend, Vote(voter.id, post.id, Direction.UP, NOW))
+
+    record(backend, Vote(ann.id, post.id, Direction.NONE, NOW))
+
+    assert ballot(backend, ann, post).direction is Direction.NONE
+    assert ballot(backend, bob, post).direction is Direction.UP
+    assert ballot(backend, bob, post).tally == Tally(1, 0)
+    assert backend.dashboard.get(NOW).total.votes == 1
 
 
 def test_people_see_their_own_votes_on_what_they_can_see_latest_first(backend: Backend) -> None:
@@ -65,25 +87,23 @@ def test_people_see_their_own_votes_on_what_they_can_see_latest_first(backend: B
     admin = add_user(backend.uow, "root", Role.ADMIN)
     posts = [add_post(backend.uow, ann, f"post {number}", published=number != 2) for number in range(4)]
     for voter in (ann, bob, admin):
-        with backend.uow() as tx:
-            for number, post in enumerate(posts):
-                direction = Direction.UP if number % 2 else Direction.DOWN
-                tx.votes.add(Vote(voter.id, post.id, direction, NOW + timedelta(seconds=number // 2)))
+        for number, post in enumerate(posts):
+            direction = Direction.UP if number % 2 else Direction.DOWN
+            record(backend, Vote(voter.id, post.id, direction, NOW + timedelta(seconds=number // 2)))
 
     def listed(voter: Actor, direction: Direction | None = None, window: Window | None = None) -> list[str]:
-        return [vote.title for vote in backend.votes.list(voter, direction, window)]
+        return [vote.title for vote in backend.votes.list(voter, direction, window).items]
 
     assert listed(ann) == listed(admin) == ["post 3", "post 2", "post 1", "post 0"]
     assert listed(bob) == ["post 3", "post 1", "post 0"]
     assert listed(bob, Direction.DOWN) == ["post 0"]
     assert listed(bob, None, Window(limit=1, skip=1)) == ["post 1"]
-    assert backend.votes.list(bob, Direction.DOWN, None) == [OwnVote(posts[0].id, "post 0", -1, NOW)]
+    assert backend.votes.list(bob, Direction.DOWN, None).items == [OwnVote(posts[0].id, "post 0", -1, NOW)]
 
 
 def test_a_vote_needs_a_voter_who_is_there(backend: Backend) -> None:
     nobody = Actor(4_711)
     post = add_post(backend.uow, add_user(backend.uow))
 
-    with pytest.raises(InvalidToken), backend.uow() as tx:
-        tx.posts.lock(post.id)
-        tx.votes.add(Vote(nobody.id, post.id, Direction.UP, NOW))
+    with pytest.raises(InvalidToken):
+        record(backend, Vote(nobody.id, post.id, Direction.UP, NOW))

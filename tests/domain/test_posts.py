@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from domain.errors import Invalid
-from domain.posts import CONTENT_MAX, TITLE_MAX, NotYourPost, Post, PostChanges, PostNotFound, Tally
+from domain.posts import CONTENT_MAX, TITLE_MAX, NotYourPost, Post, PostChanges, PostNotFound
 from domain.users import ANONYMOUS, Actor, Role
-from domain.votes import Direction
+from domain.votes import Direction, Tally
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 LATER = NOW + timedelta(hours=1)

@@ -36,8 +36,10 @@ STATUSES = {
     "username-taken": 409,
     "already-voted": 409,
     "last-admin": 409,
+    "version-mismatch": 412,
     "body-too-large": 413,
     "validation": 422,
+    "invalid-cursor": 422,
     "rate-limited": 429,
     "internal": 500,
     "unavailable": 503,
@@ -59,7 +61,7 @@ def require_problem(answer: httpx2.Response, slug: str, *also: str) -> dict[str,
     assert answer.status_code == STATUSES[slug], answer.text
     assert answer.headers["Content-Type"] == "application/problem+json"
     members: dict[str, Any] = answer.json()
-    extra = {"errors"} if slug == "validation" else set()
+    extra = {"errors"} if STATUSES[slug] == 422 else set()
     assert members.keys() == {"type", "title", "status", "detail", "instance", *extra, *also}
     assert members["type"] == f"/problems/{slug}"
     assert members["status"] == STATUSES[slug]

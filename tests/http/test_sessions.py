@@ -570,8 +570,8 @@ def test_refreshing_ignores_the_authorization_header(api: Api, ann: Person) -> N
 
 
 def test_a_refresh_token_is_nowhere_in_the_database(api: Api, ann: Person) -> None:
-    with api.container.database().read() as connection:
-        rows = connection.exec_driver_sql("SELECT * FROM sessions").all()
+    with api.container.database().read() as link:
+        rows = link.connection.exec_driver_sql("SELECT * FROM sessions").all()
 
     assert len(rows) == 1
     for part in (ann.refresh_token, ann.refresh_token[:43], ann.refresh_token[43:]):

@@ -8,12 +8,13 @@ from typing import Any
 
 import pytest
 from pydantic import SecretStr
-from sqlalchemy import URL, Connection, text
+from sqlalchemy import URL, text
 from sqlalchemy.exc import DBAPIError, ProgrammingError
 
 from application.ports import Unavailable
 from domain.users import UserNotFound
-from infrastructure.database.engine import Database
+from infrastructure.database.engine import Database, open_database
+from infrastructure.database.links import Link
 from infrastructure.settings import Settings, database_url
 from tests.backends import PostgresServer, empty
 from tests.postgres import free_port
@@ -40,7 +41,7 @@ def postgres_url(database_of: Callable[[str], URL]) -> URL:
 
 @contextmanager
 def opened(url: URL, connections: int = 2) -> Iterator[Database]:
-    with closing(Database(url, connections)) as database:
+    with closing(open_database(url, 0, connections)) as database:
         yield database
 
 
@@ -62,53 +63,53 @@ def postgres_database(postgres_url: URL) -> Iterator[Database]:
         yield database
 
 
-def ask(connection: Connection, question: str) -> object:
-    return connection.exec_driver_sql(question).scalar_one()
+def ask(link: Link, question: str) -> object:
+    return link.connection.exec_driver_sql(question).scalar_one()
 
 
 def count_users(database: Database) -> object:
-    with database.read() as connection:
-        return ask(connection, "SELECT count(*) FROM users")
+    with database.read() as link:
+        return ask(link, "SELECT count(*) FROM users")
 
 
 def end_backend(database: Database, backend: object) -> None:
     """End a connection from the server's side, and wait until it has ended."""
-    with database.read() as connection:
-        assert connection.execute(text("SELECT pg_terminate_backend(:backend, 10000)"), {"backend": backend}).scalar()
+    with database.read() as link:
+        assert link.execute(text("SELECT pg_terminate_backend(:backend, 10000)"), {"backend": backend}).scalar()
 
 
 # Both.
 
 
 def test_leaving_the_block_commits(database: Database) -> None:
-    with database.write() as connection:
-        connection.execute(INSERT_USER, {"name": "ann"})
+    with database.write() as link:
+        link.execute(INSERT_USER, {"name": "ann"})
     assert count_users(database) == 1
 
 
 def test_an_error_undoes_everything_and_stays_what_it_is(database: Database) -> None:
-    with pytest.raises(UserNotFound), database.write() as connection:
-        connection.execute(INSERT_USER, {"name": "ann"})
+    with pytest.raises(UserNotFound), database.write() as link:
+        link.execute(INSERT_USER, {"name": "ann"})
         raise UserNotFound(7)
     assert count_users(database) == 0
 
 
 def test_nobody_sees_what_is_not_committed(database: Database) -> None:
-    with database.write() as connection:
-        connection.execute(INSERT_USER, {"name": "ann"})
+    with database.write() as link:
+        link.execute(INSERT_USER, {"name": "ann"})
         assert count_users(database) == 0
     assert count_users(database) == 1
 
 
 def test_foreign_keys_are_in_force(database: Database) -> None:
     orphan = text("INSERT INTO votes (post_id, user_id, dir, created_at) VALUES (1, 1, 1, '2026-01-01 12:00:00')")
-    with pytest.raises(DBAPIError, match=r"(?i)foreign key"), database.write() as connection:
-        connection.execute(orphan)
+    with pytest.raises(DBAPIError, match=r"(?i)foreign key"), database.write() as link:
+        link.execute(orphan)
 
 
 def test_a_wrong_statement_is_our_fault_and_no_excuse(postgres_database: Database) -> None:
-    with pytest.raises(ProgrammingError), postgres_database.read() as connection:
-        ask(connection, "SELECT nothing FROM nowhere")
+    with pytest.raises(ProgrammingError), postgres_database.read() as link:
+        ask(link, "SELECT nothing FROM nowhere")
     assert count_users(postgres_database) == 0
 
 
@@ -123,8 +124,8 @@ def test_an_exhausted_pool_is_unavailable_and_recovers(url: URL, monkeypatch: py
 def test_a_read_leaves_the_next_write_as_it_should_be(url: URL) -> None:
     with opened(url, connections=1) as database:
         assert count_users(database) == 0
-        with pytest.raises(UserNotFound), database.write() as connection:
-            connection.execute(INSERT_USER, {"name": "ann"})
+        with pytest.raises(UserNotFound), database.write() as link:
+            link.execute(INSERT_USER, {"name": "ann"})
             raise UserNotFound(7)
         assert count_users(database) == 0
 
@@ -151,10 +152,10 @@ def test_a_writer_on_sqlite_takes_the_lock_before_its_first_statement(sqlite: Da
 
 
 def test_a_reader_on_sqlite_takes_no_lock(sqlite: Database, sqlite_url: URL) -> None:
-    with closing(sqlite3.connect(str(sqlite_url.database), timeout=0)) as stranger, sqlite.read() as connection:
-        assert ask(connection, "SELECT count(*) FROM users") == 0
+    with closing(sqlite3.connect(str(sqlite_url.database), timeout=0)) as stranger, sqlite.read() as link:
+        assert ask(link, "SELECT count(*) FROM users") == 0
         stranger.execute("BEGIN IMMEDIATE")
-        assert ask(connection, "SELECT count(*) FROM users") == 0
+        assert ask(link, "SELECT count(*) FROM users") == 0
         stranger.rollback()
 
 
@@ -166,8 +167,8 @@ def test_a_lock_held_too_long_is_unavailable_and_passes(sqlite_url: URL, monkeyp
             with pytest.raises(Unavailable), database.write():
                 pytest.fail("somebody else has the lock")
             assert count_users(database) == 0
-        with database.write() as connection:
-            connection.execute(INSERT_USER, {"name": "ann"})
+        with database.write() as link:
+            link.execute(INSERT_USER, {"name": "ann"})
         assert count_users(database) == 1
 
 
@@ -176,8 +177,8 @@ def test_a_missing_folder_is_unavailable_until_it_is_there(tmp_path: Path) -> No
         with pytest.raises(Unavailable), database.read():
             pytest.fail("there is no such folder")
         (tmp_path / "data").mkdir()
-        with database.read() as connection:
-            assert ask(connection, "SELECT 1") == 1
+        with database.read() as link:
+            assert ask(link, "SELECT 1") == 1
 
 
 def test_a_file_that_is_no_database_is_unavailable(tmp_path: Path) -> None:
@@ -211,23 +212,24 @@ def test_no_wait_in_a_session_is_without_an_end(postgres_database: Database, set
 
 def test_times_are_in_utc_whatever_the_server_prefers(postgres: PostgresServer) -> None:
     with postgres.database(migrated=False) as url:
-        with opened(url) as database, database.write() as connection:
-            connection.exec_driver_sql(f"ALTER DATABASE {url.database} SET timezone = 'Asia/Tokyo'")
-        with opened(url) as database, database.read() as connection:
-            assert ask(connection, "SHOW TimeZone") == "UTC"
+        with opened(url) as database, database.write() as link:
+            link.connection.exec_driver_sql(f"ALTER DATABASE {url.database} SET timezone = 'Asia/Tokyo'")
+        with opened(url) as database, database.read() as link:
+            assert ask(link, "SHOW TimeZone") == "UTC"
 
 
 def test_no_wait_for_the_server_is_without_an_end(postgres_database: Database) -> None:
-    with postgres_database.read() as connection:
-        told = connection.connection.driver_connection.get_dsn_parameters()  # type: ignore[union-attr]
+    with postgres_database.read() as link:
+        driver: Any = link.connection.connection.driver_connection
+        told = driver.get_dsn_parameters()
     assert (told["connect_timeout"], told["tcp_user_timeout"]) == ("3", "6000")
     assert (told["keepalives_idle"], told["keepalives_interval"], told["keepalives_count"]) == ("30", "5", "3")
 
 
 def test_a_reader_on_postgresql_holds_no_transaction_open(postgres_database: Database) -> None:
     state = text("SELECT state FROM pg_stat_activity WHERE pid = :backend")
-    with postgres_database.read() as connection, postgres_database.read() as observer:
-        backend = ask(connection, "SELECT pg_backend_pid()")
+    with postgres_database.read() as link, postgres_database.read() as observer:
+        backend = ask(link, "SELECT pg_backend_pid()")
         assert observer.execute(state, {"backend": backend}).scalar_one() == "idle"
 
 
@@ -264,39 +266,39 @@ def test_a_server_that_does_not_let_us_in_is_unavailable(postgres_url: URL, wron
 
 def test_a_statement_that_takes_too_long_is_unavailable(postgres_url: URL) -> None:
     with opened(postgres_url, connections=1) as database:
-        with pytest.raises(Unavailable), database.write() as connection:
-            connection.exec_driver_sql("SET LOCAL statement_timeout = 20")
-            connection.execute(INSERT_USER, {"name": "ann"})
-            connection.exec_driver_sql("SELECT pg_sleep(60)")
+        with pytest.raises(Unavailable), database.write() as link:
+            link.connection.exec_driver_sql("SET LOCAL statement_timeout = 20")
+            link.execute(INSERT_USER, {"name": "ann"})
+            link.connection.exec_driver_sql("SELECT pg_sleep(60)")
         assert count_users(database) == 0
 
 
 def test_a_lock_that_takes_too_long_is_unavailable(postgres_database: Database) -> None:
     with postgres_database.write() as holder:
-        holder.exec_driver_sql("LOCK TABLE posts")
-        with pytest.raises(Unavailable), postgres_database.write() as connection:
-            connection.exec_driver_sql("SET LOCAL lock_timeout = 20")
-            connection.exec_driver_sql("LOCK TABLE posts")
-    with postgres_database.write() as connection:
-        connection.exec_driver_sql("LOCK TABLE posts")
+        holder.connection.exec_driver_sql("LOCK TABLE posts")
+        with pytest.raises(Unavailable), postgres_database.write() as link:
+            link.connection.exec_driver_sql("SET LOCAL lock_timeout = 20")
+            link.connection.exec_driver_sql("LOCK TABLE posts")
+    with postgres_database.write() as link:
+        link.connection.exec_driver_sql("LOCK TABLE posts")
 
 
 def test_a_connection_lost_in_a_transaction_is_unavailable_and_the_next_one_works(
     postgres_url: URL, postgres_database: Database
 ) -> None:
     with opened(postgres_url, connections=1) as database:
-        with pytest.raises(Unavailable), database.write() as connection:
-            connection.execute(INSERT_USER, {"name": "ann"})
-            end_backend(postgres_database, ask(connection, "SELECT pg_backend_pid()"))
-            connection.execute(INSERT_USER, {"name": "bob"})
+        with pytest.raises(Unavailable), database.write() as link:
+            link.execute(INSERT_USER, {"name": "ann"})
+            end_backend(postgres_database, ask(link, "SELECT pg_backend_pid()"))
+            link.execute(INSERT_USER, {"name": "bob"})
         assert count_users(database) == 0
 
 
 def test_a_connection_lost_before_the_commit_is_unavailable(postgres_url: URL, postgres_database: Database) -> None:
     with opened(postgres_url, connections=1) as database:
-        with pytest.raises(Unavailable), database.write() as connection:
-            connection.execute(INSERT_USER, {"name": "ann"})
-            end_backend(postgres_database, ask(connection, "SELECT pg_backend_pid()"))
+        with pytest.raises(Unavailable), database.write() as link:
+            link.execute(INSERT_USER, {"name": "ann"})
+            end_backend(postgres_database, ask(link, "SELECT pg_backend_pid()"))
         assert count_users(database) == 0
 
 
@@ -304,27 +306,27 @@ def test_a_connection_lost_while_reading_is_unavailable_and_the_next_one_works(
     postgres_url: URL, postgres_database: Database
 ) -> None:
     with opened(postgres_url, connections=1) as database:
-        with pytest.raises(Unavailable), database.read() as connection:
-            end_backend(postgres_database, ask(connection, "SELECT pg_backend_pid()"))
-            ask(connection, "SELECT 1")
+        with pytest.raises(Unavailable), database.read() as link:
+            end_backend(postgres_database, ask(link, "SELECT pg_backend_pid()"))
+            ask(link, "SELECT 1")
         assert count_users(database) == 0
 
 
 def test_a_connection_lost_while_idle_is_noticed_by_nobody(postgres_url: URL, postgres_database: Database) -> None:
     with opened(postgres_url, connections=1) as database:
-        with database.read() as connection:
-            backend = ask(connection, "SELECT pg_backend_pid()")
+        with database.read() as link:
+            backend = ask(link, "SELECT pg_backend_pid()")
         end_backend(postgres_database, backend)
         assert count_users(database) == 0
 
 
 def test_a_transaction_that_idles_is_cut_off_and_unavailable(postgres_url: URL, postgres_database: Database) -> None:
     with opened(postgres_url, connections=1) as database:
-        with pytest.raises(Unavailable), database.write() as connection:
-            backend = {"backend": ask(connection, "SELECT pg_backend_pid()")}
-            connection.exec_driver_sql("SET LOCAL idle_in_transaction_session_timeout = 20")
+        with pytest.raises(Unavailable), database.write() as link:
+            backend = {"backend": ask(link, "SELECT pg_backend_pid()")}
+            link.connection.exec_driver_sql("SET LOCAL idle_in_transaction_session_timeout = 20")
             with postgres_database.read() as observer:
                 while observer.execute(text("SELECT 1 FROM pg_stat_activity WHERE pid = :backend"), backend).first():
                     pass
-            ask(connection, "SELECT 1")
+            ask(link, "SELECT 1")
         assert count_users(database) == 0

@@ -187,11 +187,6 @@ def test_limits_and_costs_have_the_defaults_that_the_documentation_tells() -> No
     assert settings.throttle_registrations == 1_000
 
 
-def test_every_request_at_work_and_everybody_who_hashes_finds_a_connection(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("THREADS", "3")
-    assert load_settings().connections == 3 + (os.cpu_count() or 1)
-
-
 # Which database.
 
 

@@ -1,0 +1,109 @@
+"""How psycopg2 waits for PostgreSQL while requests are served: never without an end, and not on a thread.
+
+A use case is plain code that calls and returns. Run in a greenlet, it can let go of the event loop wherever it waits
+for the database, so that one thread serves every request and nobody pays for handing work to another thread.
+"""
+
+import asyncio
+import select
+from typing import Any, Final
+
+from psycopg2 import OperationalError
+from psycopg2.extensions import POLL_OK, POLL_READ, connection
+from sqlalchemy.util import await_only
+from sqlalchemy.util.concurrency import in_greenlet
+
+CONNECT_SECONDS: Final = 3
+ANSWER_SECONDS: Final = 5.5
+"""How long an answer may take: a little more than the server itself gives a statement. One that is frozen, or beyond a
+network that swallows everything, does not keep to its own limits."""
+
+
+class Overdue(OperationalError):
+    """The database did not answer in time."""
+
+
+class WaitingConnection(connection):
+    """A connection whose socket the event loop watches for as long as it lives: turning that on and off costs more."""
+
+    is_open = False
+    loop: asyncio.AbstractEventLoop | None = None
+    answer: "asyncio.Future[None] | None" = None
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.is_open = True
+
+    def watch(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Have the loop tell when something arrives."""
+        loop.remove_reader(self.fileno())  # of a lost connection, whose number this one was given
+        loop.add_reader(self.fileno(), self._arrived)
+        self.loop = loop
+
+    def unwatch(self) -> None:
+        """Have the loop forget the connection, before its socket is closed."""
+        if self.loop is not None and not self.loop.is_closed() and not self.closed:
+            self.loop.remove_reader(self.fileno())
+        self.loop = None
+
+    def _arrived(self) -> None:
+        if self.answer is not None:
+            _resolve(self.answer)
+
+
+def wait(awaited: connection) -> None:
+    """Wait until a connection has its answer. psycopg2 calls this for every connection of the process.
+
+    Raises:
+        Overdue: it takes too long; psycopg2 closes the connection.
+    """
+    seconds = ANSWER_SECONDS if getattr(awaited, "is_open", True) else CONNECT_SECONDS
+    try:
+        while (state := awaited.poll()) != POLL_OK:
+            if isinstance(awaited, WaitingConnection) and in_greenlet():
+                _wait_on_loop(awaited, state, seconds)
+            else:
+                _wait_on_thread(awaited, state, seconds)
+    except BaseException:
+        if isinstance(awaited, WaitingConnection):
+            awaited.unwatch()
+        raise
+
+
+def _wait_on_thread(awaited: connection, state: int, seconds: float) -> None:
+    reading, writing = ([awaited], []) if state == POLL_READ else ([], [awaited])
+    if not any(select.select(reading, writing, [], seconds)):
+        raise Overdue("no answer in time")
+
+
+def _wait_on_loop(awaited: WaitingConnection, state: int, seconds: float) -> None:
+    loop = asyncio.get_running_loop()
+    answer: asyncio.Future[None] = loop.create_future()
+    is_watched = awaited.is_open and state == POLL_READ
+    if is_watched:
+        awaited.answer = answer
+        if awaited.loop is not loop:
+            awaited.watch(loop)
+    else:  # it connects, maybe over one socket after another, or has more to send than the system takes at once
+        add, remove = (
+            (loop.add_reader, loop.remove_reader) if state == POLL_READ else (loop.add_writer, loop.remove_writer)
+        )
+        file = awaited.fileno()
+        add(file, _resolve, answer)
+    alarm = loop.call_later(seconds, _overdue, answer)
+    try:
+        await_only(answer)
+    finally:
+        alarm.cancel()
+        if not is_watched:
+            remove(file)
+
+
+def _resolve(answer: "asyncio.Future[None]") -> None:
+    if not answer.done():
+        answer.set_result(None)
+
+
+def _overdue(answer: "asyncio.Future[None]") -> None:
+    if not answer.done():
+        answer.set_exception(Overdue("no answer in time"))

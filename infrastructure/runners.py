@@ -1,0 +1,116 @@
+"""Where use cases run while requests are served, so that the event loop is never held up by one that waits."""
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
+from functools import partial
+from typing import Final, ParamSpec, Protocol, TypeVar
+
+from psycopg2.extensions import set_wait_callback
+from sqlalchemy.util import greenlet_spawn
+
+from application.ports import Unavailable
+from infrastructure.database.waiting import wait
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+WAIT_SECONDS: Final = 2.0
+"""How long a request waits for its turn. Longer would only pile up people who have given up."""
+
+
+class Runner(Protocol):
+    """Runs use cases, a bounded number at once."""
+
+    async def run(self, work: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run one when it is its turn.
+
+        Raises:
+            Unavailable: too many others are waiting.
+        """
+        ...
+
+    def start(self) -> None:
+        """Get ready, in the event loop that will serve."""
+        ...
+
+    def stop(self) -> None:
+        """Let go of everything."""
+        ...
+
+
+class _Turns(asyncio.Semaphore):
+    def __init__(self, turns: int, reason: str) -> None:
+        super().__init__(turns)
+        self._reason = reason
+
+    async def take(self) -> None:
+        """Wait for a turn, not for ever."""
+        if not self.locked():
+            await self.acquire()
+            return
+        try:
+            async with asyncio.timeout(WAIT_SECONDS):
+                await self.acquire()
+        except TimeoutError:
+            raise Unavailable(self._reason) from None
+
+
+class ThreadRunner:
+    """Runs use cases on threads of its own: those that hash passwords, and all where the database is SQLite."""
+
+    def __init__(self, threads: int, reason: str) -> None:
+        self._threads = threads
+        self._reason = reason
+
+    async def run(self, work: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run one on a thread, when there is one free."""
+        await self._turns.take()
+        try:
+            call = partial(copy_context().run, partial(work, *args, **kwargs))
+            return await asyncio.get_running_loop().run_in_executor(self._pool, call)
+        finally:
+            self._turns.release()
+
+    def start(self) -> None:
+        """Get ready; a thread starts when it is first needed."""
+        self._turns = _Turns(self._threads, self._reason)
+        self._pool = ThreadPoolExecutor(self._threads)
+
+    def stop(self) -> None:
+        """End the threads."""
+        self._pool.shutdown()
+
+
+class LoopRunner:
+    """Runs use cases on the event loop itself; they let go of it wherever they wait for PostgreSQL.
+
+    Never more at once than there are connections: waiting for one would hold up everybody.
+    """
+
+    _started = 0
+
+    def __init__(self, connections: int, reason: str) -> None:
+        self._connections = connections
+        self._reason = reason
+
+    async def run(self, work: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run one on the loop, when there is a connection free."""
+        await self._turns.take()
+        try:
+            return await greenlet_spawn(partial(work, *args, **kwargs))
+        finally:
+            self._turns.release()
+
+    def start(self) -> None:
+        """Have psycopg2 wait in our way, in the whole process."""
+        self._turns = _Turns(self._connections, self._reason)
+        LoopRunner._started += 1
+        set_wait_callback(wait)
+
+    def stop(self) -> None:
+        """Have psycopg2 wait in its own way again, when nobody serves any more."""
+        LoopRunner._started -= 1
+        if not LoopRunner._started:
+            set_wait_callback(None)

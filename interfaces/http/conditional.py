@@ -1,0 +1,62 @@
+"""Conditional requests (RFC 9110, section 13): entity tags of posts, and what clients say of the ones they know.
+
+A tag is the version of the post and a digest of everything that its caller sees. Whether to send a post again is
+decided by the whole tag; whether somebody else has edited it meanwhile, by its version alone.
+"""
+
+import re
+from collections.abc import Container, Sequence
+from hashlib import blake2b
+from typing import Annotated, Any, Final
+
+from fastapi import Header
+
+DIGEST_BYTES: Final = 12
+
+_TAG: Final = re.compile(r'[ \t]*(W/)?"([\x21\x23-\x7e\x80-\xff]*)"[ \t]*(?:,|$)')
+_VERSIONED: Final = re.compile(r"([1-9][0-9]{0,17})-[0-9a-f]+")
+
+IfMatch = Annotated[
+    list[str] | None, Header(description="Tags of the versions that may be changed; otherwise the answer is 412.")
+]
+IfNoneMatch = Annotated[list[str] | None, Header(description="Tags of what the client has; it is not sent again.")]
+
+TAGGED: Final[dict[str, Any]] = {
+    "headers": {"ETag": {"description": "Changes with everything in the answer.", "schema": {"type": "string"}}}
+}
+"""What the OpenAPI document says of an answer that has a tag."""
+
+
+def entity_tag(version: int, body: bytes) -> str:
+    """Make the tag of a post as its caller sees it."""
+    return f'"{version}-{blake2b(body, digest_size=DIGEST_BYTES).hexdigest()}"'
+
+
+def is_known(tag: str, if_none_match: Sequence[str] | None) -> bool:
+    """Tell whether the client has what the tag stands for, by weak comparison; what cannot be read is not known."""
+    if not if_none_match:
+        return False
+    known = ",".join(if_none_match)
+    return known.strip() == "*" or any(f'"{opaque}"' == tag for _, opaque in _tags(known))
+
+
+def known_versions(if_match: Sequence[str] | None) -> Container[int] | None:
+    """Read which versions may be changed, by strong comparison; None is any, and what cannot be read is none."""
+    if if_match is None:
+        return None
+    known = ",".join(if_match)
+    if known.strip() == "*":
+        return None
+    found = (_VERSIONED.fullmatch(opaque) for weak, opaque in _tags(known) if not weak)
+    return frozenset(int(version[1]) for version in found if version)
+
+
+def _tags(text: str) -> list[tuple[str, str]]:
+    tags, at = [], 0
+    while at < len(text):
+        tag = _TAG.match(text, at)
+        if tag is None:
+            return []
+        tags.append((tag[1] or "", tag[2]))
+        at = tag.end()
+    return tags

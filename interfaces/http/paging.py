@@ -1,0 +1,151 @@
+"""Pages of lists over HTTP: what clients ask for, cursors, and the links from one page to the next (RFC 8288)."""
+
+import hmac
+import json
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from hashlib import sha256
+from typing import Annotated, Any, Final
+from urllib.parse import urlencode
+
+from fastapi import Depends, Query
+from fastapi.exceptions import RequestValidationError
+from pydantic import AfterValidator, BeforeValidator
+from pydantic_core import PydanticCustomError
+
+from application.paging import LIMIT_DEFAULT, LIMIT_MAX, SKIP_MAX, Page, Position, Window
+from interfaces.http.fields import query_integer
+
+MAC_BYTES: Final = 16
+"""Bytes of a cursor's signature: 128 bits are as many as anybody can guess at (RFC 2104, section 5)."""
+
+
+class InvalidCursor(Exception):
+    """The cursor is not one that we gave for this list."""
+
+
+class Cursors:
+    """Signs positions, and reads back what it signed.
+
+    A signature covers the list as well, with its order and its filters: in another list the position would mean
+    something else. What the previous secret key signed is still read, so that nobody's walk ends when it is rotated.
+    """
+
+    def __init__(self, secret_keys: Sequence[str]) -> None:
+        self._keys = [sha256(b"cursor\0" + key.encode()).digest() for key in secret_keys]
+
+    def write(self, of_list: str, position: Position) -> str:
+        """Make the cursor of a position, in base64 for URLs."""
+        key = position.key.isoformat() if isinstance(position.key, datetime) else position.key
+        place = json.dumps([key, position.id]).encode()
+        return urlsafe_b64encode(_mac(self._keys[0], of_list, place) + place).rstrip(b"=").decode()
+
+    def read(self, of_list: str, cursor: str) -> Position:
+        """Read a cursor of this list.
+
+        Raises:
+            InvalidCursor: it is not one.
+        """
+        try:
+            whole = urlsafe_b64decode(cursor.encode("ascii") + b"=" * (-len(cursor) % 4))
+        except ValueError:
+            raise InvalidCursor from None
+        mac, place = whole[:MAC_BYTES], whole[MAC_BYTES:]
+        is_canonical = urlsafe_b64encode(whole).rstrip(b"=").decode() == cursor
+        if not is_canonical or not any(hmac.compare_digest(mac, _mac(key, of_list, place)) for key in self._keys):
+            raise InvalidCursor
+        key, row_id = json.loads(place)
+        return Position(datetime.fromisoformat(key) if isinstance(key, str) else key, row_id)
+
+
+def _mac(key: bytes, of_list: str, place: bytes) -> bytes:
+    return hmac.digest(key, b"%s\0%s" % (of_list.encode(), place), "sha256")[:MAC_BYTES]
+
+
+class PageQuery:
+    """Which page of a list a request asks for."""
+
+    def __init__(self, limit: int, skip: int, cursor: str | None) -> None:
+        self._limit = limit
+        self._skip = skip
+        self._cursor = cursor
+
+    def window(self, cursors: Cursors, of_list: str) -> Window:
+        """Tell what to read of the list.
+
+        Raises:
+            InvalidCursor: the cursor is not one of this list.
+        """
+        after = None if self._cursor is None else cursors.read(of_list, self._cursor)
+        return Window(self._limit, self._skip, after)
+
+    def links(self, cursors: Cursors, of_list: str, page: Page[Any]) -> dict[str, str]:
+        """Make the header that links to the first page and, if there is more, to the next."""
+        limit = "" if self._limit == LIMIT_DEFAULT else f"limit={self._limit}"
+        first = _url(of_list, limit)
+        if page.last is None:
+            return {"Link": f'<{first}>; rel="first"'}
+        following = _url(first, f"cursor={cursors.write(of_list, page.last)}")
+        return {"Link": f'<{following}>; rel="next", <{first}>; rel="first"'}
+
+
+def list_url(path: str, narrowed: Mapping[str, object]) -> str:
+    """Name a list, with its order and filters: what is None is left out."""
+    given = {name: _text(value) for name, value in narrowed.items() if value is not None}
+    return _url(path, urlencode(given)) if given else path
+
+
+def _url(url: str, query: str) -> str:
+    if not query:
+        return url
+    return f"{url}{'&' if '?' in url else '?'}{query}"
+
+
+def _text(value: object) -> str:
+    if isinstance(value, datetime):
+        return value.isoformat()
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _skip(skip: int) -> int:
+    if skip > SKIP_MAX:
+        raise PydanticCustomError(
+            "less_than_equal",
+            f"Input should be at most {SKIP_MAX}; a cursor, from the Link header, goes further",
+        )
+    return skip
+
+
+async def page_query(
+    limit: Annotated[
+        int, BeforeValidator(query_integer), Query(ge=1, le=LIMIT_MAX, description="Rows in the answer, at most.")
+    ] = LIMIT_DEFAULT,
+    skip: Annotated[
+        int,
+        BeforeValidator(query_integer),
+        AfterValidator(_skip),
+        Query(
+            ge=0,
+            description=f"Rows to leave out first, up to {SKIP_MAX}; a cursor goes further.",
+            json_schema_extra={"maximum": SKIP_MAX},
+        ),
+    ] = 0,
+    cursor: Annotated[
+        str | None,
+        Query(description="Where to go on, from the Link header of the page before; not with skip."),
+    ] = None,
+) -> PageQuery:
+    """Read which page is asked for."""
+    if cursor is not None and skip:
+        where = {"loc": ("query", "skip"), "msg": "A cursor says where to go on; leave skip out", "type": "excluded"}
+        raise RequestValidationError([where])
+    return PageQuery(limit, skip, cursor)
+
+
+PageQueryDep = Annotated[PageQuery, Depends(page_query)]
+
+LINKED: Final[dict[str, Any]] = {
+    "headers": {"Link": {"description": "The first page and, if there is one, the next.", "schema": {"type": "string"}}}
+}
+"""What the OpenAPI document says of the answer of a list."""

@@ -1,0 +1,289 @@
+"""How both databases find what lists ask for: by walking an index, whatever is asked. Never by time."""
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
+from itertools import product
+from typing import Any
+
+import pytest
+from sqlalchemy import URL, text
+
+from application.paging import Order, SortBy
+from application.views import PostFilter
+from domain.users import Actor, Role
+from domain.votes import Direction, hotness
+from infrastructure.database.engine import Database, open_database
+from infrastructure.database.links import Statement
+from infrastructure.database.posts import GET_VISIBLE, Walk, list_statement, shelves
+from infrastructure.database.tables import posts, sessions, titles, users, votes
+from infrastructure.database.users import FIND_ACTOR
+from infrastructure.database.users import list_statement as accounts_statement
+from infrastructure.database.votes import list_statement as votes_statement
+from tests.backends import empty
+from tests.samples import NOW
+
+POSTS, PEOPLE, LIMIT = 6_000, 40, 10
+PAGE = LIMIT + 1
+"""Rows of a page, and the one that tells whether there is more."""
+
+SECOND = timedelta(seconds=1)
+
+READERS = {"somebody": Actor(1), "an administrator": Actor(2, Role.ADMIN), "nobody": Actor(0)}
+PUBLISHED: tuple[bool | None, ...] = (None, True, False)
+OWNERS: dict[str, int | None] = {"all": None, "own": 1, "another's": 3}
+ORDERS = tuple(Order(by, descending=descending) for by, descending in product(SortBy, (True, False)))
+VALUES = {
+    "reader_id": 1,
+    "owner_id": 3,
+    "voter_id": 1,
+    "after_id": POSTS // 2,
+    "since": NOW + 100 * SECOND,
+    "until": NOW + (POSTS - 100) * SECOND,
+    "needle": "%needle%",
+    "skip": 50,
+    "post_id": POSTS // 2,
+    "user_id": 1,
+    "session_id": 1,
+    "now": NOW,
+}
+
+
+def keys(by: SortBy) -> datetime | float:
+    halfway = NOW + POSTS // 2 * SECOND
+    found: dict[SortBy, datetime | float] = {
+        SortBy.DATE: halfway,
+        SortBy.VOTES: 3,
+        SortBy.HOT: hotness(3, halfway),
+    }
+    return found[by]
+
+
+def fill(database: Database) -> None:
+    """Write many posts, most of them drafts, by many people; everybody votes on every tenth."""
+    moments = [NOW + number * SECOND for number in range(POSTS)]
+    scores = [number * 7 % 13 - 3 for number in range(POSTS)]
+    with database.write() as link:
+        link.execute(
+            users.insert(),
+            [
+                {
+                    "email": f"user{number}@x.org",
+                    "email_key": f"user{number}@x.org",
+                    "search_key": f"user{number}@x.org",
+                    "password_hash": "-",
+                    "role": "user",
+                    "is_active": True,
+                    "created_at": NOW,
+                }
+                for number in range(PEOPLE)
+            ],
+        )
+        link.execute(
+            posts.insert(),
+            [
+                {
+                    "owner_id": number % PEOPLE + 1,
+                    "title": "A title",
+                    "content": "Some content",
+                    "published": number // PEOPLE % 3 == 0,
+                    "created_at": moment,
+                    "updated_at": moment,
+                    "version": 1,
+                    "upvotes": max(score, 0),
+                    "downvotes": max(-score, 0),
+                    "score": score,
+                    "hot": hotness(score, moment),
+                }
+                for number, (moment, score) in enumerate(zip(moments, scores, strict=True))
+            ],
+        )
+        link.execute(
+            titles.insert(),
+            [
+                {"post_id": number + 1, "title_key": "a needle" if number == 77 else f"a title number {number}"}
+                for number in range(POSTS)
+            ],
+        )
+        link.execute(
+            votes.insert(),
+            [
+                {"post_id": post, "user_id": user, "dir": Direction(1 - post % 3 // 2 * 2).value, "created_at": NOW}
+                for post in range(10, POSTS, 10)
+                for user in range(1, PEOPLE + 1)
+            ],
+        )
+        link.execute(
+            sessions.insert(),
+            [
+                {
+                    "user_id": 1,
+                    "created_at": NOW,
+                    "last_used_at": NOW,
+                    "ends_at": NOW,
+                    "user_agent": "",
+                    "refresh_family": "-",
+                    "refresh_secret": "-",
+                }
+            ],
+        )
+    with database.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as analyst:
+        analyst.execute(text("ANALYZE"))
+
+
+@pytest.fixture(scope="module")
+def filled_of(database_of: Callable[[str], URL]) -> Iterator[Callable[[str], Database]]:
+    filled: dict[str, Database] = {}
+
+    def database(kind: str) -> Database:
+        if kind not in filled:
+            empty(database_of(kind))
+            filled[kind] = open_database(database_of(kind), 0, 2)
+            fill(filled[kind])
+        return filled[kind]
+
+    yield database
+    for made in filled.values():
+        made.close()
+
+
+def walks() -> Iterator[Walk]:
+    """Go through every way of asking for a list that a client has, without search."""
+    asked = product(READERS.values(), PUBLISHED, OWNERS.values())
+    places = {shelves(reader, PostFilter(published=published, owner_id=owner)) for reader, published, owner in asked}
+    for shelf, order in product(places - {()}, ORDERS):
+        for after, since, until, skip in product((False, True), repeat=4):
+            if not (after and skip):
+                yield Walk(shelf, order, after=after, since=since, until=until, skip=skip, rows=PAGE)
+
+
+def plan_on_postgres(database: Database, statement: Statement, values: dict[str, Any]) -> dict[str, Any]:
+    """Run a statement as requests do, prepared, and tell how PostgreSQL went about it."""
+    with database.read() as link:
+        raw: Any = link.connection.connection.dbapi_connection
+        with closing(raw.cursor()) as cursor:
+            explain = "EXPLAIN (ANALYZE, TIMING OFF, COSTS OFF, SUMMARY OFF, FORMAT JSON) "
+            if statement.name is None:
+                cursor.execute(statement.call.replace("; ", f"; {explain}", 1), values)
+                (rows,) = cursor.fetchone()
+            else:
+                cursor.execute(f"PREPARE {statement.name} AS {statement.text}")
+                cursor.execute(explain + statement.call, values)
+                (rows,) = cursor.fetchone()
+                cursor.execute(f"DEALLOCATE {statement.name}")
+    plan: dict[str, Any] = (json.loads(rows) if isinstance(rows, str) else rows)[0]["Plan"]
+    return plan
+
+
+def nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    yield plan
+    for part in plan.get("Plans", []):
+        yield from nodes(part)
+
+
+def sorted_rows(node: dict[str, Any]) -> float:
+    return max(float(part["Actual Rows"] * part["Actual Loops"]) for part in node["Plans"])
+
+
+def faults_on_postgres(plan: dict[str, Any], most_sorted: int) -> list[str]:
+    found = []
+    for node in nodes(plan):
+        kind = node["Node Type"]
+        if kind == "Seq Scan" or "Aggregate" in kind or "Bitmap" in kind:
+            found.append(kind)
+        if "Sort" in kind and sorted_rows(node) > most_sorted:
+            found.append(f"{kind} of {sorted_rows(node)} rows")
+    return found
+
+
+def plan_on_sqlite(database: Database, statement: Statement, values: dict[str, Any]) -> list[tuple[int, int, str]]:
+    with database.read() as link:
+        compiled = statement.clause.compile(database.engine)
+        ordered = tuple(compiled.construct_params(values)[name] for name in compiled.positiontup)
+        rows = link.connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {compiled}", _plain(ordered)).all()
+    return [(row[0], row[1], row[3]) for row in rows]
+
+
+def _plain(values: tuple[Any, ...]) -> tuple[Any, ...]:
+    return tuple(f"{v.astimezone(UTC):%Y-%m-%d %H:%M:%S.%f}" if isinstance(v, datetime) else v for v in values)
+
+
+def faults_on_sqlite(plan: list[tuple[int, int, str]]) -> list[str]:
+    """Name scans of tables and sorts; the sort of the page itself, which has its rows already, stands at the top."""
+    scans = [step for _, _, step in plan if step.startswith("SCAN") and step.split()[1] in {"posts", "votes", "titles"}]
+    sorts = [step for _, parent, step in plan if "TEMP B-TREE" in step and parent != 0]
+    return [step for step in scans if "USING" not in step] + sorts
+
+
+def test_every_list_of_posts_walks_an_index_on_postgresql(filled_of: Callable[[str], Database]) -> None:
+    database = filled_of("postgres")
+    faults = {}
+    for walk in walks():
+        values = VALUES | {"after_key": keys(walk.order.by)}
+        plan = plan_on_postgres(database, list_statement(walk), values)
+        if found := faults_on_postgres(plan, PAGE):
+            faults[walk] = found
+    assert faults == {}
+
+
+def test_every_list_of_posts_walks_an_index_on_sqlite(filled_of: Callable[[str], Database]) -> None:
+    database = filled_of("sqlite")
+    faults = {}
+    for walk in walks():
+        values = VALUES | {"after_key": keys(walk.order.by)}
+        if found := faults_on_sqlite(plan_on_sqlite(database, list_statement(walk), values)):
+            faults[walk] = found
+    assert faults == {}
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "postgres"])
+@pytest.mark.parametrize("order", ORDERS, ids=lambda order: f"{order.by}-{order.descending}")
+def test_a_word_that_is_rare_or_absent_is_looked_up_and_one_that_is_everywhere_is_walked_to(
+    filled_of: Callable[[str], Database], kind: str, order: Order
+) -> None:
+    database = filled_of(kind)
+    statement = list_statement(Walk(shelves(Actor(1), PostFilter()), order, search=True, rows=PAGE))
+    if kind == "sqlite":  # it has no index for this, and walks the list; but it neither sorts nor scans more than that
+        assert faults_on_sqlite(plan_on_sqlite(database, statement, VALUES)) == []
+        return
+    for word, most in (("needle", 10), ("absent", 10), ("title", 400)):
+        plan = plan_on_postgres(database, statement, VALUES | {"needle": f"%{word}%"})
+        touched = [node for node in nodes(plan) if node.get("Relation Name") in {"posts", "titles"}]
+        assert sum(rows_read(node) for node in touched) <= most, (word, plan)
+
+
+def rows_read(node: dict[str, Any]) -> float:
+    """Count the rows that a scan looked at, those included that it threw away."""
+    each = node["Actual Rows"] + node.get("Rows Removed by Filter", 0) + node.get("Rows Removed by Index Recheck", 0)
+    return float(each * node["Actual Loops"])
+
+
+@pytest.mark.parametrize("directions", [(Direction.UP,), (Direction.UP, Direction.DOWN)])
+@pytest.mark.parametrize("after", [False, True])
+def test_a_persons_votes_are_walked_to(
+    filled_of: Callable[[str], Database], directions: tuple[Direction, ...], after: bool
+) -> None:
+    statement = votes_statement(directions, admin=False, after=after, skip=False, rows=PAGE)
+    values = VALUES | {"after_key": NOW}
+    assert faults_on_postgres(plan_on_postgres(filled_of("postgres"), statement, values), PAGE) == []
+    assert faults_on_sqlite(plan_on_sqlite(filled_of("sqlite"), statement, values)) == []
+
+
+@pytest.mark.parametrize(
+    ("statement", "most"),
+    [
+        (list_statement(Walk(shelves(Actor(1), PostFilter()), Order(), rows=PAGE)), {"posts": 3 * PAGE, "votes": PAGE}),
+        (GET_VISIBLE, {"posts": 1, "votes": 1}),
+        (FIND_ACTOR, {"users": 1, "sessions": 1}),
+        (accounts_statement(search=False, skip=False, rows=PAGE), {"users": PAGE}),
+    ],
+)
+def test_reading_touches_what_it_shows(
+    filled_of: Callable[[str], Database], statement: Statement, most: dict[str, int]
+) -> None:
+    plan = plan_on_postgres(filled_of("postgres"), statement, VALUES)
+    for table, limit in most.items():
+        read = sum(rows_read(node) for node in nodes(plan) if node.get("Relation Name") == table)
+        assert read <= limit, (table, plan)
+    assert faults_on_sqlite(plan_on_sqlite(filled_of("sqlite"), statement, VALUES)) == []
