@@ -1,6 +1,7 @@
 """Where use cases run while requests are served, so that the event loop is never held up by one that waits."""
 
 import asyncio
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
@@ -40,21 +41,48 @@ class Runner(Protocol):
         ...
 
 
-class _Turns(asyncio.Semaphore):
+class _Turns:
+    """So many at once, the others in the order in which they came, and nobody for ever."""
+
     def __init__(self, turns: int, reason: str) -> None:
-        super().__init__(turns)
+        self._free = turns
         self._reason = reason
+        self._waiting: deque[asyncio.Future[None]] = deque()
 
     async def take(self) -> None:
-        """Wait for a turn, not for ever."""
-        if not self.locked():
-            await self.acquire()
+        """Wait for a turn.
+
+        Raises:
+            Unavailable: it takes too long.
+        """
+        if self._free:
+            self._free -= 1
             return
+        loop = asyncio.get_running_loop()
+        turn: asyncio.Future[None] = loop.create_future()
+        self._waiting.append(turn)
+        alarm = loop.call_later(WAIT_SECONDS, self._refuse, turn)
         try:
-            async with asyncio.timeout(WAIT_SECONDS):
-                await self.acquire()
-        except TimeoutError:
-            raise Unavailable(self._reason) from None
+            await turn
+        except asyncio.CancelledError:
+            if turn.done() and not turn.cancelled():  # it was given to somebody who is gone
+                self.release()
+            raise
+        finally:
+            alarm.cancel()
+
+    def release(self) -> None:
+        """Give a turn to who waited longest."""
+        while self._waiting:
+            turn = self._waiting.popleft()
+            if not turn.done():
+                turn.set_result(None)
+                return
+        self._free += 1
+
+    def _refuse(self, turn: "asyncio.Future[None]") -> None:
+        if not turn.done():
+            turn.set_exception(Unavailable(self._reason))
 
 
 class ThreadRunner:
@@ -99,7 +127,8 @@ class LoopRunner:
         """Run one on the loop, when there is a connection free."""
         await self._turns.take()
         try:
-            return await greenlet_spawn(partial(work, *args, **kwargs))
+            # In a task of its own: a greenlet keeps the C stack above it, and that of a request is deep.
+            return await asyncio.get_running_loop().create_task(greenlet_spawn(partial(work, *args, **kwargs)))
         finally:
             self._turns.release()
 

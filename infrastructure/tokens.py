@@ -4,8 +4,9 @@ import re
 import secrets
 from base64 import urlsafe_b64encode
 from datetime import datetime, timedelta
+from functools import lru_cache
 from hashlib import sha256
-from typing import Any, Final
+from typing import Final
 
 import jwt
 from jwt.algorithms import HMACAlgorithm
@@ -22,6 +23,9 @@ LEEWAY_SECONDS: Final = 10
 
 TOKEN_MAX: Final = 4_096
 """Characters in a token; ours have about 400."""
+
+VERIFIED_MAX: Final = 10_000
+"""Tokens whose signature is remembered as good: 10 MB at the most that they can take."""
 
 ID_DIGITS: Final = 19
 """Digits in the largest id, 2^63 - 1."""
@@ -57,6 +61,7 @@ class JwtTokenCodec:
         self._keys = {key_id(key): key.encode() for key in (previous_key, secret_key) if key}
         self._algorithm = algorithm
         self._lifetime = int(lifetime.total_seconds())
+        self._verified = lru_cache(maxsize=VERIFIED_MAX)(self._verify)
 
     def issue(self, claims: Claims, now: datetime) -> SignedToken:
         """Sign a token for a session."""
@@ -76,11 +81,20 @@ class JwtTokenCodec:
     def read(self, token: str, now: datetime) -> Claims:
         """Tell which account and session a token speaks for. One that names no key is taken for the present key's.
 
+        A signature that was found good stays so, and is remembered for the tokens used last; the time is asked anew.
+
         Raises:
             InvalidToken: it is not ours, not whole, or no longer valid.
         """
         if len(token) > TOKEN_MAX:
             raise InvalidToken
+        claims, issued, expires = self._verified(token)
+        if not issued - LEEWAY_SECONDS <= now.timestamp() < expires:
+            raise InvalidToken
+        return claims
+
+    def _verify(self, token: str) -> tuple[Claims, int, int]:
+        """Check all of a token but the time: whose it is, when it was issued and when it expires."""
         try:
             whole = jwt.decode_complete(
                 token,
@@ -102,15 +116,12 @@ class JwtTokenCodec:
         canonical = urlsafe_b64encode(whole["signature"]).rstrip(b"=").decode()
         if header.get("typ") != TYPE or "crit" in header or not token.endswith("." + canonical):
             raise InvalidToken
-        self._require_current(payload, now.timestamp())
-        return Claims(_id(payload["sub"]), _id(payload["sid"]))
-
-    def _require_current(self, payload: dict[str, Any], now: float) -> None:
         issued, expires = payload["iat"], payload["exp"]
         if type(issued) is not int or type(expires) is not int:  # a bool is an int to isinstance
             raise InvalidToken
-        if not issued - LEEWAY_SECONDS <= now < expires or not 0 < expires - issued <= self._lifetime:
+        if not 0 < expires - issued <= self._lifetime:
             raise InvalidToken
+        return Claims(_id(payload["sub"]), _id(payload["sid"])), issued, expires
 
 
 class RandomRefreshTokens:

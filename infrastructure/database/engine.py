@@ -5,6 +5,7 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from threading import Lock
+from types import TracebackType
 from typing import Any, Final, Protocol
 
 import psycopg2
@@ -105,46 +106,47 @@ class PostgresDatabase:
     """A PostgreSQL database, with two pools: a connection that the event loop watches is never lent to a thread."""
 
     def __init__(self, url: URL, at_once: int, on_threads: int, *, prepare: bool) -> None:
-        self._prepare = prepare
         self.engine = _open_postgres(url, on_threads)
         self._on_loop = _open_postgres(url, at_once)
         event.listen(self._on_loop, "close", _unwatch)
+        self._idle: list[Connection] = []
         self._has_connected = False
         self._first_connect = asyncio.Lock()
+        self._prepare = prepare
 
-    @contextmanager
-    def read(self) -> Iterator[Link]:
+    def read(self) -> AbstractContextManager[Link]:
         """Lend a connection for questions."""
-        with failures_named(), self._connect() as connection:
-            yield PipelinedLink(connection, transaction=False, prepare=self._prepare)
+        return _Lent(self, transaction=False, prepare=self._prepare)
 
-    @contextmanager
-    def write(self) -> Iterator[Link]:
+    def write(self) -> AbstractContextManager[Link]:
         """Lend a connection inside a transaction."""
-        with failures_named(), self._connect() as connection:
-            link = PipelinedLink(connection, transaction=True, prepare=self._prepare)
-            try:
-                yield link
-            except BaseException:
-                link.rollback()
-                raise
-            try:
-                link.commit()
-            except psycopg2.Error:
-                link.rollback()
-                raise
+        return _Lent(self, transaction=True, prepare=self._prepare)
 
     def close(self) -> None:
         """Close every connection."""
+        while self._idle:
+            self._idle.pop().close()
         self.engine.dispose()
         self._on_loop.dispose()
 
-    def _connect(self) -> Connection:
+    def take(self) -> Connection:
+        """Take a connection from the pool; on the loop one that was given back before, with no pool to ask."""
         if not in_greenlet():
             return self.engine.connect()
+        if self._idle:
+            return self._idle.pop()
         if not self._has_connected:
             await_only(self._connect_first())
         return self._on_loop.connect()
+
+    def give_back(self, connection: Connection) -> None:
+        """Give a connection back, in no transaction."""
+        if connection.engine is self.engine or connection.invalidated or not in_greenlet():
+            connection.close()
+            return
+        if connection.in_transaction():
+            connection.rollback()
+        self._idle.append(connection)
 
     async def _connect_first(self) -> None:
         """Connect once, alone: SQLAlchemy looks at the server then, and holds a lock meanwhile that stops a thread."""
@@ -152,6 +154,46 @@ class PostgresDatabase:
             if not self._has_connected:
                 await greenlet_spawn(lambda: self._on_loop.connect().close())
                 self._has_connected = True
+
+
+class _Lent:
+    """A loan: what fails in it is named, and its transaction ends with it."""
+
+    def __init__(self, database: PostgresDatabase, *, transaction: bool, prepare: bool) -> None:
+        self._database = database
+        self._is_transaction = transaction
+        self._prepare = prepare
+
+    def __enter__(self) -> Link:
+        try:
+            self._connection = self._database.take()
+        except Exception as error:
+            _raise_named(error)
+            raise
+        self._link = PipelinedLink(self._connection, transaction=self._is_transaction, prepare=self._prepare)
+        return self._link
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        try:
+            if self._is_transaction:
+                self._end(failed=kind is not None)
+        except Exception as failure:
+            _raise_named(failure)
+            raise
+        finally:
+            self._database.give_back(self._connection)
+        if isinstance(error, Exception):
+            _raise_named(error)
+
+    def _end(self, *, failed: bool) -> None:
+        try:
+            if not failed:
+                self._link.commit()
+                return
+        except psycopg2.Error:
+            self._link.rollback()
+            raise
+        self._link.rollback()
 
 
 def open_engine(url: URL, connections: int) -> Engine:
@@ -209,7 +251,7 @@ def _begin_sqlite(connection: Connection) -> None:
         connection.exec_driver_sql("BEGIN IMMEDIATE")
 
 
-LOST: Final = (psycopg2.OperationalError, psycopg2.InterfaceError)
+LOST: Final = psycopg2.OperationalError | psycopg2.InterfaceError
 """What the driver itself calls the failures of a connection."""
 
 
@@ -218,15 +260,20 @@ def failures_named() -> Iterator[None]:
     """Raise what means "not now" as Unavailable; errors in our own statements stay what they are."""
     try:
         yield
-    except (OperationalError, InterfaceError, PoolTimeoutError, *LOST) as error:
+    except Exception as error:
+        _raise_named(error)
+        raise
+
+
+def _raise_named(error: Exception) -> None:
+    if isinstance(error, OperationalError | InterfaceError | PoolTimeoutError | LOST):
         raise Unavailable("the database cannot answer now") from error
-    except DBAPIError as error:
+    if isinstance(error, DBAPIError):
         if error.connection_invalidated:
             raise Unavailable("the connection to the database was lost") from error
         # None of its kinds: SQLite says so of a file that is damaged or not its own. A DSN is the operator's.
         if type(error) is DatabaseError or "invalid dsn" in str(error.orig):
             raise Unavailable("the database cannot answer now") from error
-        raise
 
 
 def violated(error: Exception) -> str:

@@ -15,7 +15,7 @@ from infrastructure.database.waiting import Overdue
 Values = Mapping[str, Any]
 
 PREPARED_MAX: Final = 100
-"""Statements that PostgreSQL keeps prepared for one connection; the one that was not used for longest gives way."""
+"""Statements that PostgreSQL keeps prepared for one connection; the one that was prepared first gives way."""
 
 _numbers = count(1)
 
@@ -125,7 +125,7 @@ class PipelinedLink(Link):
 
     def rollback(self) -> None:
         """Undo what was sent."""
-        if self._is_used and not self._raw.closed:
+        if self._raw is not None and not self._raw.closed:
             self._waiting = [(ROLLBACK, {})]
             self._send()
 
@@ -145,30 +145,41 @@ class PipelinedLink(Link):
     def _run(self, statements: Sequence[tuple[Statement, Values]]) -> Any:
         self._raw = self._connection.connection.dbapi_connection
         cursor = self._raw.cursor()
-        prepared: dict[str, None] = self._connection.info.setdefault("prepared", {})
+        info = self._connection.info
+        prepared: dict[str, None] = info.setdefault("prepared", {})
         parts: list[bytes] = []
+        if "is unsure" in info and statements[0][0] is not ROLLBACK:  # nothing else is heard before that
+            parts.append(b"DEALLOCATE ALL")
+            del info["is unsure"]
         fresh: list[str] = []
         for statement, values in statements:
-            call = statement.call if self._prepare else statement.whole
-            if self._prepare and statement.name is not None:
-                if statement.name in prepared:
-                    prepared[statement.name] = prepared.pop(statement.name)  # the latest used is the last
-                else:
+            if not self._prepare or statement.name is None:
+                call = statement.whole
+            else:
+                call = statement.call
+                if statement.name not in prepared:
                     parts.append(f"PREPARE {statement.name} AS {statement.text}".encode())
                     fresh.append(statement.name)
             parts.append(cursor.mogrify(call, values) if values else call.encode())
-        over = len(prepared) + len(fresh) - PREPARED_MAX
-        for name in list(prepared)[: max(0, over)]:
-            parts.insert(0, f"DEALLOCATE {name}".encode())
-            del prepared[name]
+        if fresh:
+            parts = self._making_room(prepared, len(fresh)) + parts
         try:
             cursor.execute(b"; ".join(parts))
         except psycopg2.Error:
-            if fresh or over > 0:  # nobody can tell now what is prepared there
-                self._raw.close()
+            if fresh:  # nobody can tell now which of them are prepared
+                prepared.clear()
+                info["is unsure"] = True
             raise
         prepared.update(dict.fromkeys(fresh))
         return cursor
+
+    @staticmethod
+    def _making_room(prepared: dict[str, None], more: int) -> list[bytes]:
+        """Give up the statements that were prepared first, as far as the connection would hold too many."""
+        first = list(prepared)[: max(0, len(prepared) + more - PREPARED_MAX)]
+        for name in first:
+            del prepared[name]
+        return [f"DEALLOCATE {name}".encode() for name in first]
 
     def _distrust(self) -> None:
         """Have SQLAlchemy find out that the connection is lost: it then distrusts every other one of that age."""

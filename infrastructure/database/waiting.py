@@ -57,9 +57,9 @@ def wait(awaited: connection) -> None:
     Raises:
         Overdue: it takes too long; psycopg2 closes the connection.
     """
-    seconds = ANSWER_SECONDS if getattr(awaited, "is_open", True) else CONNECT_SECONDS
     try:
         while (state := awaited.poll()) != POLL_OK:
+            seconds = ANSWER_SECONDS if getattr(awaited, "is_open", True) else CONNECT_SECONDS
             if isinstance(awaited, WaitingConnection) and in_greenlet():
                 _wait_on_loop(awaited, state, seconds)
             else:

@@ -7,7 +7,7 @@ from interfaces.http.deps import Admin, DeskDep
 from interfaces.http.problems import problems
 from interfaces.http.strict_json import StrictRoute
 
-router = APIRouter(tags=["admin"], route_class=StrictRoute)
+router = APIRouter(tags=["admin"], route_class=StrictRoute, strict_content_type=False)
 
 
 class CountsOut(BaseModel):

@@ -6,6 +6,7 @@ from typing import Annotated, Any, ParamSpec, Protocol, TypeVar
 
 from fastapi import Depends, Request
 from fastapi.security import OAuth2PasswordBearer
+from fastapi.security.base import SecurityBase
 
 from application.app import App
 from domain.users import ANONYMOUS, Actor, NotAuthenticated
@@ -14,8 +15,6 @@ from interfaces.http.paging import Cursors
 
 P = ParamSpec("P")
 T = TypeVar("T")
-
-_bearer = OAuth2PasswordBearer(tokenUrl="login", scheme_name="Bearer", auto_error=False)
 
 
 class Run(Protocol):
@@ -62,41 +61,63 @@ async def client_address(request: Request, desk: DeskDep) -> str:
 ClientAddress = Annotated[str, Depends(client_address)]
 
 
-async def maybe_signed_in(token: Annotated[str | None, Depends(_bearer)], desk: DeskDep) -> Actor | None:
-    """Identify the caller by the token they sent, if they sent one.
+class MaybeSigned(SecurityBase):
+    """Identifies the caller by the token they sent, if they sent one.
 
-    A bad token is judged here, before the rest of the request is.
+    A bad token is judged here, before the rest of the request is. These are one dependency each: FastAPI would solve
+    what they depended on anew wherever it occurs, at a price for every request.
     """
-    return await desk.run(desk.app.authenticate, token) if token else None
+
+    _bearer = OAuth2PasswordBearer(tokenUrl="login", scheme_name="Bearer", auto_error=False)
+    model = _bearer.model
+    scheme_name = _bearer.scheme_name
+
+    async def identify(self, request: Request) -> Actor | None:
+        """Tell who sent the token."""
+        token = await self._bearer(request)
+        if not token:
+            return None
+        desk: Desk = request.app.state.desk
+        return await desk.run(desk.app.authenticate, token)
+
+    async def __call__(self, request: Request) -> Actor | None:
+        """Identify the caller, or nobody."""
+        return await self.identify(request)
 
 
-MaybeSignedIn = Annotated[Actor | None, Depends(maybe_signed_in)]
+class Signed(MaybeSigned):
+    """Requires a caller that we know."""
+
+    async def __call__(self, request: Request) -> Actor:
+        """Identify the caller."""
+        actor = await self.identify(request)
+        if actor is None:
+            raise NotAuthenticated
+        return actor
 
 
-async def signed_in(actor: MaybeSignedIn) -> Actor:
-    """Require a caller that we know."""
-    if actor is None:
-        raise NotAuthenticated
-    return actor
+class SignedAdmin(Signed):
+    """Requires an administrator, before the rest of the request is judged."""
+
+    async def __call__(self, request: Request) -> Actor:
+        """Identify the administrator."""
+        actor = await super().__call__(request)
+        actor.require_admin()
+        return actor
 
 
-SignedIn = Annotated[Actor, Depends(signed_in)]
+class Reading(MaybeSigned):
+    """Requires a caller that we know, unless PUBLIC_READS lets everybody read."""
+
+    async def __call__(self, request: Request) -> Actor:
+        """Identify the reader."""
+        actor = await self.identify(request)
+        if actor is None and not request.app.state.desk.public_reads:
+            raise NotAuthenticated
+        return actor or ANONYMOUS
 
 
-async def admin(actor: SignedIn) -> Actor:
-    """Require an administrator, before the rest of the request is judged."""
-    actor.require_admin()
-    return actor
-
-
-Admin = Annotated[Actor, Depends(admin)]
-
-
-async def reader(desk: DeskDep, actor: MaybeSignedIn) -> Actor:
-    """Require a caller that we know, unless PUBLIC_READS lets everybody read."""
-    if actor is None and not desk.public_reads:
-        raise NotAuthenticated
-    return actor or ANONYMOUS
-
-
-Reader = Annotated[Actor, Depends(reader)]
+MaybeSignedIn = Annotated[Actor | None, Depends(MaybeSigned())]
+SignedIn = Annotated[Actor, Depends(Signed())]
+Admin = Annotated[Actor, Depends(SignedAdmin())]
+Reader = Annotated[Actor, Depends(Reading())]

@@ -5,7 +5,7 @@ from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Final, Literal
 
-from fastapi import Path, Query
+from fastapi import Path
 from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints
 from pydantic_core import PydanticCustomError
 
@@ -121,5 +121,5 @@ QueryDirection = Annotated[Literal[1, -1], BeforeValidator(_query_direction)]
 QueryMoment = Annotated[datetime, BeforeValidator(_moment)]
 QueryFlag = Annotated[bool, BeforeValidator(_query_boolean)]
 Search = Annotated[
-    str, Query(max_length=200, description="Text to look for, whatever the case; empty finds all."), _STORABLE
+    str, Field(max_length=200, description="Text to look for, whatever the case; empty finds all."), _STORABLE
 ]

@@ -28,6 +28,8 @@ DEFAULT_HEADERS: Final = {
 }
 """Those of OWASP's HTTP Headers Cheat Sheet that concern an API."""
 
+_DEFAULTS: Final = [(name.lower().encode(), value.encode()) for name, value in DEFAULT_HEADERS.items()]
+
 _REQUEST_ID: Final = re.compile("[A-Za-z0-9._-]{1,128}")
 
 access_log = logging.getLogger("agora.access")
@@ -54,7 +56,7 @@ class RequestIds:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                MutableHeaders(scope=message)["X-Request-ID"] = this_id
+                message["headers"].append((b"x-request-id", this_id.encode()))
             await send(message)
 
         try:
@@ -93,12 +95,15 @@ class AnswerHeaders:
 
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
-                headers = MutableHeaders(scope=message)
-                for name, value in DEFAULT_HEADERS.items():
-                    headers.setdefault(name, value)
-                headers.add_vary_header("Authorization")
+                raw = message["headers"]
+                said = {name for name, _ in raw}
+                raw.extend(header for header in _DEFAULTS if header[0] not in said)
+                if b"vary" in said:
+                    MutableHeaders(raw=raw).add_vary_header("Authorization")
+                else:
+                    raw.append((b"vary", b"Authorization"))
                 if self._proxies.is_secure(scope):
-                    headers["Strict-Transport-Security"] = "max-age=31536000"
+                    raw.append((b"strict-transport-security", b"max-age=31536000"))
             await send(message)
 
         await self._app(scope, receive, send_with_headers)

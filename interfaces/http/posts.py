@@ -5,8 +5,8 @@ from datetime import datetime
 from http import HTTPStatus
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Query, Response
-from pydantic import MISSING, BaseModel
+from fastapi import APIRouter, Response
+from pydantic import MISSING, BaseModel, Field
 from pydantic_core import to_json
 
 from application.paging import Order, SortBy
@@ -15,11 +15,11 @@ from domain.posts import PostChanges
 from interfaces.http.conditional import TAGGED, IfMatch, IfNoneMatch, entity_tag, is_known, known_versions
 from interfaces.http.deps import DeskDep, Reader, SignedIn
 from interfaces.http.fields import Content, Flag, PostId, QueryFlag, QueryId, QueryMoment, Search, Title
-from interfaces.http.paging import LINKED, PageQueryDep, list_url
+from interfaces.http.paging import LINKED, PageQuery, asked, documented, list_url
 from interfaces.http.problems import problems
 from interfaces.http.strict_json import StrictRoute
 
-router = APIRouter(tags=["posts"], route_class=StrictRoute)
+router = APIRouter(tags=["posts"], route_class=StrictRoute, strict_content_type=False)
 
 
 class PostIn(BaseModel):
@@ -72,6 +72,34 @@ class PostOut(BaseModel):
     my_vote: int
 
 
+class PostsQuery(PageQuery):
+    """Which posts, and in which order."""
+
+    search: Search = ""
+    published: Annotated[QueryFlag | None, Field(description="Absent: published posts, and drafts of your own.")] = None
+    owner_id: Annotated[QueryId | None, Field(description="Posts by this account.")] = None
+    since: Annotated[QueryMoment | None, Field(description="Posts created then or later.")] = None
+    until: Annotated[QueryMoment | None, Field(description="Posts created before then.")] = None
+    sort_by: Annotated[
+        Literal["date", "votes", "hot"], Field(description="What comes first: new posts, liked ones, or both in one.")
+    ] = "date"
+    order: Annotated[Literal["desc", "asc"], Field(description="Which end comes first.")] = "desc"
+
+    @property
+    def url(self) -> str:
+        """The list, apart from its pages."""
+        narrowed = {
+            "search": self.search or None,
+            "published": self.published,
+            "owner_id": self.owner_id,
+            "since": self.since,
+            "until": self.until,
+            "sort_by": None if self.sort_by == "date" else self.sort_by,
+            "order": None if self.order == "desc" else self.order,
+        }
+        return list_url("/posts", narrowed)
+
+
 def _shown(post: PostView) -> dict[str, object]:
     """Show a post: the members of `PostOut`, written straight from the view."""
     owner = post.owner
@@ -110,43 +138,19 @@ def _answer(post: PostView, *, known: Sequence[str] | None = None, created: bool
     response_model=list[PostOut],
     responses=problems("not-authenticated", "invalid-token", "validation", "invalid-cursor", "unavailable")
     | {200: LINKED},
+    openapi_extra=documented(PostsQuery),
 )
-async def list_posts(
-    actor: Reader,
-    desk: DeskDep,
-    page: PageQueryDep,
-    search: Search = "",
-    published: Annotated[
-        QueryFlag | None, Query(description="Absent: published posts, and drafts of your own.")
-    ] = None,
-    owner_id: Annotated[QueryId | None, Query(description="Posts by this account.")] = None,
-    since: Annotated[QueryMoment | None, Query(description="Posts created then or later.")] = None,
-    until: Annotated[QueryMoment | None, Query(description="Posts created before then.")] = None,
-    sort_by: Annotated[
-        Literal["date", "votes", "hot"], Query(description="What comes first: new posts, liked ones, or both in one.")
-    ] = "date",
-    order: Annotated[Literal["desc", "asc"], Query(description="Which end comes first.")] = "desc",
-) -> Response:
+async def list_posts(actor: Reader, desk: DeskDep, query: Annotated[PostsQuery, asked(PostsQuery)]) -> Response:
     """List posts, newest first unless told otherwise; `search` looks in titles."""
-    narrowed = {
-        "search": search or None,
-        "published": published,
-        "owner_id": owner_id,
-        "since": since,
-        "until": until,
-        "sort_by": None if sort_by == "date" else sort_by,
-        "order": None if order == "desc" else order,
-    }
-    this_list = list_url("/posts", narrowed)
     found = await desk.run(
         desk.app.list_posts,
         actor,
-        PostFilter(search, published, owner_id, since, until),
-        Order(SortBy(sort_by), descending=order == "desc"),
-        page.window(desk.cursors, this_list),
+        PostFilter(query.search, query.published, query.owner_id, query.since, query.until),
+        Order(SortBy(query.sort_by), descending=query.order == "desc"),
+        query.window(desk.cursors, query.url),
     )
     body = to_json([_shown(post) for post in found.items])
-    return Response(body, headers=page.links(desk.cursors, this_list, found), media_type="application/json")
+    return Response(body, headers=query.links(desk.cursors, query.url, found), media_type="application/json")
 
 
 @router.post(

@@ -37,6 +37,7 @@ class DeadlineProtocol(HttpToolsProtocol):
     flow: "_Flow"
 
     _at_work: RequestResponseCycle | None = None
+    _wire: "_OneWrite"
     _deadline: asyncio.TimerHandle | None = None
     _in_head = False
     _in_repeated_head = False
@@ -109,7 +110,8 @@ class DeadlineProtocol(HttpToolsProtocol):
         self._stop()
 
     def on_response_complete(self) -> None:
-        """Go on with what waited."""
+        """Send what is left of the answer, and go on with what waited."""
+        self._wire.flush()
         super().on_response_complete()
         if self._unparsed and not self.transport.is_closing():
             self._parse()
@@ -129,6 +131,7 @@ class DeadlineProtocol(HttpToolsProtocol):
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         self._at_work = cycle
+        cycle.transport = self._wire = _OneWrite(self.transport)
         super()._start_asgi_task(cycle, overloaded if app is service_unavailable else app)
 
     def _parse(self) -> None:
@@ -190,6 +193,38 @@ class DeadlineProtocol(HttpToolsProtocol):
 
     def _cut(self) -> None:
         self.transport.abort()
+
+
+class _OneWrite(asyncio.Transport):
+    """Sends the head of an answer together with its body: uvicorn writes each, and each write is a system call."""
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        super().__init__()
+        self._transport = transport
+        self._held = b""
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        """Hold a head back, and send anything else with what is held."""
+        if not self._held and data[:9] == b"HTTP/1.1 " and data[9:10] != b"1":
+            self._held = bytes(data)
+        else:
+            self._transport.write(self._held + data if self._held else data)
+            self._held = b""
+
+    def flush(self) -> None:
+        """Send what is held: an answer without a body."""
+        if self._held and not self._transport.is_closing():
+            self._transport.write(self._held)
+        self._held = b""
+
+    def close(self) -> None:
+        """Send what is held, and close."""
+        self.flush()
+        self._transport.close()
+
+    def is_closing(self) -> bool:
+        """Tell whether nothing more will be sent."""
+        return self._transport.is_closing()
 
 
 class _Flow(FlowControl):

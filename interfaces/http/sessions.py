@@ -12,7 +12,7 @@ from interfaces.http.fields import Flag, SessionId, Text
 from interfaces.http.problems import problems
 from interfaces.http.strict_json import StrictRoute
 
-router = APIRouter(tags=["sessions"], route_class=StrictRoute)
+router = APIRouter(tags=["sessions"], route_class=StrictRoute, strict_content_type=False)
 
 
 class TokenOut(BaseModel):

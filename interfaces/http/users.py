@@ -1,7 +1,7 @@
 """Accounts over HTTP."""
 
 from datetime import datetime
-from typing import Literal
+from typing import Annotated, Literal
 
 from fastapi import APIRouter, Response
 from pydantic import MISSING, BaseModel, ConfigDict
@@ -10,11 +10,11 @@ from application.views import OwnVote, PostView, UserView
 from domain.users import ANONYMOUS, Role
 from interfaces.http.deps import Admin, ClientAddress, DeskDep, MaybeSignedIn, SignedIn
 from interfaces.http.fields import Email, Flag, Password, Search, Text, UserId, Username
-from interfaces.http.paging import LINKED, PageQueryDep, list_url
+from interfaces.http.paging import LINKED, PageQuery, asked, documented, list_url
 from interfaces.http.problems import problems
 from interfaces.http.strict_json import StrictRoute
 
-router = APIRouter(tags=["users"], route_class=StrictRoute)
+router = APIRouter(tags=["users"], route_class=StrictRoute, strict_content_type=False)
 
 
 class RegistrationIn(BaseModel):
@@ -51,6 +51,12 @@ class AccountIn(BaseModel):
 
     role: Literal["user", "admin"] | MISSING = MISSING
     is_active: Flag | MISSING = MISSING
+
+
+class UsersQuery(PageQuery):
+    """Which accounts."""
+
+    search: Search = ""
 
 
 class PublicUserOut(BaseModel):
@@ -129,14 +135,15 @@ async def register(body: RegistrationIn, desk: DeskDep, address: ClientAddress, 
         "not-authenticated", "invalid-token", "admins-only", "validation", "invalid-cursor", "unavailable"
     )
     | {200: LINKED},
+    openapi_extra=documented(UsersQuery),
 )
 async def list_users(
-    actor: Admin, desk: DeskDep, page: PageQueryDep, response: Response, search: Search = ""
+    actor: Admin, desk: DeskDep, query: Annotated[UsersQuery, asked(UsersQuery)], response: Response
 ) -> list[UserOut]:
     """List all accounts, for administrators; `search` looks in e-mails and usernames."""
-    this_list = list_url("/users", {"search": search or None})
-    found = await desk.run(desk.app.list_users, actor, search, page.window(desk.cursors, this_list))
-    response.headers.update(page.links(desk.cursors, this_list, found))
+    this_list = list_url("/users", {"search": query.search or None})
+    found = await desk.run(desk.app.list_users, actor, query.search, query.window(desk.cursors, this_list))
+    response.headers.update(query.links(desk.cursors, this_list, found))
     return [UserOut.model_validate(user) for user in found.items]
 
 

@@ -3,18 +3,18 @@
 from datetime import datetime
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Query, Response
-from pydantic import BaseModel, BeforeValidator
+from fastapi import APIRouter, Response
+from pydantic import BaseModel, BeforeValidator, Field
 
 from application.views import VoteReceipt
 from domain.votes import Direction
 from interfaces.http.deps import DeskDep, SignedIn
 from interfaces.http.fields import JsonId, PostId, QueryDirection, json_integer
-from interfaces.http.paging import LINKED, PageQueryDep, list_url
+from interfaces.http.paging import LINKED, PageQuery, asked, documented, list_url
 from interfaces.http.problems import problems
 from interfaces.http.strict_json import StrictRoute
 
-router = APIRouter(tags=["votes"], route_class=StrictRoute)
+router = APIRouter(tags=["votes"], route_class=StrictRoute, strict_content_type=False)
 
 
 class ClassicVoteIn(BaseModel):
@@ -88,24 +88,29 @@ class OwnVoteOut(BaseModel):
     post: OwnVotePostOut
 
 
+class OwnVotesQuery(PageQuery):
+    """Which votes."""
+
+    dir: Annotated[QueryDirection | None, Field(description="Votes one way only: 1 or -1.")] = None
+
+
 @router.get(
     "/users/me/votes",
     responses=problems("not-authenticated", "invalid-token", "validation", "invalid-cursor", "unavailable")
     | {200: LINKED},
+    openapi_extra=documented(OwnVotesQuery),
 )
 async def list_own_votes(
     actor: SignedIn,
     desk: DeskDep,
-    page: PageQueryDep,
+    query: Annotated[OwnVotesQuery, asked(OwnVotesQuery)],
     response: Response,
-    direction: Annotated[QueryDirection | None, Query(alias="dir", description="Votes one way only: 1 or -1.")] = None,
 ) -> list[OwnVoteOut]:
     """List one's own votes on posts that one can still see, latest first."""
-    this_list = list_url("/users/me/votes", {"dir": direction})
-    window = page.window(desk.cursors, this_list)
-    wanted = None if direction is None else Direction(direction)
-    votes = await desk.run(desk.app.list_own_votes, actor, wanted, window)
-    response.headers.update(page.links(desk.cursors, this_list, votes))
+    this_list = list_url("/users/me/votes", {"dir": query.dir})
+    wanted = None if query.dir is None else Direction(query.dir)
+    votes = await desk.run(desk.app.list_own_votes, actor, wanted, query.window(desk.cursors, this_list))
+    response.headers.update(query.links(desk.cursors, this_list, votes))
     return [
         OwnVoteOut(
             post_id=vote.post_id,
