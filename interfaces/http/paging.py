@@ -141,7 +141,7 @@ def asked(model: type[Q]) -> Any:
     """Depend on the query of a list, read in one go.
 
     FastAPI would read ten parameters one by one, which takes longer than all the rest of its work; `documented` tells
-    the OpenAPI document what it then does not know (docs/adr/0016-queries-of-lists-read-in-one-go.md).
+    the OpenAPI document what it then does not know (docs/adr/0021-queries-of-lists-read-in-one-go.md).
     """
 
     async def read(request: Request) -> Q:
