@@ -2,14 +2,15 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from functools import cached_property
-from itertools import accumulate
+from itertools import accumulate, pairwise
+from pathlib import Path
 from typing import Final
 
-from domain.posts import hotness
 from domain.text import search_key
 from domain.users import Role
+from domain.votes import hotness
 from infrastructure.passwords import Argon2PasswordHasher
 from infrastructure.settings import Settings
 
@@ -29,14 +30,7 @@ RARE: Final = "quixotic"
 ABSENT: Final = "gardenquartz"
 """In no title, although titles hold parts of it."""
 
-WORDS: Final = (
-    "amber anchor autumn basket beacon bridge candle canyon carbon castle cinder circle cobalt copper corner cotton"
-    " desert drift ember engine fabric falcon feather fern field forest fossil gentle glacier granite harbor hazel"
-    " hollow island ivory jasmine kettle lantern lemon linen magnet maple marble meadow mirror morning needle nickel"
-    " orchard orbit paper pebble pepper pillar planet plaster pocket prairie quarry quartz quiet ribbon river rocket"
-    " saddle salmon shadow silver simple sister sketch spiral stone summer sunset tailor temple thread thunder timber"
-    " travel tunnel umber valley velvet violet wander water whistle willow window winter wonder yellow zephyr"
-).split()
+WORDS: Final = Path(__file__).with_name("words.txt").read_text(encoding="ascii").split()
 CONTENT_WORDS: Final = 60
 
 SKEW: Final = 0.8
@@ -86,7 +80,7 @@ class Data:
         scale = VOTES_A_POST * self.posts / sum(weight)
         by_rank = list(accumulate((scale * each for each in weight), initial=0.0))
         most = self.users // 2
-        counts = [min(most, int(after) - int(before)) for before, after in zip(by_rank, by_rank[1:], strict=False)]
+        counts = [min(most, int(after) - int(before)) for before, after in pairwise(by_rank)]
         return tuple(counts[post * SPREAD % self.posts] for post in range(1, self.posts + 1))
 
     def title(self, post: int) -> str:
@@ -103,6 +97,7 @@ class Data:
         hashed = Argon2PasswordHasher(
             settings.argon2_memory_kib, settings.argon2_time_cost, settings.argon2_parallelism
         ).hash(PASSWORD)
+        role = Role.USER.value
         opened = (self.now - self.posts * MINUTE - timedelta(days=1)).isoformat()
         columns = (
             "id",
@@ -119,8 +114,7 @@ class Data:
         return Rows(
             columns,
             (
-                (str(n), email(n), email(n), f"user{n}", f"user{n}", rf"{email(n)}\nuser{n}")
-                + (hashed, Role.USER.value, "t", opened)
+                (str(n), *[email(n)] * 2, *[f"user{n}"] * 2, rf"{email(n)}\nuser{n}", hashed, role, "t", opened)
                 for n in range(1, self.users + 1)
             ),
         )
@@ -200,11 +194,6 @@ class Data:
 
     def _written(self, post: int) -> datetime:
         return self.now - (self.posts - post + 1) * MINUTE
-
-
-def data(posts: int) -> Data:
-    """Make up data as of now."""
-    return Data(posts, datetime.now(UTC).replace(microsecond=0))
 
 
 def email(user: int) -> str:

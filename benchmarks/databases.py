@@ -1,6 +1,6 @@
 """A private PostgreSQL for the benchmark, with one filled database for each peer."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from io import RawIOBase
 from operator import itemgetter
@@ -29,27 +29,31 @@ class Databases:
 
     def agora(self, name: str, data: Data) -> URL:
         """Make Agora's database, by its own migrations, and fill it."""
-        return self._filled(name, metadata, lambda url: Migrations(url).upgrade(), data)
+        url = self._created(name)
+        Migrations(url).upgrade()
+        fill(url, metadata, data)
+        return url
 
     def declared(self, name: str, tables: MetaData, data: Data) -> URL:
         """Make a database of declared tables, and fill it."""
-        return self._filled(name, tables, lambda url: tables.create_all(create_engine(url)), data)
+        url = self._created(name)
+        declare(url, tables)
+        fill(url, tables, data)
+        return url
 
     def copy(self, name: str, original: URL) -> URL:
         """Copy a database that nobody is connected to."""
         return self._created(name, original.database)
 
+    def drop(self, name: str) -> None:
+        """Drop a database, whoever is connected to it."""
+        with connected(self._server) as server, server.cursor() as cursor:
+            cursor.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
     def version(self) -> str:
         """Tell the server's version."""
         with connected(self._server) as server:
             return str(server.server_version // 10_000)
-
-    def _filled(self, name: str, tables: MetaData, create: Callable[[URL], None], data: Data) -> URL:
-        url = self._created(name)
-        create(url)
-        with connected(url) as database, database.cursor() as cursor:
-            fill(cursor, tables, data.tables)
-        return url
 
     def _created(self, name: str, template: str | None = None) -> URL:
         with connected(self._server) as server, server.cursor() as cursor:
@@ -73,23 +77,31 @@ def connected(url: URL) -> Iterator[Connection]:
         yield connection
 
 
-def fill(cursor: Cursor, tables: MetaData, rows: dict[str, Rows]) -> None:
-    """Copy rows into the declared tables, as a bulk load should: indexes last, then vacuumed and analysed.
+def declare(url: URL, tables: MetaData) -> None:
+    """Create declared tables."""
+    engine = create_engine(url)
+    tables.create_all(engine)
+    engine.dispose()
+
+
+def fill(url: URL, tables: MetaData, data: Data) -> None:
+    """Copy the data into the declared tables, as a bulk load should: indexes last, then vacuumed and analysed.
 
     Vacuuming also flushes the pending list of a trigram index, which slows down every search until then.
     """
-    wanted = [table for table in tables.sorted_tables if table.name in rows]
-    cursor.execute("SET session_replication_role = replica")  # foreign keys hold by construction
-    for table in wanted:
-        indexes = _take_off_indexes(cursor, table.name)
-        _copy(cursor, table, rows[table.name])
-        for index in indexes:
-            cursor.execute(index)
-        if "id" in table.columns:
-            cursor.execute(
-                f"SELECT setval(pg_get_serial_sequence('{table.name}', 'id'), (SELECT max(id) FROM {table.name}))"
-            )
-        cursor.execute(f"VACUUM (ANALYZE) {table.name}")
+    rows = data.tables
+    with connected(url) as database, database.cursor() as cursor:
+        cursor.execute("SET session_replication_role = replica")  # foreign keys hold by construction
+        for table in (tables.tables[name] for name in rows if name in tables.tables):
+            indexes = _take_off_indexes(cursor, table.name)
+            _copy(cursor, table, rows[table.name])
+            for index in indexes:
+                cursor.execute(index)
+            if "id" in table.columns:
+                cursor.execute(
+                    f"SELECT setval(pg_get_serial_sequence('{table.name}', 'id'), max(id)) FROM {table.name}"
+                )
+            cursor.execute(f"VACUUM (ANALYZE) {table.name}")
 
 
 def _take_off_indexes(cursor: Cursor, table: str) -> list[str]:

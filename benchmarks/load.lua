@@ -3,35 +3,52 @@
 
 local tokens, posts, text = {}, 0, ""
 
+-- Most people who take turns at voting on one post; beyond it a round would be full of votes that change nothing.
+local CROWD = 200
+
 local function read_tokens(file)
   for token in io.lines(file) do
     tokens[#tokens + 1] = { ["Authorization"] = "Bearer " .. token, ["Content-Type"] = "application/json" }
   end
 end
 
-local function any_token()
-  return tokens[math.random(#tokens)]
-end
-
 local function get(path)
-  return wrk.format("GET", path, any_token())
+  return wrk.format("GET", path, tokens[math.random(#tokens)])
 end
 
-local function vote(post)
-  local body = math.random(2) == 1 and '{"dir": 1}' or '{"dir": -1}'
-  return wrk.format("PUT", "/posts/" .. post .. "/vote", any_token(), body)
+-- Voters take turns, and turn round when all have voted: on one post, too, every vote changes something.
+local turns = 0
+local function vote()
+  local crowd = math.min(#tokens, posts * CROWD)
+  local voter, lap = turns % crowd, math.floor(turns / crowd)
+  turns = turns + 1
+  local body = lap % 2 == 0 and '{"dir": 1}' or '{"dir": -1}'
+  return wrk.format("PUT", "/posts/" .. math.random(posts) .. "/vote", tokens[voter + 1], body)
+end
+
+local function create()
+  local body = '{"title": "Title ' .. math.random(1000000) .. '", "content": "' .. text .. '"}'
+  return wrk.format("POST", "/posts", tokens[math.random(#tokens)], body)
+end
+
+-- The accounts are those of benchmarks/data.py; text is their password, as a form has it.
+local function login()
+  local form = "username=user" .. math.random(#tokens) .. "%40example.com&password=" .. text
+  return wrk.format("POST", "/login", { ["Content-Type"] = "application/x-www-form-urlencoded" }, form)
 end
 
 local scenarios = {
   list = function() return get("/posts?limit=10") end,
   get = function() return get("/posts/" .. math.random(posts)) end,
-  create = function()
-    local body = '{"title": "Title ' .. math.random(1000000) .. '", "content": "' .. text .. '"}'
-    return wrk.format("POST", "/posts", any_token(), body)
-  end,
-  vote = function() return vote(math.random(posts)) end,
   path = function() return get(text) end,
+  vote = vote,
+  create = create,
+  login = login,
 }
+
+function scenarios.mixed()
+  return scenarios[({ "list", "get", "vote" })[math.random(3)]]()
+end
 
 function init(arguments)
   read_tokens(arguments[2])

@@ -1,15 +1,19 @@
-"""The load: wrk, which keeps connections open and asks as fast as it is answered."""
+"""The load: wrk, which keeps connections open and asks again as soon as it is answered."""
 
 import json
 import random
 import shutil
 import subprocess
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from statistics import median
+from typing import Any, Final
+
+from benchmarks.peers import Running
 
 SCRIPT: Final = Path(__file__).with_name("load.lua")
-WRK: Final = "wrk"
 TIMEOUT_SECONDS: Final = 10
 
 
@@ -19,7 +23,7 @@ class LoadError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """What one round came to; latencies in milliseconds."""
+    """What one round came to, or the medians of several; latencies in milliseconds."""
 
     requests: int
     per_second: float
@@ -29,46 +33,96 @@ class Measured:
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """Requests of one kind, by a number of connections for a while."""
+    """Requests of one kind, in the words of load.lua."""
 
     scenario: str
     posts: int = 0
     text: str = ""
 
-    def put_on(self, address: str, tokens: Path, *, connections: int, seconds: int) -> Measured:
-        """Drive a server.
+    def on(self, server: Running, connections: int, seconds: int) -> Measured:
+        """Drive a server for a while, over connections that stay open.
 
         Raises:
-            LoadError: wrk is missing, or an answer was an error.
+            LoadError: some answer was an error, or wrk failed.
         """
-        wrk = shutil.which(WRK)
-        if wrk is None:
-            raise LoadError("the benchmark drives its servers with wrk, which is missing; on Debian: apt install wrk")
+        with self.running(server, connections, seconds) as wrk:
+            output, errors = wrk.communicate()
+        return measured(f"{self.scenario} on {server.name}", output, errors)
+
+    @contextmanager
+    def running(self, server: Running, connections: int, seconds: int) -> Iterator["subprocess.Popen[str]"]:
+        """Drive a server while the block runs, and no longer."""
         seed = random.randrange(2**31)  # noqa: S311 - requests, not secrets
-        done = subprocess.run(  # noqa: S603 - our own arguments
-            [
-                *(wrk, "--threads", "1", "--connections", str(connections), "--duration", f"{seconds}s"),
-                *("--timeout", f"{TIMEOUT_SECONDS}s", "--script", SCRIPT, address),
-                *("--", self.scenario, tokens, str(self.posts), str(seed), self.text),
-            ],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        return measured(done.stdout, done.stderr)
+        arguments: list[str | Path] = [
+            *(require_wrk(), "--threads", "1", "--connections", str(connections), "--duration", f"{seconds}s"),
+            *("--timeout", f"{TIMEOUT_SECONDS}s", "--script", SCRIPT, server.address),
+            *("--", self.scenario, server.tokens, str(self.posts), str(seed), self.text),
+        ]
+        wrk = subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        with wrk:
+            try:
+                yield wrk
+            finally:
+                wrk.kill()  # nothing happens where it is done
 
 
-def measured(output: str, errors: str = "") -> Measured:
-    """Read what the script printed when wrk was done.
+@dataclass(frozen=True, slots=True)
+class Rounds:
+    """How often, how long, and over how many connections each load is put on."""
+
+    rounds: int
+    seconds: int
+    warm_up: int
+    connections: int
+
+    def interleaved(self, trials: Mapping[str, Callable[[int], Measured]]) -> dict[str, Measured]:
+        """Run trials in turns, each for a number of seconds, and give the medians of each.
+
+        Taking turns spreads what else the machine does over all of them.
+        """
+        if self.warm_up:
+            for trial in trials.values():
+                trial(self.warm_up)
+        found: dict[str, list[Measured]] = {name: [] for name in trials}
+        for _ in range(self.rounds):
+            for name, trial in trials.items():
+                found[name].append(trial(self.seconds))
+        return {name: medians(rounds) for name, rounds in found.items()}
+
+
+def require_wrk() -> str:
+    """Find wrk.
 
     Raises:
-        LoadError: it printed nothing, or counts failures.
+        LoadError: it is not installed.
+    """
+    found = shutil.which("wrk")
+    if found is None:
+        raise LoadError("the benchmarks drive servers with wrk, which is missing; on Debian: apt install wrk")
+    return found
+
+
+def measured(what: str, output: str, errors: str = "") -> Measured:
+    """Read what load.lua printed when wrk was done.
+
+    Raises:
+        LoadError: it printed nothing, or some requests failed.
     """
     for line in output.splitlines():
         if line.startswith("measured "):
-            found = json.loads(line.removeprefix("measured "))
-            if found["failures"] or not found["requests"]:
-                raise LoadError(f"{found['failures']} of {found['requests']} requests failed")
-            seconds = found["microseconds"] / 1e6
-            return Measured(found["requests"], found["requests"] / seconds, found["p50"] / 1000, found["p99"] / 1000)
-    raise LoadError(f"wrk measured nothing:\n{output}{errors}")
+            found: dict[str, Any] = json.loads(line.removeprefix("measured "))
+            requests, failures = found["requests"], found["failures"]
+            if failures or not requests:
+                raise LoadError(f"{what}: {failures:,} of {requests:,} requests failed")
+            return Measured(requests, requests / found["microseconds"] * 1e6, found["p50"] / 1000, found["p99"] / 1000)
+    raise LoadError(f"{what}: wrk measured nothing\n{output}{errors}")
+
+
+def medians(rounds: Sequence[Measured]) -> Measured:
+    """Sum up rounds: the median of each figure, and all of the requests."""
+    return Measured(
+        sum(each.requests for each in rounds),
+        median(each.per_second for each in rounds),
+        median(each.p50 for each in rounds),
+        median(each.p99 for each in rounds),
+    )

@@ -110,7 +110,7 @@ UPVOTES = func.count().filter(Vote.dir == 1).label("upvotes")
 DOWNVOTES = func.count().filter(Vote.dir == -1).label("downvotes")
 
 
-def posts_with_votes(user: User) -> Select[Any]:
+def posts_with_votes(user: User) -> Select[*tuple[Any, ...]]:
     """Select posts that a user may see, each with its votes counted."""
     return (
         select(
@@ -127,7 +127,7 @@ def posts_with_votes(user: User) -> Select[Any]:
     )
 
 
-def post_out(row: Row[Any]) -> PostOut:
+def post_out(row: Row[*tuple[Any, ...]]) -> PostOut:
     """Show a post with its votes."""
     shown = PostOut.model_validate(row.Post)
     shown.votes, shown.upvotes, shown.downvotes, shown.my_vote = row.votes, row.upvotes, row.downvotes, row.my_vote
