@@ -1,5 +1,6 @@
 """The command behind `make bench` and `make bench-growth`."""
 
+import os
 import shutil
 import sys
 import tempfile
@@ -21,7 +22,8 @@ from benchmarks.scenarios import LENGTHY, PEERS, SCENARIOS, Stage, growth
 
 USUAL: Final = tuple(name for name in SCENARIOS if name not in LENGTHY)
 SIZES: Final = (3_000, 30_000, 300_000, 3_000_000)
-BYTES_A_POST: Final = 10_000
+CHART_TITLE: Final = "Requests per second against the number of posts"
+BYTES_A_POST: Final = 6_000
 """Of disk, with its ten votes, their indexes and the log of writing them."""
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
@@ -122,11 +124,13 @@ def measure_growth(
     conditions = f"Medians of {rounds} rounds of {seconds} seconds, {connections} connections ({where})."
     text = "\n".join([conditions, "", table(["Posts", *names], rows)])
     typer.echo(text)
-    if markdown:
-        put_between(markdown, "growth", text)
     if chart:
         lines = {name: [figures[name].per_second for figures in found.values()] for name in names}
-        chart.write_text(draw("Requests per second against the number of posts", list(found), lines), "utf-8")
+        chart.write_text(draw(CHART_TITLE, list(found), lines), encoding="utf-8")
+        if markdown:
+            text = f"![{CHART_TITLE}]({os.path.relpath(chart, markdown.parent)})\n\n{text}"
+    if markdown:
+        put_between(markdown, "growth", text)
 
 
 def main() -> None:

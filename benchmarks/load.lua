@@ -61,8 +61,8 @@ end
 function done(summary, latency)
   local errors = summary.errors
   io.write(string.format(
-    'measured {"requests": %d, "microseconds": %d, "p50": %d, "p99": %d, "failures": %d}\n',
+    'measured {"requests": %d, "microseconds": %d, "p50": %d, "p99": %d, "failures": %d, "refused": %d}\n',
     summary.requests, summary.duration, latency:percentile(50), latency:percentile(99),
-    errors.connect + errors.read + errors.write + errors.status + errors.timeout
+    errors.connect + errors.read + errors.write + errors.timeout, errors.status
   ))
 end

@@ -23,12 +23,16 @@ class LoadError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """What one round came to, or the medians of several; latencies in milliseconds."""
+    """What one round came to, or the medians of several; latencies in milliseconds.
+
+    `refused` counts answers with a status of 400 or more among the requests.
+    """
 
     requests: int
     per_second: float
     p50: float
     p99: float
+    refused: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,27 +106,29 @@ def require_wrk() -> str:
     return found
 
 
-def measured(what: str, output: str, errors: str = "") -> Measured:
+def measured(what: str, output: str, errors: str = "", *, may_be_refused: bool = False) -> Measured:
     """Read what load.lua printed when wrk was done.
 
     Raises:
-        LoadError: it printed nothing, or some requests failed.
+        LoadError: it printed nothing, or some requests failed, or were refused although they may not be.
     """
     for line in output.splitlines():
         if line.startswith("measured "):
             found: dict[str, Any] = json.loads(line.removeprefix("measured "))
-            requests, failures = found["requests"], found["failures"]
-            if failures or not requests:
-                raise LoadError(f"{what}: {failures:,} of {requests:,} requests failed")
-            return Measured(requests, requests / found["microseconds"] * 1e6, found["p50"] / 1000, found["p99"] / 1000)
+            requests, failures, refused = found["requests"], found["failures"], found["refused"]
+            if not requests or failures or (refused and not may_be_refused):
+                raise LoadError(f"{what}: of {requests:,} requests {failures:,} failed and {refused:,} were refused")
+            per_second = requests / found["microseconds"] * 1e6
+            return Measured(requests, per_second, found["p50"] / 1000, found["p99"] / 1000, refused)
     raise LoadError(f"{what}: wrk measured nothing\n{output}{errors}")
 
 
 def medians(rounds: Sequence[Measured]) -> Measured:
-    """Sum up rounds: the median of each figure, and all of the requests."""
+    """Sum up rounds: the median of each figure, and all of the requests and refusals."""
     return Measured(
         sum(each.requests for each in rounds),
         median(each.per_second for each in rounds),
         median(each.p50 for each in rounds),
         median(each.p99 for each in rounds),
+        sum(each.refused for each in rounds),
     )

@@ -2,9 +2,9 @@ import pytest
 
 from benchmarks.load import LoadError, Measured, Rounds, measured, medians
 
-SAID = (
-    'Running 3s test\nmeasured {"requests": 3000, "microseconds": 1500000, "p50": 7000, "p99": 9500, "failures": 0}\n'
-)
+SAID = """Running 3s test
+measured {"requests": 3000, "microseconds": 1500000, "p50": 7000, "p99": 9500, "failures": 0, "refused": 0}
+"""
 
 
 def test_what_wrk_measured_is_read() -> None:
@@ -12,12 +12,22 @@ def test_what_wrk_measured_is_read() -> None:
 
 
 def test_a_round_with_failures_is_refused_by_name() -> None:
-    with pytest.raises(LoadError, match=r"^list: 12 of 3,000 requests failed$"):
+    with pytest.raises(LoadError, match=r"^list: of 3,000 requests 12 failed and 0 were refused$"):
         measured("list", SAID.replace('"failures": 0', '"failures": 12'))
 
 
+def test_a_round_with_refusals_is_refused_unless_they_are_expected() -> None:
+    said = SAID.replace('"refused": 0', '"refused": 3')
+
+    with pytest.raises(LoadError, match="3 were refused"):
+        measured("list", said)
+    assert measured("list", said, may_be_refused=True).refused == 3
+    with pytest.raises(LoadError, match="1 failed"):
+        measured("list", said.replace('"failures": 0', '"failures": 1'), may_be_refused=True)
+
+
 def test_a_round_without_requests_is_refused() -> None:
-    with pytest.raises(LoadError, match="0 of 0"):
+    with pytest.raises(LoadError, match="of 0 requests"):
         measured("list", SAID.replace("3000", "0"))
 
 
@@ -27,9 +37,9 @@ def test_what_wrk_complained_of_is_repeated() -> None:
 
 
 def test_rounds_are_summed_up_by_their_medians() -> None:
-    rounds = [Measured(10, 100, 5, 50), Measured(30, 300, 1, 90), Measured(20, 200, 9, 10)]
+    rounds = [Measured(10, 100, 5, 50), Measured(30, 300, 1, 90, 2), Measured(20, 200, 9, 10, 1)]
 
-    assert medians(rounds) == Measured(requests=60, per_second=200, p50=5, p99=50)
+    assert medians(rounds) == Measured(requests=60, per_second=200, p50=5, p99=50, refused=3)
 
 
 def test_trials_take_turns_after_a_warm_up_that_does_not_count() -> None:
