@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
+from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Final
@@ -152,7 +153,7 @@ def logins(stage: Stage, rounds: Rounds) -> list[Finding]:
 
 def hot_post(stage: Stage, rounds: Rounds) -> list[Finding]:
     """Compare votes on one post with votes on many, over more connections and by two workers."""
-    many = Rounds(rounds.rounds, rounds.seconds, rounds.warm_up, HOT_CONNECTIONS)
+    many = replace(rounds, connections=HOT_CONNECTIONS)
     posts = min(SPREAD_POSTS, stage.data.posts)
     found = rounds.interleaved(
         {
