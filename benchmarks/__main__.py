@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import sys
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
@@ -135,6 +136,7 @@ def measure_growth(
 
 def main() -> None:
     """Run the command; what fails ends with one line that says why."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # no server is left behind
     try:
         app()
     except (LoadError, PeerError) as error:
