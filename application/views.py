@@ -131,6 +131,14 @@ class SessionView:
 
 
 @dataclass(frozen=True, slots=True)
+class AccountView:
+    """An account and where it is signed in, as operators see it."""
+
+    profile: UserView
+    sessions: Sequence[SessionView]
+
+
+@dataclass(frozen=True, slots=True)
 class OwnVote:
     """A vote as its voter sees it."""
 

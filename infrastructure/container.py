@@ -9,7 +9,7 @@ from application.app import App
 from application.passwords import CheckPassword, Guard, Limits
 from application.ports import Throttle
 from application.posts import DeletePost, EditPost, ListPosts, ReadPost, WritePost
-from application.sessions import Authenticate, EndSession, ListSessions, RefreshSession, SignIn, SignOut
+from application.sessions import Authenticate, EndSession, EndSessions, ListSessions, RefreshSession, SignIn, SignOut
 from application.users import (
     ChangePassword,
     CreateAdmin,
@@ -17,6 +17,7 @@ from application.users import (
     EditOwnAccount,
     EditUser,
     ExportOwnData,
+    FindAccount,
     ListUsers,
     RegisterUser,
     SeeOwnAccount,
@@ -104,6 +105,7 @@ class Container(containers.DeclarativeContainer):
         see_user=providers.Singleton(SeeUser, users),
         see_own_account=providers.Singleton(SeeOwnAccount, users),
         list_users=providers.Singleton(ListUsers, users),
+        find_account=providers.Singleton(FindAccount, users, clock),
         edit_user=providers.Singleton(EditUser, uow),
         edit_own_account=providers.Singleton(EditOwnAccount, users, uow, check),
         change_password=providers.Singleton(ChangePassword, users, uow, check, hasher, common),
@@ -114,6 +116,7 @@ class Container(containers.DeclarativeContainer):
         sign_out=providers.Singleton(SignOut, uow),
         list_sessions=providers.Singleton(ListSessions, users, clock),
         end_session=providers.Singleton(EndSession, uow),
+        end_sessions=providers.Singleton(EndSessions, uow),
         authenticate=providers.Singleton(Authenticate, users, tokens, clock),
         write_post=providers.Singleton(WritePost, uow, clock),
         read_post=providers.Singleton(ReadPost, posts),

@@ -58,7 +58,7 @@ def test_a_command_without_its_words_shows_help(words: tuple[str, ...]) -> None:
         (("serve",), ("--host", "--port", "--workers")),
         (("migrate",), ("up to date",)),
         (("settings",), ("masked",)),
-        (("users",), ("create-admin",)),
+        (("users",), ("create-admin", "list", "show", "promote", "demote", "deactivate", "activate", "sessions")),
         (("users", "create-admin"), ("--email", "--username", "--password-stdin", "--generate")),
     ],
 )
