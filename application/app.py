@@ -19,7 +19,7 @@ from application.users import (
     SeeOwnAccount,
     SeeUser,
 )
-from application.votes import CastVote, ListOwnVotes
+from application.votes import CastVote, ListOwnVotes, RepairVotes, VerifyVotes
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +58,8 @@ class App:
     # votes
     cast_vote: CastVote
     list_own_votes: ListOwnVotes
+    verify_votes: VerifyVotes
+    repair_votes: RepairVotes
 
     # running it
     see_dashboard: SeeDashboard

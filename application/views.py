@@ -3,9 +3,11 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from math import isclose
 
 from domain.sessions import RefreshHashes
 from domain.users import Role
+from domain.votes import Tally
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +148,22 @@ class OwnVote:
     title: str
     direction: int
     created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Recount:
+    """What a post keeps of its votes, and what the votes give, at one moment. The score is bound to the counters."""
+
+    post_id: int
+    kept: Tally
+    kept_hot: float
+    counted: Tally
+    counted_hot: float
+
+    @property
+    def agrees(self) -> bool:
+        """Whether the post tells the truth; of its rank, to what differs from machine to machine in a logarithm."""
+        return self.kept == self.counted and isclose(self.kept_hot, self.counted_hot, rel_tol=1e-14)
 
 
 @dataclass(frozen=True, slots=True)

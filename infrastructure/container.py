@@ -23,7 +23,7 @@ from application.users import (
     SeeOwnAccount,
     SeeUser,
 )
-from application.votes import CastVote, ListOwnVotes
+from application.votes import CastVote, ListOwnVotes, RepairVotes, VerifyVotes
 from infrastructure.clock import SystemClock
 from infrastructure.common_passwords import BundledCommonPasswords
 from infrastructure.database.admin import SqlDashboardReader
@@ -98,6 +98,8 @@ class Container(containers.DeclarativeContainer):
     guard = providers.Singleton(Guard, throttle, limits)
     check = providers.Singleton(CheckPassword, hasher, guard, clock)
 
+    verify_votes = providers.Singleton(VerifyVotes, posts, votes)
+
     app = providers.Singleton(
         App,
         register_user=providers.Singleton(RegisterUser, uow, hasher, common, guard, clock),
@@ -125,6 +127,8 @@ class Container(containers.DeclarativeContainer):
         delete_post=providers.Singleton(DeletePost, uow),
         cast_vote=providers.Singleton(CastVote, uow, clock),
         list_own_votes=providers.Singleton(ListOwnVotes, votes),
+        verify_votes=verify_votes,
+        repair_votes=providers.Singleton(RepairVotes, verify_votes, uow),
         see_dashboard=providers.Singleton(SeeDashboard, dashboard, clock),
         health=health,
     )

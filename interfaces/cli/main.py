@@ -7,7 +7,7 @@ import typer
 from application.ports import Unavailable
 from domain.errors import DomainError
 from infrastructure.settings import SettingsError
-from interfaces.cli import server, users
+from interfaces.cli import server, users, votes
 
 app = typer.Typer(
     help="Agora: a posts-and-votes backend.",
@@ -19,6 +19,7 @@ app.command("serve")(server.serve)
 app.command("migrate")(server.migrate)
 app.command("settings")(server.show_settings)
 app.add_typer(users.app, name="users")
+app.add_typer(votes.app, name="votes")
 
 
 def main() -> None:

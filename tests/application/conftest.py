@@ -23,7 +23,7 @@ from application.users import (
     SeeUser,
 )
 from application.views import Tokens
-from application.votes import CastVote, ListOwnVotes
+from application.votes import CastVote, ListOwnVotes, RepairVotes, VerifyVotes
 from domain.users import Actor
 from tests.fakes import (
     FrozenClock,
@@ -102,6 +102,8 @@ def world() -> World:
         delete_post=DeletePost(uow),
         cast_vote=CastVote(uow, clock),
         list_own_votes=ListOwnVotes(votes),
+        verify_votes=VerifyVotes(posts, votes),
+        repair_votes=RepairVotes(VerifyVotes(posts, votes), uow),
         see_dashboard=SeeDashboard(MemoryDashboardReader(database), clock),
         health=StaticHealth(database="ok"),
     )
