@@ -34,6 +34,7 @@ from infrastructure.database.throttle import NoThrottle, SqlThrottle
 from infrastructure.database.unit_of_work import SqlUnitOfWorkFactory
 from infrastructure.database.users import SqlUserReader
 from infrastructure.database.votes import SqlVoteReader
+from infrastructure.doctor import Doctor
 from infrastructure.passwords import CORES, Argon2PasswordHasher
 from infrastructure.runners import LoopRunner, Runner, ThreadRunner
 from infrastructure.settings import Settings, load_settings
@@ -99,6 +100,7 @@ class Container(containers.DeclarativeContainer):
     check = providers.Singleton(CheckPassword, hasher, guard, clock)
 
     verify_votes = providers.Singleton(VerifyVotes, posts, votes)
+    doctor = providers.Singleton(Doctor, settings, migrations, verify_votes, clock)
 
     app = providers.Singleton(
         App,

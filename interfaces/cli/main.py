@@ -7,7 +7,8 @@ import typer
 from application.ports import Unavailable
 from domain.errors import DomainError
 from infrastructure.settings import SettingsError
-from interfaces.cli import server, users, votes
+from interfaces.cli import doctor, server, users, votes
+from interfaces.cli.common import examples
 
 app = typer.Typer(
     help="Agora: a posts-and-votes backend.",
@@ -18,6 +19,7 @@ app = typer.Typer(
 app.command("serve")(server.serve)
 app.command("migrate")(server.migrate)
 app.command("settings")(server.show_settings)
+app.command("doctor", epilog=examples("agora doctor", "agora doctor --workers 4"))(doctor.doctor)
 app.add_typer(users.app, name="users")
 app.add_typer(votes.app, name="votes")
 

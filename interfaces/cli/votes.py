@@ -1,6 +1,5 @@
 """Votes, from the command line: whether the counters on posts are true, and making them so."""
 
-import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Self
@@ -9,7 +8,7 @@ import typer
 
 from application.views import Recount
 from domain.votes import Tally
-from interfaces.cli.common import examples, front_door
+from interfaces.cli.common import examples, front_door, with_bar
 
 NAMED_MAX: Final = 20
 """Posts that are named one by one; a number tells the rest."""
@@ -55,13 +54,11 @@ class Recounted:
     def watch(cls, batches: Iterable[Sequence[Recount]], last_id: int) -> Self:
         """Go through all batches, up to about this id, with a bar on a terminal."""
         found = cls()
-        with typer.progressbar(length=last_id, file=sys.stderr, hidden=not sys.stderr.isatty()) as bar:
-            for batch in batches:
-                wrong = [recount for recount in batch if not recount.agrees]
-                found.posts += len(batch)
-                found.wrong += len(wrong)
-                found.named += wrong[: NAMED_MAX - len(found.named)]
-                bar.update(batch[-1].post_id - bar.pos)
+        for batch in with_bar(batches, last_id):
+            wrong = [recount for recount in batch if not recount.agrees]
+            found.posts += len(batch)
+            found.wrong += len(wrong)
+            found.named += wrong[: NAMED_MAX - len(found.named)]
         return found
 
     def show(self) -> None:
