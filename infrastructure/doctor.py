@@ -103,6 +103,8 @@ class Doctor:
         yield from self._of_settings()
         if self._file is not None:
             yield from self._tried("the files of the database", self._of_files(self._file))
+        elif not self._postgres:
+            yield _warning("the files of the database were not checked: DATABASE_URL names them by a URI")
         connected = self._connected()
         if connected is None or connected.level is Level.PROBLEM:
             yield from [connected] if connected else []

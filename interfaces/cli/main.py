@@ -16,9 +16,9 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-app.command("serve")(server.serve)
-app.command("migrate")(server.migrate)
-app.command("settings")(server.show_settings)
+app.command("serve", epilog=examples("agora serve --host 0.0.0.0 --port 8000 --workers 4"))(server.serve)
+app.command("migrate", epilog=examples("agora migrate"))(server.migrate)
+app.command("settings", epilog=examples("agora settings"))(server.show_settings)
 app.command("doctor", epilog=examples("agora doctor", "agora doctor --workers 4"))(doctor.doctor)
 app.add_typer(users.app, name="users")
 app.add_typer(votes.app, name="votes")

@@ -3,7 +3,6 @@
 import secrets
 import sys
 from collections.abc import Sequence
-from contextlib import closing
 from typing import Annotated, BinaryIO, Final
 
 import typer
@@ -12,7 +11,6 @@ from application.paging import Window
 from application.views import UserView
 from domain.text import is_storable
 from domain.users import OPERATOR, Role
-from infrastructure.container import Container
 from interfaces.cli.common import examples, front_door
 from interfaces.emails import require_email
 
@@ -82,16 +80,14 @@ def create_admin(
     """Open an administrator's account. Asks for the password, unless told where it comes from."""
     if password_stdin and generate:
         raise typer.BadParameter("--password-stdin and --generate exclude each other: choose one")
-    container = Container()
-    container.migrations().require_current()
-    if generate:
-        password = secrets.token_urlsafe(18)
-    elif password_stdin:
-        password = _first_line(sys.stdin.buffer)
-    else:
-        password = typer.prompt("Password", hide_input=True, confirmation_prompt=True)
-    with closing(container.database()):
-        user = container.app().create_admin(email, password, username)
+    with front_door() as agora:
+        if generate:
+            password = secrets.token_urlsafe(18)
+        elif password_stdin:
+            password = _first_line(sys.stdin.buffer)
+        else:
+            password = typer.prompt("Password", hide_input=True, confirmation_prompt=True)
+        user = agora.create_admin(email, password, username)
     typer.echo(f"administrator {user.email} created with id {user.id}")
     if generate:
         typer.echo(f"password: {password}")

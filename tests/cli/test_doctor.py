@@ -331,3 +331,9 @@ def test_a_file_that_is_no_database_is_a_problem(folder: Path, monkeypatch: pyte
     (folder / "diary.txt").write_text("Dear diary, " * 100)
     monkeypatch.setenv("DATABASE_URL", "sqlite:///diary.txt")
     assert "-> name another file in DATABASE_URL" in only(findings(code=1)["problem"])
+
+
+def test_files_that_are_named_by_a_uri_are_not_checked(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DATABASE_URL", f"sqlite:///file:{folder / 'agora.db'}?uri=true")
+    assert run("migrate").code == 0
+    assert only(findings()["warning"]).startswith("the files of the database were not checked")
