@@ -1,7 +1,7 @@
 # What people do with Agora. A fresh machine needs Python 3.11 or newer and make; everything else is installed
 # into .venv from pinned, hashed requirements.
 .DEFAULT_GOAL := help
-.PHONY: help install run test fuzz browser check lint types walls migrate migration lock clean
+.PHONY: help install run test fuzz browser bench bench-growth check lint types walls migrate migration lock clean
 
 PYTHON ?= python3
 CHROMIUM ?= /usr/bin/chromium
@@ -10,7 +10,7 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 help: ## List what can be done
-	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-10s %s\n", $$1, $$2}'
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-12s %s\n", $$1, $$2}'
 
 .venv/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
@@ -50,6 +50,12 @@ browser: .venv/installed-browser ## Run the tests that need a browser, in the sy
 		echo "There is no $$program; on Debian: apt install chromium chromium-driver; elsewhere name them with:" \
 			"make browser CHROMIUM=/path CHROMEDRIVER=/path" >&2; exit 1; }; done
 	CHROMIUM=$(CHROMIUM) CHROMEDRIVER=$(CHROMEDRIVER) $(BIN)/pytest tests/browser
+
+bench: .venv/installed-dev ## Measure Agora beside two other servers, into docs/performance.md; takes ten minutes
+	$(BIN)/python -m benchmarks compare --markdown docs/performance.md
+
+bench-growth: .venv/installed-dev ## Measure Agora with more and more posts, into docs/performance.md and its chart
+	$(BIN)/python -m benchmarks growth --markdown docs/performance.md --chart docs/performance-growth.svg
 
 lint: .venv/installed-dev
 	$(BIN)/ruff check .

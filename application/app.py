@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from application.admin import SeeDashboard
 from application.ports import Health
 from application.posts import DeletePost, EditPost, ListPosts, ReadPost, WritePost
-from application.sessions import Authenticate, EndSession, ListSessions, RefreshSession, SignIn, SignOut
+from application.sessions import Authenticate, EndSession, EndSessions, ListSessions, RefreshSession, SignIn, SignOut
 from application.users import (
     ChangePassword,
     CreateAdmin,
@@ -13,12 +13,13 @@ from application.users import (
     EditOwnAccount,
     EditUser,
     ExportOwnData,
+    FindAccount,
     ListUsers,
     RegisterUser,
     SeeOwnAccount,
     SeeUser,
 )
-from application.votes import CastVote, ListOwnVotes
+from application.votes import CastVote, ListOwnVotes, RepairVotes, VerifyVotes
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +32,7 @@ class App:
     see_user: SeeUser
     see_own_account: SeeOwnAccount
     list_users: ListUsers
+    find_account: FindAccount
     edit_user: EditUser
     edit_own_account: EditOwnAccount
     change_password: ChangePassword
@@ -43,6 +45,7 @@ class App:
     sign_out: SignOut
     list_sessions: ListSessions
     end_session: EndSession
+    end_sessions: EndSessions
     authenticate: Authenticate
 
     # posts
@@ -55,6 +58,8 @@ class App:
     # votes
     cast_vote: CastVote
     list_own_votes: ListOwnVotes
+    verify_votes: VerifyVotes
+    repair_votes: RepairVotes
 
     # running it
     see_dashboard: SeeDashboard

@@ -18,6 +18,7 @@ from application.views import (
     OwnVote,
     PostFilter,
     PostView,
+    Recount,
     SessionView,
     SignedToken,
     UserView,
@@ -159,6 +160,10 @@ class VoteRepository(Protocol):
         """
         ...
 
+    def recount(self, post_id: int) -> None:
+        """Count the votes on a locked post one by one, and store the counters and the rank that they give."""
+        ...
+
 
 class UserReader(Protocol):
     """Questions about accounts."""
@@ -210,12 +215,23 @@ class PostReader(Protocol):
         """List posts in this order; without a window, all of them."""
         ...
 
+    def last_id(self) -> int:
+        """Tell the highest id that a post has; 0 where there is none."""
+        ...
+
 
 class VoteReader(Protocol):
     """Questions about votes."""
 
     def list(self, voter: Actor, direction: Direction | None, window: Window | None) -> Page[OwnVote]:
         """List a person's votes on posts that they can still see, latest first; without a window, all of them."""
+        ...
+
+    def recount(self, after: int, most: int) -> Sequence[Recount]:
+        """Count the votes on the posts whose ids come after this one, by ascending id and at most so many posts.
+
+        A post and its votes are read at one moment: whoever is voting, they agree unless something is wrong.
+        """
         ...
 
 

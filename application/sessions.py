@@ -144,6 +144,25 @@ class EndSession:
 
 
 @dataclass(frozen=True, slots=True)
+class EndSessions:
+    """Let administrators sign somebody out everywhere: a stolen laptop, a leaked token."""
+
+    uow: UnitOfWorkFactory
+
+    def __call__(self, actor: Actor, user_id: int) -> None:
+        """End every session of an account.
+
+        Raises:
+            AdminsOnly: the actor is no administrator.
+            UserNotFound: there is no such account.
+        """
+        actor.require_admin()
+        with self.uow() as tx:
+            tx.users.lock(user_id)  # somebody who is just signing in comes before this or after it
+            tx.sessions.remove_all(user_id)
+
+
+@dataclass(frozen=True, slots=True)
 class Authenticate:
     """Tell who is asking. Account and session are looked up each time: what happens to them holds at once."""
 

@@ -14,7 +14,7 @@ from application.ports import (
     UserReader,
     VoteReader,
 )
-from application.views import Export, PostFilter, PublicUser, UserView
+from application.views import AccountView, Export, PostFilter, PublicUser, UserView
 from domain.errors import Invalid
 from domain.users import (
     Actor,
@@ -24,6 +24,7 @@ from domain.users import (
     Role,
     User,
     UserNotFound,
+    email_key,
     require_password,
 )
 
@@ -134,6 +135,32 @@ class ListUsers:
         """
         actor.require_admin()
         return self.users.list(search, window)
+
+
+@dataclass(frozen=True, slots=True)
+class FindAccount:
+    """Show administrators the account that they name by its id or its e-mail, with its sessions."""
+
+    users: UserReader
+    clock: Clock
+
+    def __call__(self, actor: Actor, who: int | str) -> AccountView:
+        """Look it up: a number is an id, a text an e-mail, however it is spelled.
+
+        Raises:
+            AdminsOnly: the actor is no administrator.
+            Invalid: the text is no e-mail address.
+            UserNotFound: there is no such account.
+        """
+        actor.require_admin()
+        if isinstance(who, str):
+            found = self.users.find_by_email(email_key(who))
+            if found is None:
+                raise UserNotFound(who)
+            profile = _view(found)
+        else:
+            profile = self.users.get(who)
+        return AccountView(profile, self.users.sessions(profile.id, self.clock.now()))
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,9 +6,11 @@ Posts and their owners are not frozen: making a frozen one takes three times as 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from math import isclose
 
 from domain.sessions import RefreshHashes
 from domain.users import Role
+from domain.votes import Tally
 
 
 @dataclass(slots=True)
@@ -134,6 +136,14 @@ class SessionView:
 
 
 @dataclass(frozen=True, slots=True)
+class AccountView:
+    """An account and where it is signed in, as operators see it."""
+
+    profile: UserView
+    sessions: Sequence[SessionView]
+
+
+@dataclass(frozen=True, slots=True)
 class OwnVote:
     """A vote as its voter sees it."""
 
@@ -141,6 +151,22 @@ class OwnVote:
     title: str
     direction: int
     created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Recount:
+    """What a post keeps of its votes, and what the votes give, at one moment. The score is bound to the counters."""
+
+    post_id: int
+    kept: Tally
+    kept_hot: float
+    counted: Tally
+    counted_hot: float
+
+    @property
+    def agrees(self) -> bool:
+        """Whether the post tells the truth; of its rank, to what differs from machine to machine in a logarithm."""
+        return self.kept == self.counted and isclose(self.kept_hot, self.counted_hot, rel_tol=1e-14)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,13 +1,18 @@
 """Voting: one vote per person and post."""
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from application.paging import Page, Window
-from application.ports import Clock, UnitOfWorkFactory, VoteReader
-from application.views import OwnVote, VoteReceipt
+from application.ports import Clock, PostReader, UnitOfWorkFactory, VoteReader
+from application.views import OwnVote, Recount, VoteReceipt
 from domain.posts import PostNotFound, is_visible
 from domain.users import Actor
 from domain.votes import AlreadyVoted, Direction, Outcome, Vote, VoteNotFound, outcome
+
+BATCH: Final = 200
+"""Posts that are counted in one statement, and repaired in one transaction: nobody waits long for either."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,3 +59,51 @@ class ListOwnVotes:
     def __call__(self, actor: Actor, direction: Direction | None, window: Window) -> Page[OwnVote]:
         """List votes, latest first; those one way only, if a direction is given."""
         return self.votes.list(actor, direction, window)
+
+
+@dataclass(frozen=True, slots=True)
+class VerifyVotes:
+    """Compare what every post says about its votes with the votes: for operators, while people vote. Writes nothing."""
+
+    posts: PostReader
+    votes: VoteReader
+
+    def last_id(self) -> int:
+        """Tell the id that the last batch will end with, or a little less."""
+        return self.posts.last_id()
+
+    def __call__(self) -> Iterator[Sequence[Recount]]:
+        """Go through all posts by ascending id, batch by batch."""
+        after = 0
+        while batch := self.votes.recount(after, BATCH):
+            yield batch
+            after = batch[-1].post_id
+
+
+@dataclass(frozen=True, slots=True)
+class RepairVotes:
+    """Make every post say again what its votes say: for operators, while people vote.
+
+    The rows of votes are the truth. Posts that disagree are locked by ascending id, a batch in one transaction, and
+    counted anew under the lock: what was read before it may be old.
+    """
+
+    verify: VerifyVotes
+    uow: UnitOfWorkFactory
+
+    def __call__(self) -> Iterator[Sequence[Recount]]:
+        """Go through all posts by ascending id, and hand out each batch as it was found, once it is repaired."""
+        for batch in self.verify():
+            wrong = [recount.post_id for recount in batch if not recount.agrees]
+            if wrong:
+                self._repair(wrong)
+            yield batch
+
+    def _repair(self, post_ids: Sequence[int]) -> None:
+        with self.uow() as tx:
+            for post_id in post_ids:
+                try:
+                    tx.posts.lock(post_id)
+                except PostNotFound:  # removed since
+                    continue
+                tx.votes.recount(post_id)

@@ -38,8 +38,8 @@ class UsernameTaken(Conflict):
 class UserNotFound(NotFound):
     code = "user-not-found"
 
-    def __init__(self, user_id: int) -> None:
-        super().__init__(f"user with id: {user_id} not found")
+    def __init__(self, who: int | str) -> None:
+        super().__init__(f"user with {'id' if isinstance(who, int) else 'e-mail'}: {who} not found")
 
 
 class NotAuthenticated(Unauthenticated):
@@ -122,6 +122,9 @@ class Actor:
 
 ANONYMOUS: Final = Actor(id=0)
 """Somebody who did not sign in. Ids start at 1, so nothing is ever theirs."""
+
+OPERATOR: Final = Actor(id=0, role=Role.ADMIN)
+"""Somebody at a shell of the machine. Whoever has the settings can do more than any administrator, account or none."""
 
 
 @dataclass(frozen=True, slots=True)

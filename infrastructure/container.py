@@ -9,7 +9,7 @@ from application.app import App
 from application.passwords import CheckPassword, Guard, Limits
 from application.ports import Throttle
 from application.posts import DeletePost, EditPost, ListPosts, ReadPost, WritePost
-from application.sessions import Authenticate, EndSession, ListSessions, RefreshSession, SignIn, SignOut
+from application.sessions import Authenticate, EndSession, EndSessions, ListSessions, RefreshSession, SignIn, SignOut
 from application.users import (
     ChangePassword,
     CreateAdmin,
@@ -17,12 +17,13 @@ from application.users import (
     EditOwnAccount,
     EditUser,
     ExportOwnData,
+    FindAccount,
     ListUsers,
     RegisterUser,
     SeeOwnAccount,
     SeeUser,
 )
-from application.votes import CastVote, ListOwnVotes
+from application.votes import CastVote, ListOwnVotes, RepairVotes, VerifyVotes
 from infrastructure.clock import SystemClock
 from infrastructure.common_passwords import BundledCommonPasswords
 from infrastructure.database.admin import SqlDashboardReader
@@ -33,6 +34,7 @@ from infrastructure.database.throttle import NoThrottle, SqlThrottle
 from infrastructure.database.unit_of_work import SqlUnitOfWorkFactory
 from infrastructure.database.users import SqlUserReader
 from infrastructure.database.votes import SqlVoteReader
+from infrastructure.doctor import Doctor
 from infrastructure.passwords import CORES, Argon2PasswordHasher
 from infrastructure.runners import LoopRunner, Runner, ThreadRunner
 from infrastructure.settings import Settings, load_settings
@@ -97,6 +99,9 @@ class Container(containers.DeclarativeContainer):
     guard = providers.Singleton(Guard, throttle, limits)
     check = providers.Singleton(CheckPassword, hasher, guard, clock)
 
+    verify_votes = providers.Singleton(VerifyVotes, posts, votes)
+    doctor = providers.Singleton(Doctor, settings, migrations, verify_votes, clock)
+
     app = providers.Singleton(
         App,
         register_user=providers.Singleton(RegisterUser, uow, hasher, common, guard, clock),
@@ -104,6 +109,7 @@ class Container(containers.DeclarativeContainer):
         see_user=providers.Singleton(SeeUser, users),
         see_own_account=providers.Singleton(SeeOwnAccount, users),
         list_users=providers.Singleton(ListUsers, users),
+        find_account=providers.Singleton(FindAccount, users, clock),
         edit_user=providers.Singleton(EditUser, uow),
         edit_own_account=providers.Singleton(EditOwnAccount, users, uow, check),
         change_password=providers.Singleton(ChangePassword, users, uow, check, hasher, common),
@@ -114,6 +120,7 @@ class Container(containers.DeclarativeContainer):
         sign_out=providers.Singleton(SignOut, uow),
         list_sessions=providers.Singleton(ListSessions, users, clock),
         end_session=providers.Singleton(EndSession, uow),
+        end_sessions=providers.Singleton(EndSessions, uow),
         authenticate=providers.Singleton(Authenticate, users, tokens, clock),
         write_post=providers.Singleton(WritePost, uow, clock),
         read_post=providers.Singleton(ReadPost, posts),
@@ -122,6 +129,8 @@ class Container(containers.DeclarativeContainer):
         delete_post=providers.Singleton(DeletePost, uow),
         cast_vote=providers.Singleton(CastVote, uow, clock),
         list_own_votes=providers.Singleton(ListOwnVotes, votes),
+        verify_votes=verify_votes,
+        repair_votes=providers.Singleton(RepairVotes, verify_votes, uow),
         see_dashboard=providers.Singleton(SeeDashboard, dashboard, clock),
         health=health,
     )

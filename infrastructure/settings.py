@@ -179,8 +179,11 @@ class Settings(BaseModel):
         Raises:
             SettingsError: the secret key or the CORS settings are not fit for it.
         """
-        if self.fastapi_env != "production":
-            return
+        if self.fastapi_env == "production" and (reasons := self.weaknesses()):
+            raise SettingsError("; ".join(reasons))
+
+    def weaknesses(self) -> list[str]:
+        """Tell what is not fit for production, each with its remedy after a colon."""
         reasons = [] if self.secret_key else [f"SECRET_KEY is missing: {NEW_KEY}"]
         for name, key, remedy in (
             ("SECRET_KEY", self.secret_key, NEW_KEY),
@@ -194,8 +197,7 @@ class Settings(BaseModel):
             reasons.append(
                 "CORS_ORIGINS is * together with CORS_CREDENTIALS: name the origins, or turn the credentials off"
             )
-        if reasons:
-            raise SettingsError("; ".join(reasons))
+        return reasons
 
     def warnings(self) -> list[str]:
         """Tell what is allowed, but may not be meant."""
@@ -207,6 +209,19 @@ class Settings(BaseModel):
         if not self.throttle and self.fastapi_env == "production":
             found.append("THROTTLE is off; passwords can be guessed as fast as they can be checked")
         return found
+
+    @property
+    def password_holds_escape(self) -> bool:
+        """Whether the password, as it was written, holds a `%` with two hexadecimal digits after it.
+
+        In `DATABASE_URL` that stands for another character, in `DB_PASSWORD` for itself: easily taken for the other.
+        """
+        if self.database_url is not None:
+            whole = _URL.fullmatch(self.database_url.get_secret_value().strip())
+            password = whole["password"] if whole else None
+        else:
+            password = self.db_password.get_secret_value() if self.db_password else None
+        return bool(password and re.search("%[0-9A-Fa-f]{2}", password))
 
     def signing_key(self) -> str:
         """Give the key that signs tokens: the one that is set, else one made up for this process."""
@@ -236,7 +251,8 @@ def database_url(text: str) -> URL:
         raise SettingsError("DATABASE_URL is not a URL: write postgresql://user:password@host:5432/name")
     scheme, user, password = whole["scheme"], whole["user"], whole["password"]
     if scheme not in {"postgres", "postgresql", "postgresql+psycopg2", "sqlite", "sqlite+pysqlite"}:
-        raise SettingsError(f"DATABASE_URL begins with {scheme}://: Agora speaks postgresql:// and sqlite:///")
+        ours = next((f"; write {kind}:// instead" for kind in ("postgresql", "sqlite") if scheme.startswith(kind)), "")
+        raise SettingsError(f"DATABASE_URL begins with {scheme}://: Agora speaks postgresql:// and sqlite:///{ours}")
     driver = "sqlite" if scheme.startswith("sqlite") else "postgresql+psycopg2"
     try:
         url = make_url(f"{driver}://{whole['rest']}")
@@ -283,7 +299,10 @@ def load_settings(folder: Path | None = None) -> Settings:
     except ValidationError as error:
         raise SettingsError("; ".join(_sentence(reason) for reason in error.errors(include_input=False))) from None
     if not all(is_storable(str(part)) for part in settings.url):
-        raise SettingsError("DATABASE_URL: an escaped NUL, or escaped bytes that are no UTF-8; remove them")
+        raise SettingsError(
+            "DATABASE_URL: an escaped NUL, or escaped bytes that are no UTF-8; remove them, and write %25"
+            " for a % that means itself"
+        )
     return settings
 
 

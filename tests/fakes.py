@@ -19,6 +19,7 @@ from application.views import (
     PostFilter,
     PostView,
     PublicUser,
+    Recount,
     SessionView,
     SignedToken,
     TopPost,
@@ -29,7 +30,7 @@ from domain.posts import Post, PostNotFound
 from domain.sessions import RefreshHashes, Session
 from domain.text import search_key
 from domain.users import Actor, EmailTaken, InvalidToken, User, UsernameTaken, UserNotFound
-from domain.votes import Ballot, Direction, Vote
+from domain.votes import Ballot, Direction, Tally, Vote, hotness
 
 T = TypeVar("T")
 V = TypeVar("V")
@@ -214,6 +215,10 @@ class MemoryVoteRepository:
             rows.votes[vote.post_id, vote.user_id] = vote
         rows.posts[vote.post_id] = replace(rows.posts[vote.post_id], tally=counted.tally)
 
+    def recount(self, post_id: int) -> None:
+        posts = self._database.rows.posts
+        posts[post_id] = replace(posts[post_id], tally=_count(self._database.rows, post_id))
+
 
 class MemoryUserReader:
     def __init__(self, database: MemoryDatabase) -> None:
@@ -283,6 +288,9 @@ class MemoryPostReader:
                 descending=order.descending,
             )
 
+    def last_id(self) -> int:
+        return max(self._database.rows.posts, default=0)
+
     def _view(self, reader: Actor, post: Post) -> PostView:
         rows = self._database.rows
         owner = rows.users[post.owner_id]
@@ -322,6 +330,12 @@ class MemoryVoteReader:
             lambda vote: OwnVote(vote.post_id, rows.posts[vote.post_id].title, vote.direction.value, vote.created_at),
         )
 
+    def recount(self, after: int, most: int) -> Sequence[Recount]:
+        with self._database.lock:
+            rows = self._database.rows
+            ids = sorted(post_id for post_id in rows.posts if post_id > after)
+            return [_recount(rows, rows.posts[post_id]) for post_id in ids[:most]]
+
 
 class MemoryDashboardReader:
     def __init__(self, database: MemoryDatabase) -> None:
@@ -348,6 +362,16 @@ def _matches(reader: Actor, which: PostFilter, post: Post) -> bool:
     if which.published is None:
         return post.published or own
     return post.published if which.published else not post.published and (own or reader.is_admin)
+
+
+def _count(rows: Rows, post_id: int) -> Tally:
+    directions = [vote.direction for vote in rows.votes.values() if vote.post_id == post_id]
+    return Tally(directions.count(Direction.UP), directions.count(Direction.DOWN))
+
+
+def _recount(rows: Rows, post: Post) -> Recount:
+    counted = _count(rows, post.id)
+    return Recount(post.id, post.tally, post.hot, counted, hotness(counted.votes, post.created_at))
 
 
 def _user_view(user: User) -> UserView:

@@ -1,5 +1,7 @@
 """A private PostgreSQL server for the tests: started once a run, on a free loopback port, gone afterwards.
 
+The benchmarks run on one too.
+
 `TEST_DATABASE_URL` names a server to use instead. Its user must be allowed to create databases.
 """
 
@@ -31,8 +33,8 @@ START_SECONDS = 60
 
 
 @contextmanager
-def running_server() -> Iterator[URL]:
-    """Lend a PostgreSQL server, as the URL of its database `postgres`."""
+def running_server(**options: str) -> Iterator[URL]:
+    """Lend a PostgreSQL server with the given options, as the URL of its database `postgres`."""
     given = os.environ.get("TEST_DATABASE_URL")
     if given:
         yield database_url(given)
@@ -44,7 +46,7 @@ def running_server() -> Iterator[URL]:
         if user is not None:
             os.chown(folder, user.pw_uid, user.pw_gid)
         binaries = _readable(_binaries(), folder, as_somebody_else=user is not None)
-        with _started(binaries, folder, user) as port:
+        with _started(binaries, folder, user, options) as port:
             yield URL.create("postgresql+psycopg2", "agora", PASSWORD, "127.0.0.1", port, "postgres")
     finally:
         shutil.rmtree(folder, ignore_errors=True)
@@ -102,7 +104,9 @@ def _readable(binaries: Path, folder: Path, *, as_somebody_else: bool) -> Path:
 
 
 @contextmanager
-def _started(binaries: Path, folder: Path, user: pwd.struct_passwd | None) -> Iterator[int]:
+def _started(
+    binaries: Path, folder: Path, user: pwd.struct_passwd | None, more_options: dict[str, str]
+) -> Iterator[int]:
     identity: dict[str, Any] = {} if user is None else {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
     data, log, password_file = folder / "data", folder / "log", folder / "password"
     password_file.write_text(PASSWORD + "\n")
@@ -136,6 +140,7 @@ def _started(binaries: Path, folder: Path, user: pwd.struct_passwd | None) -> It
         "unix_socket_directories": "",
         "synchronous_commit": "on",
         "max_connections": "200",
+        **more_options,
     }
     with log.open("wb") as output:
         server = subprocess.Popen(

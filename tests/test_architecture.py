@@ -20,6 +20,7 @@ HTTP_FEATURES = "Features do not know each other over HTTP"
 INTERFACES = "Interfaces do not know each other"
 OUTSIDE_ROOTS = "Only the composition roots see the infrastructure"
 INSIDE_ROOTS = "The composition roots see its container, settings and logs, and no more"
+BELOW_TESTS = "Nothing that serves knows what tests and measures it"
 CYCLES = "No cycles"
 
 VIOLATIONS = [
@@ -45,6 +46,8 @@ VIOLATIONS = [
     ("interfaces/cli/users.py", "from infrastructure.database.engine import Database", INSIDE_ROOTS),
     ("interfaces/cli/new.py", "from infrastructure import passwords", INSIDE_ROOTS),
     ("interfaces/http/api.py", "from infrastructure.common_passwords import LIST", INSIDE_ROOTS),
+    ("domain/text.py", "import benchmarks.data", BELOW_TESTS),
+    ("infrastructure/container.py", "from tests.fakes import MemoryThrottle", BELOW_TESTS),
     ("domain/errors.py", "import domain.users", CYCLES),
     ("application/ports.py", "import application.app", CYCLES),
     ("infrastructure/database/links.py", "import infrastructure.database.posts", CYCLES),

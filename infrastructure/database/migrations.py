@@ -28,7 +28,9 @@ class Migrations:
     def __init__(self, url: URL) -> None:
         self._url = url
         self._config = config()
-        self._heads = set(ScriptDirectory.from_config(self._config).get_heads())
+        self._script = ScriptDirectory.from_config(self._config)
+        self._heads = set(self._script.get_heads())
+        self._steps = [step.revision for step in self._script.walk_revisions()]
 
     def upgrade(self) -> None:
         """Bring the schema up to date; nothing happens where it is already.
@@ -52,7 +54,19 @@ class Migrations:
 
     def is_current(self, connection: Connection) -> bool:
         """Tell whether the schema is the one that this release was written for."""
-        return set(MigrationContext.configure(connection).get_current_heads()) == self._heads
+        return _current(connection) == self._heads
+
+    def pending(self, connection: Connection) -> list[str]:
+        """Name the steps that the schema still lacks, in their order."""
+        applied = {step.revision for step in self._script.iterate_revisions(self._known(connection), "base")}
+        return [name for name in reversed(self._steps) if name not in applied]
+
+    def unknown(self, connection: Connection) -> list[str]:
+        """Name the steps that the schema has and this release does not know: a newer release took them."""
+        return sorted(_current(connection) - set(self._steps))
+
+    def _known(self, connection: Connection) -> tuple[str, ...]:
+        return tuple(_current(connection).intersection(self._steps))
 
     @contextmanager
     def _connect(self) -> Iterator[Connection]:
@@ -62,6 +76,10 @@ class Migrations:
                 yield connection
         finally:
             engine.dispose()
+
+
+def _current(connection: Connection) -> set[str]:
+    return set(MigrationContext.configure(connection).get_current_heads())
 
 
 class SqlHealth:

@@ -12,6 +12,7 @@ from sqlalchemy import (
     and_,
     bindparam,
     delete,
+    func,
     insert,
     literal_column,
     or_,
@@ -91,6 +92,8 @@ _PEOPLE: Final = posts.join(users, users.c.id == posts.c.owner_id)
 _GET: Final = _SHOWN.select_from(_PEOPLE).where(posts.c.id == bindparam("post_id"))
 GET_ANY: Final = Statement(_GET)
 GET_VISIBLE: Final = Statement(_GET.where(or_(posts.c.published, posts.c.owner_id == bindparam("reader_id"))))
+
+LAST_ID: Final = Statement(select(func.max(posts.c.id)))
 
 NOTHING: Final[ColumnElement[int]] = literal_column("0")
 RANKS: Final = {SortBy.DATE: posts.c.created_at, SortBy.VOTES: posts.c.score, SortBy.HOT: posts.c.hot}
@@ -331,6 +334,12 @@ class SqlPostReader:
             return Page([_view(row) for row in rows])
         last = rows[window.limit - 1]
         return Page([_view(row) for row in rows[: window.limit]], Position(last[-1], last[0]))
+
+    def last_id(self) -> int:
+        """Tell the highest id that a post has."""
+        with self._reading() as link:
+            ((found,),) = link.rows(LAST_ID, {})
+        return found or 0
 
 
 def _view(row: Sequence[Any]) -> PostView:

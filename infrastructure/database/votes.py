@@ -4,14 +4,26 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any, Final
 
-from sqlalchemy import Select, bindparam, delete, literal_column, or_, select, tuple_, union_all, update
+from sqlalchemy import (
+    Select,
+    bindparam,
+    case,
+    delete,
+    func,
+    literal_column,
+    or_,
+    select,
+    tuple_,
+    union_all,
+    update,
+)
 from sqlalchemy.dialects import postgresql, sqlite
 
 from application.paging import Page, Position, Window
-from application.views import OwnVote
+from application.views import OwnVote, Recount
 from domain.posts import PostNotFound
 from domain.users import Actor
-from domain.votes import Ballot, Direction, Tally, Vote
+from domain.votes import Ballot, Direction, Tally, Vote, hotness
 from infrastructure.database.links import Link, Statement
 from infrastructure.database.queries import Reading, is_id
 from infrastructure.database.tables import posts, votes
@@ -51,6 +63,29 @@ COUNT: Final = Statement(
     .where(posts.c.id == bindparam("of_post"))
     .values({name: bindparam(name) for name in ("upvotes", "downvotes", "score", "hot")})
 )
+
+_UPS: Final = func.count(case((votes.c.dir == literal_column("1"), votes.c.dir)))
+_DOWNS: Final = func.count(case((votes.c.dir == literal_column("-1"), votes.c.dir)))
+RECOUNT_ONE: Final = Statement(
+    select(posts.c.created_at, _UPS, _DOWNS)
+    .select_from(posts.outerjoin(votes, votes.c.post_id == posts.c.id))
+    .where(posts.c.id == bindparam("of_post"))
+    .group_by(posts.c.id, posts.c.created_at)
+)
+
+
+@lru_cache
+def recount_statement(most: int) -> Statement:
+    """Build the statement that counts the votes on so many posts: the number stands in it, as in lists."""
+    batch = (
+        select(posts.c.id, posts.c.created_at, posts.c.upvotes, posts.c.downvotes, posts.c.hot)
+        .where(posts.c.id > bindparam("after"))
+        .order_by(posts.c.id)
+        .limit(literal_column(str(most)))
+        .subquery("batch")
+    )
+    counted = select(*batch.c, _UPS, _DOWNS).select_from(batch.outerjoin(votes, votes.c.post_id == batch.c.id))
+    return Statement(counted.group_by(*batch.c).order_by(batch.c.id))
 
 
 LATEST_FIRST: Final = (votes.c.created_at.desc(), votes.c.post_id.desc())
@@ -128,15 +163,23 @@ class SqlVoteRepository:
                 "created_at": vote.created_at,
             }
             self._link.later(PUT, values)
-        tally = counted.tally
+        self._count(vote.post_id, counted.tally, counted.hot)
+
+    def recount(self, post_id: int) -> None:
+        """Count the votes on a locked post, in a statement after the one that locked it, which sees all of them."""
+        ((created_at, ups, downs),) = self._link.rows(RECOUNT_ONE, {"of_post": post_id})
+        tally = Tally(ups, downs)
+        self._count(post_id, tally, hotness(tally.votes, created_at))
+
+    def _count(self, post_id: int, tally: Tally, hot: float) -> None:
         self._link.later(
             COUNT,
             {
-                "of_post": vote.post_id,
+                "of_post": post_id,
                 "upvotes": tally.upvotes,
                 "downvotes": tally.downvotes,
                 "score": tally.votes,
-                "hot": counted.hot,
+                "hot": hot,
             },
         )
 
@@ -170,7 +213,18 @@ class SqlVoteReader:
         last = found[window.limit - 1]
         return Page(found[: window.limit], Position(last.created_at, last.post_id))
 
+    def recount(self, after: int, most: int) -> Sequence[Recount]:
+        """Count the votes on the posts whose ids come after this one: one statement, which sees one moment."""
+        with self._reading() as link:
+            return [_recount(row) for row in link.rows(recount_statement(most), {"after": after})]
+
 
 def _view(row: Sequence[Any]) -> OwnVote:
     post_id, title, direction, created_at = row
     return OwnVote(post_id, title, direction, created_at)
+
+
+def _recount(row: Sequence[Any]) -> Recount:
+    post_id, created_at, upvotes, downvotes, hot, ups, downs = row
+    counted = Tally(ups, downs)
+    return Recount(post_id, Tally(upvotes, downvotes), hot, counted, hotness(counted.votes, created_at))

@@ -7,7 +7,8 @@ import typer
 from application.ports import Unavailable
 from domain.errors import DomainError
 from infrastructure.settings import SettingsError
-from interfaces.cli import server, users
+from interfaces.cli import doctor, server, users, votes
+from interfaces.cli.common import examples
 
 app = typer.Typer(
     help="Agora: a posts-and-votes backend.",
@@ -15,10 +16,12 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-app.command("serve")(server.serve)
-app.command("migrate")(server.migrate)
-app.command("settings")(server.show_settings)
+app.command("serve", epilog=examples("agora serve --host 0.0.0.0 --port 8000 --workers 4"))(server.serve)
+app.command("migrate", epilog=examples("agora migrate"))(server.migrate)
+app.command("settings", epilog=examples("agora settings"))(server.show_settings)
+app.command("doctor", epilog=examples("agora doctor", "agora doctor --workers 4"))(doctor.doctor)
 app.add_typer(users.app, name="users")
+app.add_typer(votes.app, name="votes")
 
 
 def main() -> None:

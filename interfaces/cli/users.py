@@ -1,21 +1,35 @@
-"""Accounts, from the command line."""
+"""Accounts, from the command line. Whoever is at the shell acts as the operator, and needs no account."""
 
 import secrets
 import sys
-from contextlib import closing
-from typing import Annotated, BinaryIO
+from collections.abc import Sequence
+from typing import Annotated, BinaryIO, Final
 
 import typer
 
-from infrastructure.container import Container
+from application.paging import Window
+from application.views import UserView
+from domain.text import is_storable
+from domain.users import OPERATOR, Role
+from interfaces.cli.common import examples, front_door
 from interfaces.emails import require_email
 
+ROWS_MAX: Final = 2**31 - 1
+"""Rows that can be asked for or left out; an operator may wait for a long list."""
+
 app = typer.Typer(help="Accounts.", no_args_is_help=True)
+sessions = typer.Typer(help="Where accounts are signed in.", no_args_is_help=True)
+app.add_typer(sessions, name="sessions")
 
 
 @app.callback()
 def users() -> None:
     """Accounts."""
+
+
+@sessions.callback()
+def of_sessions() -> None:
+    """Where accounts are signed in."""
 
 
 def _email(text: str) -> str:
@@ -25,12 +39,36 @@ def _email(text: str) -> str:
         raise typer.BadParameter(str(error)) from None
 
 
+def _storable(text: str) -> str:
+    if not is_storable(text):
+        raise typer.BadParameter("this is no text in UTF-8")
+    return text
+
+
+def _who(text: str) -> int | str:
+    """Read which account is meant: by its id, which is digits, or by its e-mail, which has an @."""
+    if text.isascii() and text.isdigit():
+        return int(text[:40])  # far out of range already; Python reads no more than 4,300 digits
+    if "@" in text and is_storable(text):
+        return text
+    raise typer.BadParameter("name an account by its id, like 7, or its e-mail, like ann@example.com")
+
+
+Who = Annotated[str, typer.Argument(parser=_who, metavar="WHO", help="The account: its id or its e-mail.")]
+
+
 def _first_line(stream: BinaryIO) -> str:
     """Read a line, as UTF-8 wherever we are; what is none becomes what no password may hold."""
     return stream.readline().decode(errors="surrogateescape").removesuffix("\n").removesuffix("\r")
 
 
-@app.command("create-admin")
+@app.command(
+    "create-admin",
+    epilog=examples(
+        "agora users create-admin --email root@example.com",
+        "agora users create-admin --email root@example.com --password-stdin < password.txt",
+    ),
+)
 def create_admin(
     email: Annotated[str, typer.Option(callback=_email, help="E-mail that the administrator signs in with.")],
     username: Annotated[str | None, typer.Option(help="Name that others see.")] = None,
@@ -42,16 +80,115 @@ def create_admin(
     """Open an administrator's account. Asks for the password, unless told where it comes from."""
     if password_stdin and generate:
         raise typer.BadParameter("--password-stdin and --generate exclude each other: choose one")
-    container = Container()
-    container.migrations().require_current()
-    if generate:
-        password = secrets.token_urlsafe(18)
-    elif password_stdin:
-        password = _first_line(sys.stdin.buffer)
-    else:
-        password = typer.prompt("Password", hide_input=True, confirmation_prompt=True)
-    with closing(container.database()):
-        user = container.app().create_admin(email, password, username)
+    with front_door() as agora:
+        if generate:
+            password = secrets.token_urlsafe(18)
+        elif password_stdin:
+            password = _first_line(sys.stdin.buffer)
+        else:
+            password = typer.prompt("Password", hide_input=True, confirmation_prompt=True)
+        user = agora.create_admin(email, password, username)
     typer.echo(f"administrator {user.email} created with id {user.id}")
     if generate:
         typer.echo(f"password: {password}")
+
+
+@app.command(
+    "list",
+    epilog=examples("agora users list", "agora users list --search ann", "agora users list --limit 20 --skip 40"),
+)
+def list_users(
+    search: Annotated[
+        str, typer.Option(callback=_storable, help="Text to look for in e-mails and usernames; empty finds all.")
+    ] = "",
+    limit: Annotated[int, typer.Option(min=1, max=ROWS_MAX, help="Accounts to show, at most.")] = 50,
+    skip: Annotated[int, typer.Option(min=0, max=ROWS_MAX, help="Accounts to leave out first.")] = 0,
+) -> None:
+    """List accounts by id, one a line: id, e-mail, username, role, whether it is active, and since when it is there."""
+    with front_door() as agora:
+        page = agora.list_users(OPERATOR, search, Window(limit, skip))
+    _show_table([_row(user) for user in page.items])
+    if page.last:
+        typer.echo(f"there are more: --skip {skip + limit}", err=True)
+
+
+@app.command(epilog=examples("agora users show 7", "agora users show ann@example.com"))
+def show(who: Who) -> None:
+    """Show one account, and where it is signed in."""
+    with front_door() as agora:
+        account = agora.find_account(OPERATOR, who)
+    user = account.profile
+    _show_table(
+        [
+            ("id", str(user.id)),
+            ("email", user.email),
+            ("username", user.username or "-"),
+            ("role", user.role),
+            ("active", "yes" if user.is_active else "no"),
+            ("created", f"{user.created_at:%Y-%m-%d %H:%M:%S}Z"),
+            ("sessions", str(len(account.sessions))),
+        ]
+    )
+    for session in account.sessions:
+        used = f"{session.last_used_at:%Y-%m-%d %H:%M:%S}Z"
+        typer.echo(_visible(f"  session {session.id}, last used {used}: {session.user_agent or '-'}"))
+
+
+@app.command(epilog=examples("agora users promote ann@example.com"))
+def promote(who: Who) -> None:
+    """Make an account an administrator's."""
+    user = _edit(who, Role.ADMIN, None)
+    typer.echo(_visible(f"{user.email} is an administrator"))
+
+
+@app.command(epilog=examples("agora users demote ann@example.com"))
+def demote(who: Who) -> None:
+    """Take the administrator's role from an account. The last active administrator keeps it."""
+    user = _edit(who, Role.USER, None)
+    typer.echo(_visible(f"{user.email} is no administrator"))
+
+
+@app.command(epilog=examples("agora users deactivate 7"))
+def deactivate(who: Who) -> None:
+    """Keep an account from signing in, and end all its sessions. The last active administrator stays active."""
+    user = _edit(who, None, False)
+    typer.echo(_visible(f"{user.email} is deactivated, and all its sessions have ended"))
+
+
+@app.command(epilog=examples("agora users activate 7"))
+def activate(who: Who) -> None:
+    """Let a deactivated account sign in again."""
+    user = _edit(who, None, True)
+    typer.echo(_visible(f"{user.email} is active"))
+
+
+@sessions.command(epilog=examples("agora users sessions end ann@example.com"))
+def end(who: Who) -> None:
+    """Sign an account out everywhere: all its tokens stop working at once. It may sign in again."""
+    with front_door() as agora:
+        user = agora.find_account(OPERATOR, who).profile
+        agora.end_sessions(OPERATOR, user.id)
+    typer.echo(_visible(f"all sessions of {user.email} have ended"))
+
+
+def _edit(who: int | str, role: Role | None, is_active: bool | None) -> UserView:
+    with front_door() as agora:
+        user = agora.find_account(OPERATOR, who).profile
+        return agora.edit_user(OPERATOR, user.id, role, is_active)
+
+
+def _row(user: UserView) -> tuple[str, ...]:
+    active = "active" if user.is_active else "inactive"
+    return (str(user.id), user.email, user.username or "-", user.role, active, f"{user.created_at:%Y-%m-%d}")
+
+
+def _show_table(rows: Sequence[tuple[str, ...]]) -> None:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        line = "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        typer.echo(_visible(line.rstrip()))
+
+
+def _visible(line: str) -> str:
+    """Keep what people chose from steering the terminal."""
+    return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in line)

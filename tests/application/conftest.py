@@ -8,7 +8,7 @@ from application.admin import SeeDashboard
 from application.app import App
 from application.passwords import CheckPassword, Guard, Limits
 from application.posts import DeletePost, EditPost, ListPosts, ReadPost, WritePost
-from application.sessions import Authenticate, EndSession, ListSessions, RefreshSession, SignIn, SignOut
+from application.sessions import Authenticate, EndSession, EndSessions, ListSessions, RefreshSession, SignIn, SignOut
 from application.users import (
     ChangePassword,
     CreateAdmin,
@@ -16,13 +16,14 @@ from application.users import (
     EditOwnAccount,
     EditUser,
     ExportOwnData,
+    FindAccount,
     ListUsers,
     RegisterUser,
     SeeOwnAccount,
     SeeUser,
 )
 from application.views import Tokens
-from application.votes import CastVote, ListOwnVotes
+from application.votes import CastVote, ListOwnVotes, RepairVotes, VerifyVotes
 from domain.users import Actor
 from tests.fakes import (
     FrozenClock,
@@ -85,12 +86,14 @@ def world() -> World:
         change_password=ChangePassword(users, uow, check, hasher, COMMON),
         delete_own_account=DeleteOwnAccount(users, uow, check),
         export_own_data=ExportOwnData(users, posts, votes),
+        find_account=FindAccount(users, clock),
         list_users=ListUsers(users),
         sign_in=SignIn(users, uow, check, hasher, tokens, refresh_tokens, clock),
         refresh_session=RefreshSession(uow, tokens, refresh_tokens, clock),
         sign_out=SignOut(uow),
         list_sessions=ListSessions(users, clock),
         end_session=EndSession(uow),
+        end_sessions=EndSessions(uow),
         authenticate=Authenticate(users, tokens, clock),
         write_post=WritePost(uow, clock),
         read_post=ReadPost(posts),
@@ -99,6 +102,8 @@ def world() -> World:
         delete_post=DeletePost(uow),
         cast_vote=CastVote(uow, clock),
         list_own_votes=ListOwnVotes(votes),
+        verify_votes=VerifyVotes(posts, votes),
+        repair_votes=RepairVotes(VerifyVotes(posts, votes), uow),
         see_dashboard=SeeDashboard(MemoryDashboardReader(database), clock),
         health=StaticHealth(database="ok"),
     )

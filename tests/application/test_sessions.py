@@ -10,7 +10,16 @@ from application.passwords import ACCOUNT_WINDOW, ADDRESS_WINDOW, Limits
 from application.views import SessionView, Tokens
 from domain.errors import TooManyRequests
 from domain.sessions import IDLE, LIFETIME, SessionNotFound
-from domain.users import AccountInactive, Actor, InvalidCredentials, InvalidToken, Role
+from domain.users import (
+    OPERATOR,
+    AccountInactive,
+    Actor,
+    AdminsOnly,
+    InvalidCredentials,
+    InvalidToken,
+    Role,
+    UserNotFound,
+)
 from tests.application.conftest import ELSEWHERE, HOME, PASSWORD, World
 from tests.fakes import PlainHasher
 
@@ -221,6 +230,23 @@ def test_people_end_a_session_of_their_own(world: World) -> None:
     for gone in (1, bobs.session_id, 4_711):
         with pytest.raises(SessionNotFound):
             world.app.end_session(here, gone)
+
+
+def test_administrators_sign_somebody_out_everywhere(world: World) -> None:
+    ann, bob = world.person("ann"), world.person("bob")
+    tokens = [world.sign_in("ann"), world.sign_in("ann")]
+    other = world.sign_in("bob")
+
+    world.app.end_sessions(OPERATOR, ann.id)
+
+    for token in tokens:
+        with pytest.raises(InvalidToken):
+            world.app.authenticate(token.access_token)
+    assert world.app.authenticate(other.access_token).id == bob.id
+    with pytest.raises(UserNotFound):
+        world.app.end_sessions(OPERATOR, 4_711)
+    with pytest.raises(AdminsOnly):
+        world.app.end_sessions(ann, bob.id)
 
 
 def test_sessions_that_have_ended_are_forgotten_at_the_next_sign_in(world: World) -> None:

@@ -9,6 +9,7 @@ from domain.errors import Invalid, TooManyRequests
 from domain.posts import PostChanges, PostNotFound
 from domain.users import (
     ANONYMOUS,
+    OPERATOR,
     AdminsOnly,
     EmailTaken,
     InvalidCredentials,
@@ -214,6 +215,25 @@ def test_administrators_give_and_take_the_role(world: World) -> None:
         world.app.edit_user(ann, root.id, Role.USER, None)
     with pytest.raises(UserNotFound):
         world.app.edit_user(root, 4_711, Role.USER, None)
+
+
+def test_operators_need_no_account_and_find_any_by_id_or_email(world: World) -> None:
+    ann = world.person()
+    world.sign_in()
+
+    account = world.app.find_account(OPERATOR, "Ann@EXAMPLE.com")
+
+    assert account == world.app.find_account(OPERATOR, ann.id)
+    assert account.profile == world.app.see_own_account(ann)
+    assert list(account.sessions) == list(world.app.list_sessions(ann))
+    assert [session.user_agent for session in account.sessions] == ["a browser"]
+    for nobody in (4_711, 0, "nobody@example.com"):
+        with pytest.raises(UserNotFound, match=str(nobody)):
+            world.app.find_account(OPERATOR, nobody)
+    with pytest.raises(Invalid):
+        world.app.find_account(OPERATOR, "ann")
+    with pytest.raises(AdminsOnly):
+        world.app.find_account(ann, ann.id)
 
 
 def test_a_deactivation_ends_every_session_for_good(world: World) -> None:

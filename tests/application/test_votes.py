@@ -1,16 +1,24 @@
 """Voting."""
 
+from collections.abc import Sequence
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 
 from application.paging import Window
-from application.views import VoteReceipt
+from application.views import Recount, VoteReceipt
+from application.votes import BATCH, RepairVotes, VerifyVotes
 from domain.posts import PostNotFound
-from domain.votes import AlreadyVoted, Direction, VoteNotFound
+from domain.votes import AlreadyVoted, Direction, Tally, VoteNotFound
 from tests.application.conftest import World
+from tests.fakes import MemoryPostReader, MemoryVoteReader
 
 UP, DOWN, NONE = Direction.UP, Direction.DOWN, Direction.NONE
+
+
+def all_recounts(world: World) -> dict[int, bool]:
+    return {recount.post_id: recount.agrees for batch in world.app.verify_votes() for recount in batch}
 
 
 @pytest.fixture
@@ -92,3 +100,48 @@ def test_people_see_what_they_voted_on_latest_first(world: World, post_id: int) 
 
     assert [(vote.post_id, vote.direction) for vote in listed] == [(second, -1), (post_id, 1)]
     assert [vote.title for vote in world.app.list_own_votes(ann, UP, Window()).items] == ["A title"]
+
+
+def test_every_post_is_verified_and_what_is_wrong_is_repaired(world: World) -> None:
+    ann = world.person("ann")
+    ids = [world.app.write_post(ann, "A title", "Some content", number != 3).id for number in range(2 * BATCH + 1)]
+    for post_id in ids[::50]:
+        world.app.cast_vote(ann, post_id, UP)
+    assert world.app.verify_votes.last_id() == ids[-1]
+    assert all_recounts(world) == dict.fromkeys(ids, True)
+    posts = world.database.rows.posts
+    wrong = [ids[0], ids[3], ids[-1]]
+    for post_id in wrong:
+        posts[post_id] = replace(posts[post_id], tally=Tally(3, 4))
+
+    assert all_recounts(world) == {post_id: post_id not in wrong for post_id in ids}
+    found = [recount for batch in world.app.repair_votes() for recount in batch]
+
+    assert [recount.post_id for recount in found] == ids
+    assert [recount.post_id for recount in found if not recount.agrees] == wrong
+    assert [posts[post_id].tally for post_id in wrong] == [Tally(1, 0), Tally(), Tally(1, 0)]
+    assert all(all_recounts(world).values())
+
+
+def test_a_post_that_goes_before_its_repair_is_no_error(world: World, post_id: int) -> None:
+    posts = world.database.rows.posts
+    other = world.app.write_post(world.person("ann"), "A title", "Some content", True).id
+    for number in (post_id, other):
+        posts[number] = replace(posts[number], tally=Tally(3, 4))
+
+    class Removing(MemoryVoteReader):
+        """Somebody removes a post right after it was counted."""
+
+        def recount(self, after: int, most: int) -> Sequence[Recount]:
+            found = super().recount(after, most)
+            posts.pop(post_id, None)
+            return found
+
+    verify = VerifyVotes(MemoryPostReader(world.database), Removing(world.database))
+    assert len(list(RepairVotes(verify, world.database.transaction)())) == 1
+    assert posts[other].tally == Tally()
+
+
+def test_nothing_to_verify_is_no_batch(world: World) -> None:
+    assert list(world.app.verify_votes()) == list(world.app.repair_votes()) == []
+    assert world.app.verify_votes.last_id() == 0

@@ -41,7 +41,7 @@ def count_users(url: URL) -> object:
 def test_help_lists_the_commands() -> None:
     done = run("--help")
     assert (done.code, done.errors) == (0, "")
-    for command in ("serve", "migrate", "settings", "users"):
+    for command in ("serve", "migrate", "settings", "doctor", "users", "votes"):
         assert f"{command} " in done.output
 
 
@@ -55,10 +55,12 @@ def test_a_command_without_its_words_shows_help(words: tuple[str, ...]) -> None:
 @pytest.mark.parametrize(
     ("words", "named"),
     [
-        (("serve",), ("--host", "--port", "--workers")),
-        (("migrate",), ("up to date",)),
-        (("settings",), ("masked",)),
-        (("users",), ("create-admin",)),
+        (("serve",), ("--host", "--port", "--workers", "Examples:")),
+        (("migrate",), ("up to date", "Examples:")),
+        (("settings",), ("masked", "Examples:")),
+        (("doctor",), ("--workers", "Examples:")),
+        (("votes",), ("verify", "repair")),
+        (("users",), ("create-admin", "list", "show", "promote", "demote", "deactivate", "activate", "sessions")),
         (("users", "create-admin"), ("--email", "--username", "--password-stdin", "--generate")),
     ],
 )

@@ -21,6 +21,7 @@ from infrastructure.database.tables import posts, sessions, titles, users, votes
 from infrastructure.database.users import FIND_ACTOR
 from infrastructure.database.users import list_statement as accounts_statement
 from infrastructure.database.votes import list_statement as votes_statement
+from infrastructure.database.votes import recount_statement
 from tests.backends import empty
 from tests.samples import NOW
 
@@ -47,6 +48,7 @@ VALUES = {
     "user_id": 1,
     "session_id": 1,
     "now": NOW,
+    "after": POSTS - PAGE,
 }
 
 
@@ -277,6 +279,7 @@ def test_a_persons_votes_are_walked_to(
         (GET_VISIBLE, {"posts": 1, "votes": 1}),
         (FIND_ACTOR, {"users": 1, "sessions": 1}),
         (accounts_statement(search=False, skip=False, rows=PAGE), {"users": PAGE}),
+        (recount_statement(PAGE), {"posts": PAGE, "votes": 2 * PEOPLE}),
     ],
 )
 def test_reading_touches_what_it_shows(

@@ -236,3 +236,11 @@ def test_filters_are_combined(backend: Backend) -> None:
     which = PostFilter(search="apple", published=False, owner_id=ann.id)
     assert titles(backend, ann, which) == ["Apples"]
     assert titles(backend, bob, which) == []
+
+
+def test_the_last_id_is_the_highest_there_is(backend: Backend) -> None:
+    assert backend.posts.last_id() == 0
+    ann = add_user(backend.uow)
+    add_post(backend.uow, ann)
+    draft = add_post(backend.uow, ann, published=False)
+    assert backend.posts.last_id() == draft.id

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
 from threading import Barrier
 from typing import Any
@@ -12,12 +13,12 @@ from application.posts import EditPost
 from application.sessions import RefreshSession
 from application.users import EditUser, RegisterUser
 from application.views import PostFilter, Tokens
-from application.votes import CastVote
+from application.votes import CastVote, RepairVotes, VerifyVotes
 from domain.errors import DomainError
 from domain.posts import PostChanges
 from domain.sessions import Session
 from domain.users import ANONYMOUS, Actor, InvalidToken, Role
-from domain.votes import Direction
+from domain.votes import Direction, Tally, Vote
 from infrastructure.tokens import RandomRefreshTokens
 from tests.backends import Backend
 from tests.fakes import FrozenClock, PlainHasher, PlainTokens
@@ -133,6 +134,38 @@ def test_accounts_removing_each_others_votes_do_not_deadlock(backend: Backend) -
 
     require_true_counters(backend, people)
     assert backend.dashboard.get(NOW).total.users == 8
+
+
+def test_repairing_while_people_vote_and_leave_makes_every_counter_true(backend: Backend) -> None:
+    voters = a_crowd(backend, 16)
+    posts = [add_post(backend.uow, voters[0], f"post {number}") for number in range(12)]
+    cast = CastVote(backend.uow, FrozenClock())
+    verify = VerifyVotes(backend.posts, backend.votes)
+    for post in posts:
+        with backend.uow() as tx:
+            ballot = tx.votes.lock_ballot(voters[1].id, post.id)
+            vote = Vote(voters[1].id, post.id, Direction.DOWN, NOW)
+            tx.votes.record(vote, replace(ballot, tally=Tally(70, 40)))
+    leaver = add_user(backend.uow, "leaver")
+    for post in posts[::2]:
+        cast(leaver, post.id, Direction.UP)
+
+    def repair() -> int:
+        return sum(not recount.agrees for batch in RepairVotes(verify, backend.uow)() for recount in batch)
+
+    def leave() -> None:
+        with backend.uow() as tx:
+            tx.users.remove(leaver.id)
+
+    def vote_on_all(voter: Actor) -> None:
+        for number, post in enumerate(posts):
+            cast(voter, post.id, Direction.DOWN if number % 3 else Direction.UP)
+
+    repaired = all_at_once([*(partial(vote_on_all, voter) for voter in voters[:8]), repair, leave, repair])
+
+    assert repaired[8] + repaired[10] >= len(posts)
+    require_true_counters(backend, voters)
+    assert all(recount.agrees for batch in verify() for recount in batch)
 
 
 def test_equal_registrations_at_once_make_one_account(backend: Backend) -> None:

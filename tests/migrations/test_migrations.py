@@ -118,6 +118,20 @@ def test_a_populated_database_of_the_first_release_comes_through_unchanged(engin
     assert all(after)
 
 
+def test_what_a_schema_lacks_and_what_is_unknown_of_it_is_named(engine: Engine) -> None:
+    migrations = Migrations(engine.url)
+    for done, revision in enumerate(["base", *REVISIONS]):
+        if done:
+            walk(engine, command.upgrade, revision)
+        with engine.connect() as connection:
+            assert migrations.pending(connection) == REVISIONS[done:]
+            assert migrations.unknown(connection) == []
+            assert migrations.is_current(connection) is (revision == REVISIONS[-1])
+    with engine.begin() as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = 'later'"))
+        assert migrations.unknown(connection) == ["later"]
+
+
 def test_migrating_what_is_up_to_date_changes_no_row(engine: Engine) -> None:
     Migrations(engine.url).upgrade()
     fill(engine.url)

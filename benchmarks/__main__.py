@@ -1,0 +1,178 @@
+"""The command behind `make bench` and `make bench-growth`."""
+
+import os
+import shutil
+import signal
+import sys
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Final
+
+import typer
+
+from benchmarks.chart import draw
+from benchmarks.data import Data
+from benchmarks.databases import databases
+from benchmarks.load import LoadError, Measured, Rounds, require_wrk
+from benchmarks.peers import PeerError, agora, install_fastify, require_agreement
+from benchmarks.report import findings_table, machine, put_between, shown, table
+from benchmarks.scenarios import LENGTHY, PEERS, SCENARIOS, Stage, growth
+
+USUAL: Final = tuple(name for name in SCENARIOS if name not in LENGTHY)
+SIZES: Final = (3_000, 30_000, 300_000, 3_000_000)
+CHART_TITLE: Final = "Requests per second against the number of posts"
+BYTES_A_POST: Final = 6_000
+"""Of disk, with its ten votes, their indexes and the log of writing them."""
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+
+RoundsOption = Annotated[int, typer.Option("--rounds", min=1, help="Rounds, of which the median counts.")]
+SecondsOption = Annotated[int, typer.Option("--seconds", min=1, help="Seconds that a round takes.")]
+WarmUpOption = Annotated[int, typer.Option("--warm-up", min=0, help="Seconds that precede the first round.")]
+ConnectionsOption = Annotated[int, typer.Option("--connections", min=1, help="Connections that stay open.")]
+MarkdownOption = Annotated[
+    Path | None,
+    typer.Option("--markdown", exists=True, dir_okay=False, help="File to write into as well, between its markers."),
+]
+
+
+@app.callback()
+def benchmarks() -> None:
+    """Measure what Agora costs, on a private PostgreSQL, with wrk."""
+
+
+@app.command()
+def compare(
+    posts: Annotated[int, typer.Option(min=1000, help="Posts, with ten votes each.")] = 300_000,
+    rounds: RoundsOption = 5,
+    seconds: SecondsOption = 3,
+    warm_up: WarmUpOption = 1,
+    connections: ConnectionsOption = 16,
+    only: Annotated[str, typer.Option(help=f"Scenarios, of: {', '.join(SCENARIOS)}.")] = ",".join(USUAL),
+    peers: Annotated[str, typer.Option(help="Whom to compare Agora with; '' for nobody.")] = ",".join(PEERS),
+    markdown: MarkdownOption = None,
+) -> None:
+    """Measure Agora beside other servers, and against its own bars."""
+    chosen = _chosen("--only", only, SCENARIOS)
+    others = _chosen("--peers", peers, PEERS)
+    plan = Rounds(rounds, seconds, warm_up, connections)
+    require_wrk()
+    if "fastify" in others:
+        try:
+            install_fastify()
+        except PeerError as error:
+            _say(str(error))
+            others.remove("fastify")
+    findings, failures = [], []
+    with _stack() as (stack, folder):
+        server = stack.enter_context(databases())
+        data = Data(posts, _now())
+        _say(f"filling the databases with {posts:,} posts")
+        stage = Stage(stack, folder, server, data, others)
+        require_agreement([stage.agora, *stage.peers.values()], posts)
+        for name in chosen:
+            _say(f"measuring: {name}")
+            try:
+                findings += SCENARIOS[name](stage, plan)
+            except (LoadError, PeerError) as error:
+                failures.append(f"{name} failed: {error}")
+                _say(failures[-1])
+        where = machine(server.version())
+    missed = sum(not finding.is_met for finding in findings)
+    summary = f"{len(findings) - missed} of {len(findings)} bars are met."
+    conditions = (
+        f"{posts:,} posts, {len(chosen)} scenarios, medians of {rounds} rounds of {seconds} seconds, {connections}"
+        f" connections ({where})."
+    )
+    text = "\n".join([conditions, "", findings_table(findings), summary, *failures])
+    typer.echo(text)
+    if markdown:
+        put_between(markdown, "results", text)
+    if failures:
+        raise LoadError(f"{len(failures)} of {len(chosen)} scenarios could not be measured")
+
+
+@app.command("growth")
+def measure_growth(
+    sizes: Annotated[str, typer.Option(help="Numbers of posts.")] = ",".join(map(str, SIZES)),
+    rounds: RoundsOption = 3,
+    seconds: SecondsOption = 3,
+    warm_up: WarmUpOption = 1,
+    connections: ConnectionsOption = 16,
+    chart: Annotated[Path | None, typer.Option(help="File to draw the chart into, as SVG.")] = None,
+    markdown: MarkdownOption = None,
+) -> None:
+    """Measure what Agora costs as posts become more."""
+    plan = Rounds(rounds, seconds, warm_up, connections)
+    require_wrk()
+    found: dict[int, dict[str, Measured]] = {}
+    with _stack() as (stack, folder):
+        server = stack.enter_context(databases())
+        for posts in _sizes(sizes):
+            if shutil.disk_usage(folder).free < posts * BYTES_A_POST:
+                _say(f"{posts:,} posts are left out: they need {posts * BYTES_A_POST / 1e9:.0f} GB of disk")
+                continue
+            _say(f"filling a database with {posts:,} posts")
+            with agora(server.agora(f"agora_{posts}", Data(posts, _now())), folder) as running:
+                found[posts] = growth(running, posts, plan)
+            server.drop(f"agora_{posts}")
+        where = machine(server.version())
+    names = list(next(iter(found.values())))
+    rows = [[f"{posts:,}", *(shown(figures[name]) for name in names)] for posts, figures in found.items()]
+    conditions = f"Medians of {rounds} rounds of {seconds} seconds, {connections} connections ({where})."
+    text = "\n".join([conditions, "", table(["Posts", *names], rows)])
+    typer.echo(text)
+    if chart:
+        lines = {name: [figures[name].per_second for figures in found.values()] for name in names}
+        chart.write_text(draw(CHART_TITLE, list(found), lines), encoding="utf-8")
+        if markdown:
+            text = f"![{CHART_TITLE}]({os.path.relpath(chart, markdown.parent)})\n\n{text}"
+    if markdown:
+        put_between(markdown, "growth", text)
+
+
+def main() -> None:
+    """Run the command; what fails ends with one line that says why."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # no server is left behind
+    try:
+        app()
+    except (LoadError, PeerError) as error:
+        sys.exit(f"benchmarks: {error}")
+
+
+@contextmanager
+def _stack() -> Iterator[tuple[ExitStack, Path]]:
+    """Lend a folder, and a stack of what ends before it is removed."""
+    with tempfile.TemporaryDirectory(prefix="agora-bench-") as folder, ExitStack() as stack:
+        yield stack, Path(folder)
+
+
+def _chosen(option: str, names: str, known: Iterable[str]) -> list[str]:
+    """Read a list of names, and give them in the order in which they are known."""
+    chosen = {name.strip() for name in names.split(",") if name.strip()}
+    strangers = chosen.difference(known)
+    if strangers:
+        raise typer.BadParameter(f"{', '.join(sorted(strangers))}; there are {', '.join(known)}", param_hint=option)
+    return [name for name in known if name in chosen]
+
+
+def _sizes(text: str) -> Sequence[int]:
+    try:
+        return sorted({int(size) for size in text.split(",")})
+    except ValueError:
+        raise typer.BadParameter("name numbers, with commas between them", param_hint="--sizes") from None
+
+
+def _now() -> datetime:
+    return datetime.now(UTC).replace(microsecond=0)
+
+
+def _say(words: str) -> None:
+    typer.echo(words, err=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,153 @@
+"""A private PostgreSQL for the benchmark, with one filled database for each peer."""
+
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from io import RawIOBase
+from operator import itemgetter
+from typing import Any, Final
+
+import psycopg2
+from psycopg2.extensions import connection as Connection  # noqa: N812 - a class
+from psycopg2.extensions import cursor as Cursor  # noqa: N812 - a class
+from sqlalchemy import URL, MetaData, Table, create_engine
+
+from benchmarks.data import Data, Rows
+from infrastructure.database.migrations import Migrations
+from infrastructure.database.tables import metadata
+from tests.postgres import running_server
+
+SERVER: Final = {"shared_buffers": "1GB", "max_wal_size": "8GB", "maintenance_work_mem": "512MB"}
+"""Enough that neither a checkpoint nor the cache decides about a round. Like the tests' server it runs without
+fsync: a commit costs its work, not this machine's disk. All peers share it."""
+
+
+class Databases:
+    """Makes and fills databases on one server."""
+
+    def __init__(self, server: URL) -> None:
+        self._server = server
+
+    def agora(self, name: str, data: Data) -> URL:
+        """Make Agora's database, by its own migrations, and fill it."""
+        url = self._created(name)
+        Migrations(url).upgrade()
+        fill(url, metadata, data)
+        return url
+
+    def declared(self, name: str, tables: MetaData, data: Data) -> URL:
+        """Make a database of declared tables, and fill it."""
+        url = self._created(name)
+        declare(url, tables)
+        fill(url, tables, data)
+        return url
+
+    def copy(self, name: str, original: URL) -> URL:
+        """Copy a database that nobody is connected to."""
+        return self._created(name, original.database)
+
+    def drop(self, name: str) -> None:
+        """Drop a database, whoever is connected to it."""
+        with connected(self._server) as server, server.cursor() as cursor:
+            cursor.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+    def version(self) -> str:
+        """Tell the server's version."""
+        with connected(self._server) as server:
+            return str(server.server_version // 10_000)
+
+    def _created(self, name: str, template: str | None = None) -> URL:
+        with connected(self._server) as server, server.cursor() as cursor:
+            cursor.execute(f"CREATE DATABASE {name}" + (f" TEMPLATE {template}" if template else ""))
+        return self._server.set(database=name)
+
+
+@contextmanager
+def databases() -> Iterator[Databases]:
+    """Run the server, until the block ends."""
+    with running_server(**SERVER) as url:
+        yield Databases(url)
+
+
+@contextmanager
+def connected(url: URL) -> Iterator[Connection]:
+    """Lend a connection that commits each statement."""
+    address: dict[str, Any] = url.translate_connect_args(username="user", database="dbname")
+    with closing(psycopg2.connect(**address)) as connection:
+        connection.autocommit = True
+        yield connection
+
+
+def declare(url: URL, tables: MetaData) -> None:
+    """Create declared tables."""
+    engine = create_engine(url)
+    tables.create_all(engine)
+    engine.dispose()
+
+
+def fill(url: URL, tables: MetaData, data: Data) -> None:
+    """Copy the data into the declared tables, as a bulk load should: indexes last, then vacuumed and analysed.
+
+    Vacuuming also flushes the pending list of a trigram index, which slows down every search until then.
+    """
+    rows = data.tables
+    with connected(url) as database, database.cursor() as cursor:
+        cursor.execute("SET session_replication_role = replica")  # foreign keys hold by construction
+        for table in (tables.tables[name] for name in rows if name in tables.tables):
+            indexes = _take_off_indexes(cursor, table.name)
+            _copy(cursor, table, rows[table.name])
+            for index in indexes:
+                cursor.execute(index)
+            if "id" in table.columns:
+                cursor.execute(
+                    f"SELECT setval(pg_get_serial_sequence('{table.name}', 'id'), max(id)) FROM {table.name}"
+                )
+            cursor.execute(f"VACUUM (ANALYZE) {table.name}")
+
+
+def _take_off_indexes(cursor: Cursor, table: str) -> list[str]:
+    cursor.execute(
+        "SELECT indexrelid::regclass::text, pg_get_indexdef(indexrelid) FROM pg_index"
+        " WHERE indrelid = %s::regclass AND NOT indisunique",
+        (table,),
+    )
+    found = cursor.fetchall()
+    for name, _ in found:
+        cursor.execute(f"DROP INDEX {name}")
+    return [definition for _, definition in found]
+
+
+def _copy(cursor: Cursor, table: Table, rows: Rows) -> None:
+    missing = set(table.columns.keys()) - set(rows.columns)
+    if missing:
+        raise LookupError(f"benchmarks/data.py makes up nothing for {table.name}: {', '.join(sorted(missing))}")
+    names = [name for name in rows.columns if name in table.columns]
+    choose = itemgetter(*(rows.columns.index(name) for name in names))
+    lines = ("\t".join(choose(row)) + "\n" for row in rows.values)
+    cursor.copy_expert(f"COPY {table.name} ({', '.join(names)}) FROM STDIN", _Stream(lines))
+
+
+class _Stream(RawIOBase):
+    """Lines as the file that COPY reads from."""
+
+    def __init__(self, lines: Iterator[str]) -> None:
+        self._lines = lines
+        self._rest = b""
+
+    def readable(self) -> bool:
+        """Tell that this can be read from."""
+        return True
+
+    def read(self, size: int = -1) -> bytes:
+        """Read so many bytes, all of them if fewer are left."""
+        parts = [self._rest]
+        length = len(self._rest)
+        while size < 0 or length < size:
+            line = next(self._lines, None)
+            if line is None:
+                break
+            parts.append(line.encode())
+            length += len(parts[-1])
+        whole = b"".join(parts)
+        end = len(whole) if size < 0 else size
+        self._rest = whole[end:]
+        return whole[:end]

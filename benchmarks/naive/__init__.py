@@ -1,0 +1,1 @@
+"""The application that a competent person writes from the documentation of FastAPI and SQLAlchemy."""

@@ -1,0 +1,323 @@
+"""Looks at everything that Agora stands on, and says in plain words what is wrong and what to do about it."""
+
+import getpass
+import os
+import re
+import stat
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from enum import StrEnum
+from pathlib import Path
+from shlex import quote
+from typing import Final
+
+from sqlalchemy import Connection, func, select, text
+from sqlalchemy.exc import SQLAlchemyError
+
+from application.ports import Clock, Unavailable
+from application.views import Recount
+from application.votes import VerifyVotes
+from infrastructure.database.engine import failures_named, open_engine
+from infrastructure.database.migrations import Migrations
+from infrastructure.passwords import CORES
+from infrastructure.settings import Settings, origin
+
+PARTS: Final = ("DB_HOST", "DB_PORT", "DB_USER", "DB_PASSWORD", "DB_NAME")
+
+SKEW_NOTED: Final = timedelta(seconds=1)
+SKEW_HARMFUL: Final = timedelta(seconds=10)
+"""What tokens forgive between two machines: `LEEWAY_SECONDS` in `infrastructure/tokens.py`."""
+
+LIMITS: Final = text(
+    "SELECT current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int"
+    " - coalesce(current_setting('reserved_connections', true)::int, 0) AS server,"
+    " (SELECT datconnlimit FROM pg_database WHERE datname = current_database()) AS database,"
+    " (SELECT rolconnlimit FROM pg_roles WHERE rolname = current_user) AS role,"
+    " (SELECT count(*) FROM pg_stat_activity"
+    " WHERE datid IS NOT NULL AND application_name IS DISTINCT FROM 'agora') AS others"
+)
+"""How many connections the server, the database and the role allow, -1 for any number, and how many others hold."""
+
+UNREACHABLE: Final = (
+    ('role ".*" does not exist', "make the role: CREATE ROLE ... LOGIN PASSWORD '...'; or name another user"),
+    ('database ".*" does not exist', "make the database: CREATE DATABASE ... OWNER ...; or name another one"),
+    ("too many clients|connection slots", "raise max_connections in postgresql.conf, or start fewer workers"),
+    ("Connection refused", "start PostgreSQL, or name the host and port where it listens"),
+    ("timeout expired", "see that host and port are right, and that no firewall is between"),
+    ("translate host name", "correct the name of the host"),
+    ("not a database", "name another file in DATABASE_URL: this one is not SQLite's"),
+)
+"""What a driver says when it cannot connect, and what helps; the first that fits."""
+
+
+class Level(StrEnum):
+    """How bad it is."""
+
+    OK = "ok"
+    WARNING = "warning"
+    PROBLEM = "problem"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that was looked at; what is not ok has a remedy where there is one."""
+
+    level: Level
+    says: str
+    remedy: str = ""
+
+
+def _ok(says: str) -> Finding:
+    return Finding(Level.OK, says)
+
+
+def _warning(says: str, remedy: str = "") -> Finding:
+    return Finding(Level.WARNING, says, remedy)
+
+
+def _problem(says: str, remedy: str) -> Finding:
+    return Finding(Level.PROBLEM, says, remedy)
+
+
+Watch = Callable[[Iterable[Sequence[Recount]], int], Iterable[Sequence[Recount]]]
+"""Hands batches on, up to about this post id, and may show how far it is."""
+
+
+class Doctor:
+    """Checks the settings, the files, and the database and its server. A check that cannot be made is a finding too."""
+
+    def __init__(self, settings: Settings, migrations: Migrations, verify: VerifyVotes, clock: Clock) -> None:
+        self._settings = settings
+        self._engine = open_engine(settings.url, connections=1)
+        self._migrations = migrations
+        self._verify = verify
+        self._clock = clock
+        self._postgres = settings.url.get_backend_name() != "sqlite"
+        name = str(settings.url.database)
+        self._file = None if self._postgres or name.startswith("file:") else Path(name).absolute()
+
+    def examine(self, workers: int, watch: Watch) -> Iterator[Finding]:
+        """Check everything, for a server of so many workers. Nothing found holds a secret."""
+        yield from self._of_settings()
+        if self._file is not None:
+            yield from self._tried("the files of the database", self._of_files(self._file))
+        elif not self._postgres:
+            yield _warning("the files of the database were not checked: DATABASE_URL names them by a URI")
+        connected = self._connected()
+        if connected is None or connected.level is Level.PROBLEM:
+            yield from [connected] if connected else []
+            yield _warning("what is in the database was not checked: it cannot be reached")
+            return
+        yield connected
+        schema = list(self._tried("the schema", self._of_schema()))
+        yield from schema
+        if self._postgres:
+            yield from self._tried("the clock", self._of_clock())
+            yield from self._tried("the limit on connections", self._of_pool(workers))
+        if all(finding.level is Level.OK for finding in schema):
+            yield from self._tried("the counters", self._of_counters(watch))
+        else:
+            yield _warning("the counters were not checked: the schema is not this release's")
+
+    @contextmanager
+    def _asking(self) -> Iterator[Connection]:
+        """Lend a connection for questions; none is kept open."""
+        try:
+            with failures_named(), self._engine.connect() as connection:
+                yield connection.execution_options(isolation_level="AUTOCOMMIT")
+        finally:
+            self._engine.dispose()
+
+    @staticmethod
+    def _tried(what: str, check: Iterator[Finding]) -> Iterator[Finding]:
+        """Make a check, or say why it cannot be made."""
+        try:
+            yield from check
+        except (Unavailable, SQLAlchemyError, OSError) as error:
+            yield _warning(f"{what} could not be checked: {_reason(error)}")
+
+    def _of_settings(self) -> Iterator[Finding]:
+        production = self._settings.fastapi_env == "production"
+        weaknesses = self._settings.weaknesses()
+        for weakness in weaknesses:
+            says, _, remedy = weakness.partition(": ")
+            if production:
+                yield _problem(says, remedy)
+            else:
+                yield _warning(f"{says}, which production refuses", remedy)
+        parts = [name for name in PARTS if getattr(self._settings, name.lower()) is not None]
+        if self._settings.database_url is not None and parts:
+            yield _warning(
+                f"{', '.join(parts)} mean nothing beside DATABASE_URL, which wins",
+                "leave out the one or the other",
+            )
+        named = {weakness.partition(" ")[0] for weakness in weaknesses}
+        warnings = [said for said in self._settings.warnings() if said.partition(" ")[0] not in named]
+        for warning in warnings:
+            says, _, remedy = warning.partition("; ")
+            yield _warning(says, remedy)
+        if not weaknesses and not warnings:
+            yield _ok(f"the settings are fit for use; FASTAPI_ENV is {self._settings.fastapi_env}")
+
+    def _of_files(self, file: Path) -> Iterator[Finding]:
+        """Check a SQLite file and its folder, where SQLite makes two more files beside it."""
+        me = _user()
+        if not file.parent.is_dir():
+            yield _problem(f"there is no folder {file.parent}", "make it, or name another one in DATABASE_URL")
+            return
+        found = []
+        if not _open_to_us(file.parent, os.R_OK | os.W_OK | os.X_OK):
+            found.append(
+                _problem(
+                    f"the folder {file.parent} is closed to {me}, and SQLite makes files in it while it works",
+                    f"run: chown {me} {quote(str(file.parent))} && chmod u+rwx {quote(str(file.parent))}",
+                )
+            )
+        files = [name for name in (file, Path(f"{file}-wal"), Path(f"{file}-shm")) if name.exists()]
+        for name in files:
+            found += self._of_file(name, me)
+        if not files and not found:
+            found.append(_problem(f"there is no database {file} yet", "run: agora migrate"))
+        yield from found or [_ok(f"the files of the database are open to {me} and to nobody else")]
+
+    def _of_file(self, name: Path, me: str) -> Iterator[Finding]:
+        if not name.is_file() or not _open_to_us(name, os.R_OK | os.W_OK):
+            yield _problem(
+                f"{me} cannot read and write {name}",
+                f"run: chown {me} {quote(str(name))} && chmod u+rw {quote(str(name))}",
+            )
+        mode = name.stat().st_mode
+        if all(folder.stat().st_mode & stat.S_IXOTH for folder in name.parents):
+            if mode & stat.S_IWOTH:
+                yield _problem(f"everybody on this machine can write {name}", f"run: chmod o= {quote(str(name))}")
+            elif mode & stat.S_IROTH:
+                yield _warning(
+                    f"everybody on this machine can read {name}, e-mails and password hashes included",
+                    f"run: chmod o= {quote(str(name))}",
+                )
+
+    def _connected(self) -> Finding | None:
+        """Connect, but make no file that is not there."""
+        if self._file is not None and not self._file.exists():
+            return None
+        try:
+            with self._asking() as connection:
+                connection.execute(select(1))
+        except (Unavailable, SQLAlchemyError, OSError) as error:
+            reason = _reason(error)
+            if "password authentication failed" in reason:
+                remedy = self._remedy_for_password()
+            else:
+                remedy = next(
+                    (remedy for said, remedy in UNREACHABLE if re.search(said, reason)), "ask its server's log"
+                )
+            return _problem(f"the database cannot be reached: {reason}", remedy)
+        return _ok("the database answers")
+
+    def _of_schema(self) -> Iterator[Finding]:
+        with self._asking() as connection:
+            unknown, pending = self._migrations.unknown(connection), self._migrations.pending(connection)
+        if unknown:
+            yield _problem(
+                f"the schema is ahead of this release, which does not know {', '.join(unknown)}",
+                "run the release that migrated it, or a later one",
+            )
+        elif pending:
+            yield _problem(f"migrations are pending: {', '.join(pending)}", "run: agora migrate")
+        else:
+            yield _ok("the schema is this release's")
+
+    def _of_clock(self) -> Iterator[Finding]:
+        with self._asking() as connection:
+            before = self._clock.now()
+            theirs = connection.execute(select(func.clock_timestamp())).scalar_one()
+            after = self._clock.now()
+        skew = abs(theirs - before - (after - before) / 2)
+        says = f"this machine's clock and the database's are {skew.total_seconds():.1f} seconds apart"
+        if skew < SKEW_NOTED:
+            yield _ok(says)
+        else:
+            level = Level.WARNING if skew < SKEW_HARMFUL else Level.PROBLEM
+            yield Finding(level, says, "keep both right by NTP, such as: timedatectl set-ntp true")
+
+    def _of_pool(self, workers: int) -> Iterator[Finding]:
+        with self._asking() as connection:
+            limits = connection.execute(LIMITS).one()
+        allowed, where = min(
+            (limit, where)
+            for limit, where in (
+                (limits.server, "max_connections in postgresql.conf"),
+                (limits.database, "the database: ALTER DATABASE ... CONNECTION LIMIT ..."),
+                (limits.role, "the role: ALTER ROLE ... CONNECTION LIMIT ..."),
+            )
+            if limit >= 0
+        )
+        each = self._settings.threads + CORES
+        total = each * workers
+        says = (
+            f"connections: {each} for each worker, {total} for {workers}; PostgreSQL allows {allowed}, and others hold"
+            f" {limits.others} of them"
+        )
+        free = allowed - limits.others
+        if total <= free:
+            yield _ok(says)
+        else:
+            threads = free // workers - CORES
+            lower = f"set THREADS to at most {threads}" if threads > 0 else "start fewer workers"
+            level = Level.WARNING if total <= allowed else Level.PROBLEM
+            yield Finding(level, says, f"{lower}, or allow {total + limits.others} by {where}")
+
+    def _of_counters(self, watch: Watch) -> Iterator[Finding]:
+        posts = wrong = 0
+        for batch in watch(self._verify(), self._verify.last_id()):
+            posts += len(batch)
+            wrong += sum(not recount.agrees for recount in batch)
+        if wrong:
+            yield _problem(f"{wrong} of {posts} posts disagree with their votes", "run: agora votes repair")
+        else:
+            yield _ok(f"none of {posts} posts disagree with their votes")
+
+    def _remedy_for_password(self) -> str:
+        """Say which ways of writing a password go wrong, and nothing of the password."""
+        name = "DATABASE_URL" if self._settings.database_url is not None else "DB_PASSWORD"
+        remedies = [f"see that user and password in {name} are right"]
+        if name == "DATABASE_URL":
+            if self._settings.password_holds_escape:
+                remedies.append(
+                    "the password holds a % and two hexadecimal digits, read as one other character: write %25 for a %"
+                    " that means itself"
+                )
+            remedies.append(
+                "or leave DATABASE_URL out and set DB_PASSWORD and the other DB_* names: nothing in it needs escaping"
+            )
+        elif self._settings.password_holds_escape:
+            remedies.append(
+                "it holds a % and two hexadecimal digits, and is taken as it is: if that was written to escape another"
+                " character, write the character itself"
+            )
+        if origin(name) == "environment":
+            remedies.append("in a shell, put the value between single quotes")
+        else:
+            remedies.append(
+                f"in {origin(name)}, put the value between single quotes if it holds a quote or a # after a blank"
+            )
+        return "; ".join(remedies)
+
+
+def _reason(error: Exception) -> str:
+    """Tell what the driver said, in one line; drivers repeat no password."""
+    cause = error.__cause__ or error
+    return " ".join(str(getattr(cause, "orig", cause)).split())
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):  # a user without a name, as containers have them
+        return str(os.getuid())
+
+
+def _open_to_us(path: Path, ways: int) -> bool:
+    return os.access(path, ways, effective_ids=os.access in os.supports_effective_ids)

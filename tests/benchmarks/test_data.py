@@ -1,0 +1,58 @@
+"""The rows that databases are filled with: they must be as true as those that Agora writes itself."""
+
+from collections import Counter
+from datetime import UTC, datetime
+from functools import cache
+
+import pytest
+
+from benchmarks.data import ABSENT, COMMON, RARE, VOTERS, Data
+from infrastructure.database.tables import metadata
+
+POSTS = 1_500
+
+
+@cache
+def rows(table: str) -> list[dict[str, str]]:
+    made = Data(POSTS, datetime(2026, 11, 25, tzinfo=UTC)).tables[table]
+    return [dict(zip(made.columns, row, strict=True)) for row in made.values]
+
+
+@pytest.mark.parametrize("table", ["users", "sessions", "posts", "titles", "votes"])
+def test_every_column_of_agora_is_made_up(table: str) -> None:
+    assert set(metadata.tables[table].columns.keys()) <= set(rows(table)[0])
+
+
+def test_posts_have_ten_votes_on_average_and_a_few_have_many() -> None:
+    counts = sorted(Counter(vote["post_id"] for vote in rows("votes")).values(), reverse=True)
+
+    assert 8 * POSTS <= sum(counts) <= 10 * POSTS
+    assert counts[0] > 30 * counts[POSTS // 2]
+
+
+def test_counters_are_those_of_the_votes() -> None:
+    cast = Counter((vote["post_id"], vote["dir"]) for vote in rows("votes"))
+
+    for post in rows("posts"):
+        assert int(post["upvotes"]) == cast[post["id"], "1"]
+        assert int(post["downvotes"]) == cast[post["id"], "-1"]
+        assert int(post["score"]) == int(post["upvotes"]) - int(post["downvotes"])
+
+
+def test_nobody_votes_twice_on_a_post_and_everybody_is_there() -> None:
+    people = {user["id"] for user in rows("users")}
+    pairs = [(vote["post_id"], vote["user_id"]) for vote in rows("votes")]
+
+    assert len(set(pairs)) == len(pairs)
+    assert {user for _, user in pairs} <= people
+    assert {post["owner_id"] for post in rows("posts")} <= people
+    assert {session["user_id"] for session in rows("sessions")} == {str(user) for user in range(1, VOTERS + 1)}
+
+
+def test_words_are_as_rare_as_they_are_said_to_be() -> None:
+    titles = [title["title_key"] for title in rows("titles")]
+
+    assert sum(COMMON in title for title in titles) == POSTS // 10
+    assert sum(RARE in title for title in titles) == 10
+    assert not any(ABSENT in title for title in titles)
+    assert len(set(titles)) > POSTS // 2

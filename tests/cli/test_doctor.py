@@ -1,0 +1,339 @@
+"""What `agora doctor` finds, and that its remedies help, on each database."""
+
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from sqlalchemy import URL
+
+from infrastructure.database.engine import open_engine
+from infrastructure.passwords import CORES
+from infrastructure.settings import load_settings
+from tests.backends import PostgresServer, sql_backend
+from tests.cli.command import plain, run, run_command
+from tests.postgres import free_port
+from tests.samples import add_post, add_user
+
+SECRET = "hunter2"
+GOOD_KEY = "0123456789abcdef" * 4
+
+
+@pytest.fixture(autouse=True)
+def good_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A secret key that nothing is wrong with."""
+    monkeypatch.setenv("SECRET_KEY", GOOD_KEY)
+
+
+@pytest.fixture
+def own_postgres(postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[URL]:
+    """A migrated PostgreSQL database that nobody else uses, which the settings name."""
+    with postgres.database() as url:
+        monkeypatch.setenv("DATABASE_URL", plain(url))
+        yield url
+
+
+@pytest.fixture
+def public_folder(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder that everybody on this machine can look into, with a database in it."""
+    folder = Path(tempfile.mkdtemp(prefix="agora doctor ", dir="/tmp"))
+    folder.chmod(0o755)
+    monkeypatch.chdir(folder)
+    assert run("migrate").code == 0
+    (folder / "agora.db").chmod(0o600)
+    yield folder
+    shutil.rmtree(folder)
+
+
+@contextmanager
+def as_nobody() -> Iterator[None]:
+    """Be no administrator of this machine, if we are."""
+    root = os.geteuid() == 0
+    if root:
+        os.seteuid(65_534)
+    try:
+        yield
+    finally:
+        if root:
+            os.seteuid(0)
+
+
+def execute(url: URL, *statements: str) -> None:
+    engine = open_engine(url, connections=1)
+    with engine.begin() as connection:
+        for statement in statements:
+            connection.exec_driver_sql(statement)
+    engine.dispose()
+
+
+def findings(*words: str, code: int = 0) -> dict[str, list[str]]:
+    """Run the command, and tell what it found by level, each finding with its remedy in one line."""
+    done = run("doctor", *words)
+    assert done.code == code, done.output + done.errors
+    assert SECRET not in done.output + done.errors
+    found: dict[str, list[str]] = {"ok": [], "warning": [], "problem": []}
+    for line in done.output.replace("\n         ", " -> ").splitlines():
+        level, _, says = line.partition(" ")
+        found[level].append(says.strip())
+    assert done.errors == (f"agora: problems found: {len(found['problem'])}\n" if code else "")
+    return found
+
+
+def only(found: list[str]) -> str:
+    assert len(found) == 1, found
+    return found[0]
+
+
+@pytest.mark.usefixtures("at")
+def test_nothing_wrong_is_a_list_of_what_is_right() -> None:
+    found = findings()
+    assert found["warning"] == found["problem"] == []
+    assert {
+        "the settings are fit for use; FASTAPI_ENV is development",
+        "the database answers",
+        "the schema is this release's",
+        "none of 0 posts disagree with their votes",
+    } <= set(found["ok"])
+
+
+@pytest.mark.parametrize("words", [("--workers", "0"), ("--workers", "many"), ("everything",)])
+def test_a_wrong_call_is_told_apart(words: tuple[str, ...]) -> None:
+    assert run("doctor", *words).code == 2
+
+
+def test_the_real_command_ends_as_its_manual_says() -> None:
+    done = run_command("doctor", FASTAPI_ENV="production")
+    assert done.code == 1
+    assert "problem  SECRET_KEY is missing\n         set it to the output of" in done.output
+    assert done.errors == "agora: problems found: 2\n"
+    assert "agora doctor --workers 4" in run("doctor", "--help").output
+
+
+# The settings.
+
+
+@pytest.mark.parametrize(
+    ("values", "says"),
+    [
+        ({"SECRET_KEY": ""}, "SECRET_KEY is missing.*-> set it to the output of `openssl rand -hex 32`"),
+        ({"SECRET_KEY": SECRET}, "SECRET_KEY is shorter than 32 bytes.*-> set it to"),
+        ({"SECRET_KEY": "replace-me-with-the-output-of-openssl-rand-hex-32"}, "SECRET_KEY is a known sample.*-> set"),
+        ({"SECRET_KEY_PREVIOUS": SECRET}, "SECRET_KEY_PREVIOUS is shorter than 32 bytes.*-> leave it out"),
+        ({"CORS_ORIGINS": "*", "CORS_CREDENTIALS": "true"}, r"CORS_ORIGINS is \*.*-> name the origins"),
+    ],
+)
+@pytest.mark.usefixtures("at")
+def test_a_weak_setting_is_a_problem_in_production_and_a_warning_elsewhere(
+    values: dict[str, str], says: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in values.items():
+        monkeypatch.setenv(name, value)
+    found = findings()
+    assert re.match(says, only(found["warning"]))
+    assert found["problem"] == []
+    monkeypatch.setenv("FASTAPI_ENV", "production")
+    found = findings(code=1)
+    assert re.match(says, only(found["problem"]))
+    assert found["warning"] == []
+
+
+@pytest.mark.usefixtures("at")
+def test_what_serving_warns_of_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FASTAPI_ENV", "production")
+    monkeypatch.setenv("THROTTLE", "off")
+    assert only(findings()["warning"]).startswith("THROTTLE is off -> ")
+
+
+@pytest.mark.usefixtures("at")
+def test_two_ways_of_naming_the_database_are_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DB_PASSWORD", SECRET)
+    monkeypatch.setenv("DB_NAME", "forum")
+    said = only(findings()["warning"])
+    assert said.startswith("DB_PASSWORD, DB_NAME mean nothing beside DATABASE_URL, which wins -> ")
+
+
+@pytest.mark.parametrize(
+    ("values", "says"),
+    [
+        ({"DATABASE_URL": f"postgresql+asyncpg://ann:{SECRET}@db.example/forum"}, "write postgresql:// instead"),
+        ({"DATABASE_URL": "sqlite+aiosqlite:///agora.db"}, "write sqlite:// instead"),
+        ({"DATABASE_URL": f"mysql://ann:{SECRET}@db.example/forum"}, "Agora speaks postgresql:// and sqlite:///"),
+        ({"DATABASE_URL": "sqlite://agora.db"}, "write sqlite:///agora.db"),
+        ({"DATABASE_URL": f"db.example/{SECRET}"}, "write postgresql://user:password@host:5432/name"),
+        ({"DATABASE_URL": f"postgresql://ann:{SECRET}%00@db.example/forum"}, "write %25 for a % that means itself"),
+        ({"THREADS": "many"}, "THREADS: "),
+    ],
+)
+def test_settings_that_cannot_be_used_are_a_problem_that_says_what_to_write(
+    values: dict[str, str], says: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in values.items():
+        monkeypatch.setenv(name, value)
+    found = findings(code=1)
+    assert says in only(found["problem"])
+    assert only(found["warning"]).startswith("nothing else was checked")
+
+
+# The database's door.
+
+
+def test_a_server_that_does_not_listen_is_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DATABASE_URL", f"postgresql://ann:{SECRET}@127.0.0.1:{free_port()}/forum")
+    found = findings(code=1)
+    assert re.match("the database cannot be reached: .*Connection refused.* -> start Postgre", only(found["problem"]))
+    assert "was not checked: it cannot be reached" in only(found["warning"])
+
+
+def test_a_database_that_is_not_there_is_a_problem(own_postgres: URL, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DATABASE_URL", plain(own_postgres.set(database="nowhere")))
+    assert '"nowhere" does not exist -> make the database' in only(findings(code=1)["problem"])
+
+
+@pytest.mark.parametrize(
+    ("escape", "in_url", "in_part"),
+    [("%40", "write %25 for a %", "write the character itself"), ("", "nothing in it needs escaping", "are right")],
+)
+def test_a_password_that_is_refused_is_told_with_what_goes_wrong_in_writing_it(
+    own_postgres: URL, escape: str, in_url: str, in_part: str, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url, password = own_postgres, SECRET + escape
+    place = f"{url.host}:{url.port}/{url.database}"
+    monkeypatch.setenv("DATABASE_URL", f"postgresql://{url.username}:{password}@{place}")
+    said = only(findings(code=1)["problem"])
+    assert "password authentication failed" in said
+    assert in_url in said
+    assert "in a shell, put the value between single quotes" in said
+
+    monkeypatch.setenv("DATABASE_URL", "")
+    (folder / ".env").write_text(
+        f"DB_HOST={url.host}\nDB_PORT={url.port}\nDB_NAME={url.database}\nDB_USER={url.username}\n"
+        f"DB_PASSWORD={password}\n"
+    )
+    said = only(findings(code=1)["problem"])
+    assert in_part in said
+    assert "in .env, put the value between single quotes" in said
+
+
+# What is in the database.
+
+
+def test_pending_migrations_are_a_problem_until_they_are_made(blank: URL) -> None:
+    if blank.get_backend_name() == "sqlite":
+        assert "there is no database" in only(findings(code=1)["problem"])
+        assert not Path(blank.database or "").exists()
+        Path(blank.database or "").touch(0o600)
+    found = findings(code=1)
+    assert re.match("migrations are pending: 0001, 0002.* -> run: agora migrate", only(found["problem"]))
+    assert only(found["warning"]).startswith("the counters were not checked")
+    assert run("migrate").code == 0
+    assert findings()["warning"] == []
+
+
+def test_a_schema_ahead_of_the_code_is_a_problem(blank: URL) -> None:
+    assert run("migrate").code == 0
+    execute(blank, "UPDATE alembic_version SET version_num = 'later'")
+    said = only(findings(code=1)["problem"])
+    assert said.startswith("the schema is ahead of this release, which does not know later -> run the release")
+
+
+def test_a_check_that_cannot_be_made_says_so(blank: URL) -> None:
+    assert run("migrate").code == 0
+    execute(blank, "ALTER TABLE alembic_version RENAME COLUMN version_num TO version_number")
+    found = findings()
+    assert re.match("the schema could not be checked: .*version_num", found["warning"][0])
+    assert found["warning"][1].startswith("the counters were not checked")
+
+
+def test_counters_that_disagree_are_a_problem_until_they_are_repaired(at: URL) -> None:
+    with sql_backend(at) as backend:
+        add_post(backend.uow, add_user(backend.uow))
+    execute(at, "UPDATE posts SET upvotes = 1, score = 1")
+    assert only(findings(code=1)["problem"]) == "1 of 1 posts disagree with their votes -> run: agora votes repair"
+    assert run("votes", "repair").code == 0
+    assert findings()["problem"] == []
+
+
+# PostgreSQL alone.
+
+
+@pytest.mark.parametrize(("seconds", "level", "code"), [(5, "warning", 0), (-60, "problem", 1)])
+def test_clocks_that_are_apart_are_found(own_postgres: URL, seconds: int, level: str, code: int) -> None:
+    execute(
+        own_postgres,
+        "CREATE FUNCTION public.clock_timestamp() RETURNS timestamptz LANGUAGE sql AS"
+        f" $$ SELECT pg_catalog.clock_timestamp() + interval '{seconds} s' $$",
+        f"ALTER DATABASE {own_postgres.database} SET search_path = public, pg_catalog",
+    )
+    said = only(findings(code=code)[level])
+    assert re.match(rf"this machine's clock .* {abs(seconds)}\.\d seconds apart -> .*NTP", said)
+
+
+def test_a_pool_that_is_larger_than_the_database_allows_is_a_problem(
+    own_postgres: URL, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("THREADS", "16")
+    each = load_settings().threads + CORES
+    limit = 2 * each - 16
+    execute(own_postgres, f"ALTER DATABASE {own_postgres.database} CONNECTION LIMIT {limit}")
+    assert any(f"connections: {each} for each worker, {each} for 1;" in said for said in findings()["ok"])
+
+    said = only(findings("--workers", "2", code=1)["problem"])
+
+    assert f"connections: {each} for each worker, {each * 2} for 2; PostgreSQL allows {limit}" in said
+    assert "CONNECTION LIMIT" in said
+    fewer = re.search("set THREADS to at most ([0-9]+)", said)
+    assert fewer
+    monkeypatch.setenv("THREADS", fewer[1])
+    assert findings("--workers", "2")["problem"] == []
+    assert "start fewer workers" in only(findings("--workers", str(each * 2), code=1)["problem"])
+
+
+# SQLite alone: its files.
+
+
+def test_files_that_everybody_can_read_or_write_are_found(public_folder: Path) -> None:
+    file, log = public_folder / "agora.db", public_folder / "agora.db-wal"
+    assert findings()["warning"] == []
+    file.chmod(0o644)
+    said = only(findings()["warning"])
+    assert said.startswith(f"everybody on this machine can read {file}, e-mails and password hashes included")
+    assert said.endswith(f"-> run: chmod o= '{file}'")
+    file.chmod(0o600)
+    log.touch()
+    log.chmod(0o666)
+    assert only(findings(code=1)["problem"]).startswith(f"everybody on this machine can write {log} -> run: chmod")
+    public_folder.chmod(0o750)
+    file.chmod(0o644)
+    assert findings()["warning"] == []
+
+
+def test_a_folder_that_is_not_there_is_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DATABASE_URL", "sqlite:///no/such/folder/agora.db")
+    assert "there is no folder" in only(findings(code=1)["problem"])
+
+
+def test_a_file_and_a_folder_that_are_closed_to_the_server_are_problems(public_folder: Path) -> None:
+    file = public_folder / "agora.db"
+    file.chmod(0o444)
+    public_folder.chmod(0o555)
+    with as_nobody():
+        problems = findings(code=1)["problem"]
+    public_folder.chmod(0o755)
+    assert any(re.match(f"the folder {public_folder} is closed to .* -> run: chown .*", said) for said in problems)
+    assert any(re.match(f".* cannot read and write {file} -> run: chown .*", said) for said in problems)
+
+
+def test_a_file_that_is_no_database_is_a_problem(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder / "diary.txt").write_text("Dear diary, " * 100)
+    monkeypatch.setenv("DATABASE_URL", "sqlite:///diary.txt")
+    assert "-> name another file in DATABASE_URL" in only(findings(code=1)["problem"])
+
+
+def test_files_that_are_named_by_a_uri_are_not_checked(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DATABASE_URL", f"sqlite:///file:{folder / 'agora.db'}?uri=true")
+    assert run("migrate").code == 0
+    assert only(findings()["warning"]).startswith("the files of the database were not checked")

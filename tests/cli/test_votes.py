@@ -1,0 +1,114 @@
+"""Whether the counters are true, and making them so, through the command, on each database."""
+
+import os
+import pty
+import subprocess
+from collections.abc import Iterator
+
+import pytest
+from sqlalchemy import URL
+
+from application.ports import UnitOfWorkFactory
+from application.votes import CastVote
+from domain.votes import Direction, Tally
+from infrastructure.database.engine import open_engine
+from tests.backends import sql_backend
+from tests.cli.command import COMMAND, environment, plain, run
+from tests.fakes import FrozenClock
+from tests.samples import add_post, add_user
+
+
+@pytest.fixture
+def uow(at: URL) -> Iterator[UnitOfWorkFactory]:
+    """The database that the command works on, with thirty posts and a vote on each, behind the ports."""
+    with sql_backend(at) as backend:
+        ann = add_user(backend.uow)
+        for _ in range(30):
+            CastVote(backend.uow, FrozenClock())(ann, add_post(backend.uow, ann).id, Direction.DOWN)
+        yield backend.uow
+
+
+def damage(url: URL, *post_ids: int, change: str = "upvotes = 3, downvotes = 2, score = 1") -> None:
+    """Change what posts keep of their votes, as nothing in Agora does."""
+    engine = open_engine(url, connections=1)
+    with engine.begin() as connection:
+        connection.exec_driver_sql(f"UPDATE posts SET {change} WHERE id IN ({', '.join(map(str, post_ids))})")
+    engine.dispose()
+
+
+@pytest.mark.usefixtures("uow")
+def test_true_counters_are_verified() -> None:
+    done = run("votes", "verify")
+    assert (done.code, done.errors) == (0, "")
+    assert done.output == "none of 30 posts disagree with their votes\n"
+
+
+@pytest.mark.usefixtures("at")
+def test_without_posts_nothing_is_wrong() -> None:
+    assert run("votes", "verify").output == "none of 0 posts disagree with their votes\n"
+    assert run("votes", "repair").output == "none of 0 posts disagreed with their votes and are repaired\n"
+
+
+@pytest.mark.usefixtures("uow")
+def test_what_is_wrong_is_named_and_left_alone(at: URL) -> None:
+    damage(at, 7)
+    damage(at, 9, change="hot = 0")
+    for _ in range(2):
+        done = run("votes", "verify")
+        assert done.code == 1
+        assert done.output == (
+            "post 7: 3 up, 2 down, rank 39272.6400; its votes: 0 up, 1 down, rank 39272.6400\n"
+            "post 9: 0 up, 1 down, rank 0.0000; its votes: 0 up, 1 down, rank 39272.6400\n"
+        )
+        assert done.errors == "agora: 2 of 30 posts disagree with their votes; run: agora votes repair\n"
+
+
+@pytest.mark.usefixtures("uow")
+def test_of_many_posts_that_are_wrong_the_first_are_named(at: URL) -> None:
+    damage(at, *range(1, 26))
+    output = run("votes", "verify").output.splitlines()
+    assert [line.split(":")[0] for line in output] == [*(f"post {number}" for number in range(1, 21)), "and 5 more"]
+
+
+def test_what_is_wrong_is_repaired(at: URL, uow: UnitOfWorkFactory) -> None:
+    damage(at, 1)
+    damage(at, 30, change="hot = 0, upvotes = 2, score = 1")
+    done = run("votes", "repair")
+    assert (done.code, done.errors) == (0, "")
+    assert done.output.splitlines()[-1] == "2 of 30 posts disagreed with their votes and are repaired"
+    assert [line.partition(":")[0] for line in done.output.splitlines()[:-1]] == ["post 1", "post 30"]
+    assert run("votes", "verify").output == "none of 30 posts disagree with their votes\n"
+    with uow() as tx:
+        assert tx.posts.lock(30).tally == Tally(0, 1)
+
+
+@pytest.mark.usefixtures("blank")
+@pytest.mark.parametrize("word", ["verify", "repair"])
+def test_before_the_schema_is_made_there_is_nothing_to_count(word: str) -> None:
+    assert "run: agora migrate" in run("votes", word).refused()
+
+
+@pytest.mark.parametrize("word", ["verify", "repair"])
+def test_the_commands_show_examples(word: str) -> None:
+    assert f"agora votes {word}" in run("votes", word, "--help").output.partition("Examples:")[2]
+
+
+@pytest.mark.usefixtures("uow")
+def test_the_real_command_shows_on_a_terminal_how_far_it_is(at: URL) -> None:
+    damage(at, 7)
+    ours, theirs = pty.openpty()
+    try:
+        done = subprocess.run(
+            [COMMAND, "votes", "verify"],
+            env=environment(DATABASE_URL=plain(at), TERM="xterm"),
+            stdout=subprocess.PIPE,
+            stderr=theirs,
+            check=False,
+        )
+        shown = os.read(ours, 65_536).decode()
+    finally:
+        os.close(ours)
+        os.close(theirs)
+    assert done.returncode == 1
+    assert "100%" in shown
+    assert b"%" not in done.stdout
