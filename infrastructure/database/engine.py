@@ -155,7 +155,10 @@ class PostgresDatabase:
 
 
 def open_engine(url: URL, connections: int) -> Engine:
-    """Make the engine for a PostgreSQL or SQLite database; nothing is connected yet."""
+    """Make the engine for a PostgreSQL or SQLite database; nothing is connected yet.
+
+    Neither its errors nor its log tell the values that statements are sent with.
+    """
     if url.get_backend_name() != "sqlite":
         return create_engine(
             url,
@@ -163,6 +166,7 @@ def open_engine(url: URL, connections: int) -> Engine:
             max_overflow=0,
             pool_timeout=POOL_WAIT_SECONDS,
             pool_pre_ping=True,
+            hide_parameters=True,
             connect_args=POSTGRES_CONNECT,
         )
     engine = create_engine(
@@ -170,6 +174,7 @@ def open_engine(url: URL, connections: int) -> Engine:
         pool_size=connections,
         max_overflow=0,
         pool_timeout=POOL_WAIT_SECONDS,
+        hide_parameters=True,
         connect_args={"timeout": SQLITE_BUSY_SECONDS},
     )
     event.listen(engine, "connect", _prepare_sqlite)
@@ -188,6 +193,7 @@ def _open_postgres(url: URL, connections: int) -> Engine:
         isolation_level="AUTOCOMMIT",
         skip_autocommit_rollback=True,
         use_native_hstore=False,
+        hide_parameters=True,
         connect_args=POSTGRES_CONNECT | {"options": options, "connection_factory": WaitingConnection},
     )
 

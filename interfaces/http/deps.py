@@ -62,12 +62,18 @@ async def client_address(request: Request, desk: DeskDep) -> str:
 ClientAddress = Annotated[str, Depends(client_address)]
 
 
-async def maybe_signed_in(token: Annotated[str | None, Depends(_bearer)], desk: DeskDep) -> Actor | None:
-    """Identify the caller by the token they sent, if they sent one.
+async def maybe_signed_in(
+    request: Request, token: Annotated[str | None, Depends(_bearer)], desk: DeskDep
+) -> Actor | None:
+    """Identify the caller by the token they sent, if they sent one, and note them for the log.
 
     A bad token is judged here, before the rest of the request is.
     """
-    return await desk.run(desk.app.authenticate, token) if token else None
+    if not token:
+        return None
+    actor = await desk.run(desk.app.authenticate, token)
+    request.state.user_id = actor.id
+    return actor
 
 
 MaybeSignedIn = Annotated[Actor | None, Depends(maybe_signed_in)]

@@ -1,12 +1,13 @@
 """What happens to every request and answer: pure ASGI, outermost first in api.py."""
 
-import logging
 import re
 import secrets
 import time
 from http import HTTPStatus
+from logging import INFO
 from typing import Final
 
+import structlog
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import Response
@@ -30,15 +31,18 @@ DEFAULT_HEADERS: Final = {
 
 _REQUEST_ID: Final = re.compile("[A-Za-z0-9._-]{1,128}")
 
-access_log = logging.getLogger("agora.access")
-error_log = logging.getLogger("agora.errors")
+log: Final = structlog.get_logger()
 
 
 class RequestIds:
-    """Gives every request an id, which its answer carries, and writes one line about it when it is over."""
+    """Gives every request an id, which its answer carries, and writes one line about it when it is over.
 
-    def __init__(self, app: ASGIApp) -> None:
+    The line names the route by its template: a path or a query may hold anything, secrets and line breaks included.
+    """
+
+    def __init__(self, app: ASGIApp, proxies: Proxies) -> None:
         self._app = app
+        self._proxies = proxies
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request."""
@@ -60,18 +64,20 @@ class RequestIds:
         try:
             await self._app(scope, receive, send_with_id)
         finally:
-            access_log.info(
-                "%s %s %d %.1fms %s",
-                method,
-                _template(scope),
-                status,
-                (time.perf_counter() - started) * 1000,
-                this_id,
-            )
+            if log.is_enabled_for(INFO):
+                log.info(
+                    "request",
+                    method=method,
+                    route=route_template(scope),
+                    status=status,
+                    duration_ms=round((time.perf_counter() - started) * 1000, 1),
+                    client=self._proxies.client(scope),
+                    user_id=scope.get("state", {}).get("user_id"),  # interfaces/http/deps.py found out
+                )
 
 
-def _template(scope: Scope) -> str:
-    # The template, not the path: a path may hold anything, a line break included.
+def route_template(scope: Scope) -> str:
+    """Name the route of a request as it is declared, `/posts/{post_id}`; "-" where there is none."""
     return getattr(scope.get("route"), "path", "-")
 
 
@@ -212,5 +218,5 @@ class Unexpected:
         except Exception:
             if scope["type"] != "http" or started:
                 raise
-            error_log.exception("request %s failed", request_id.get())
+            log.exception("request failed")
             await problem_response("internal")(scope, receive, send)
