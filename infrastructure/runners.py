@@ -12,6 +12,7 @@ from sqlalchemy.util import greenlet_spawn
 
 from application.ports import Unavailable
 from infrastructure.database.waiting import wait
+from infrastructure.metrics import UNMEASURED, Span
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -41,9 +42,10 @@ class Runner(Protocol):
 
 
 class _Turns(asyncio.Semaphore):
-    def __init__(self, turns: int, reason: str) -> None:
+    def __init__(self, turns: int, reason: str, waiting: Span) -> None:
         super().__init__(turns)
         self._reason = reason
+        self._waiting = waiting
 
     async def take(self) -> None:
         """Wait for a turn, not for ever."""
@@ -51,8 +53,9 @@ class _Turns(asyncio.Semaphore):
             await self.acquire()
             return
         try:
-            async with asyncio.timeout(WAIT_SECONDS):
-                await self.acquire()
+            with self._waiting:
+                async with asyncio.timeout(WAIT_SECONDS):
+                    await self.acquire()
         except TimeoutError:
             raise Unavailable(self._reason) from None
 
@@ -60,9 +63,10 @@ class _Turns(asyncio.Semaphore):
 class ThreadRunner:
     """Runs use cases on threads of its own: those that hash passwords, and all where the database is SQLite."""
 
-    def __init__(self, threads: int, reason: str) -> None:
+    def __init__(self, threads: int, reason: str, waiting: Span = UNMEASURED) -> None:
         self._threads = threads
         self._reason = reason
+        self._waiting = waiting
 
     async def run(self, work: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """Run one on a thread, when there is one free."""
@@ -75,7 +79,7 @@ class ThreadRunner:
 
     def start(self) -> None:
         """Get ready; a thread starts when it is first needed."""
-        self._turns = _Turns(self._threads, self._reason)
+        self._turns = _Turns(self._threads, self._reason, self._waiting)
         self._pool = ThreadPoolExecutor(self._threads)
 
     def stop(self) -> None:
@@ -91,9 +95,10 @@ class LoopRunner:
 
     _started = 0
 
-    def __init__(self, connections: int, reason: str) -> None:
+    def __init__(self, connections: int, reason: str, waiting: Span = UNMEASURED) -> None:
         self._connections = connections
         self._reason = reason
+        self._waiting = waiting
 
     async def run(self, work: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """Run one on the loop, when there is a connection free."""
@@ -105,7 +110,7 @@ class LoopRunner:
 
     def start(self) -> None:
         """Have psycopg2 wait in our way, in the whole process."""
-        self._turns = _Turns(self._connections, self._reason)
+        self._turns = _Turns(self._connections, self._reason, self._waiting)
         LoopRunner._started += 1
         set_wait_callback(wait)
 

@@ -18,6 +18,7 @@ from sqlalchemy.util.concurrency import in_greenlet
 from application.ports import Unavailable
 from infrastructure.database.links import Link, PipelinedLink
 from infrastructure.database.waiting import CONNECT_SECONDS, WaitingConnection
+from infrastructure.metrics import UNMEASURED, Span
 
 POOL_WAIT_SECONDS: Final = 2
 SQLITE_BUSY_SECONDS: Final = 5
@@ -42,11 +43,19 @@ to be planned so, too, where PostgreSQL believes that it will find little: in ta
 two dates that it does not know yet."""
 
 
-def open_database(url: URL, at_once: int, on_threads: int, *, prepare: bool = True) -> "Database":
+def open_database(
+    url: URL,
+    at_once: int,
+    on_threads: int,
+    *,
+    prepare: bool = True,
+    in_use: Span = UNMEASURED,
+    waiting: Span = UNMEASURED,
+) -> "Database":
     """Make the database for a URL, for so many requests at once, and so many besides on threads of their own."""
     if url.get_backend_name() == "sqlite":
-        return SqliteDatabase(url, at_once + on_threads)
-    return PostgresDatabase(url, at_once, on_threads, prepare=prepare)
+        return SqliteDatabase(url, at_once + on_threads, in_use, waiting)
+    return PostgresDatabase(url, at_once, on_threads, in_use, prepare=prepare)
 
 
 class Database(Protocol):
@@ -78,7 +87,9 @@ class Database(Protocol):
 class SqliteDatabase:
     """A SQLite file."""
 
-    def __init__(self, url: URL, connections: int) -> None:
+    def __init__(self, url: URL, connections: int, in_use: Span, waiting: Span) -> None:
+        self._in_use = in_use
+        self._waiting = waiting
         self.engine = open_engine(url, connections)
         self._readers = self.engine.execution_options(isolation_level="AUTOCOMMIT")
         # SQLite has one writer at a time. Queue for it here: waiters at its own lock sleep and poll, and some starve.
@@ -87,14 +98,19 @@ class SqliteDatabase:
     @contextmanager
     def read(self) -> Iterator[Link]:
         """Lend a connection for questions."""
-        with failures_named(), self._readers.connect() as connection:
+        with failures_named(), self._readers.connect() as connection, self._in_use:
             yield Link(connection)
 
     @contextmanager
     def write(self) -> Iterator[Link]:
         """Lend a connection inside a transaction."""
-        with self._turn, failures_named(), self.engine.begin() as connection:
-            yield Link(connection)
+        with self._waiting:
+            self._turn.acquire()
+        try:
+            with failures_named(), self.engine.connect() as connection, self._in_use, connection.begin():
+                yield Link(connection)
+        finally:
+            self._turn.release()
 
     def close(self) -> None:
         """Close every connection."""
@@ -104,7 +120,8 @@ class SqliteDatabase:
 class PostgresDatabase:
     """A PostgreSQL database, with two pools: a connection that the event loop watches is never lent to a thread."""
 
-    def __init__(self, url: URL, at_once: int, on_threads: int, *, prepare: bool) -> None:
+    def __init__(self, url: URL, at_once: int, on_threads: int, in_use: Span, *, prepare: bool) -> None:
+        self._in_use = in_use
         self._prepare = prepare
         self.engine = _open_postgres(url, on_threads)
         self._on_loop = _open_postgres(url, at_once)
@@ -115,13 +132,13 @@ class PostgresDatabase:
     @contextmanager
     def read(self) -> Iterator[Link]:
         """Lend a connection for questions."""
-        with failures_named(), self._connect() as connection:
+        with failures_named(), self._connect() as connection, self._in_use:
             yield PipelinedLink(connection, transaction=False, prepare=self._prepare)
 
     @contextmanager
     def write(self) -> Iterator[Link]:
         """Lend a connection inside a transaction."""
-        with failures_named(), self._connect() as connection:
+        with failures_named(), self._connect() as connection, self._in_use:
             link = PipelinedLink(connection, transaction=True, prepare=self._prepare)
             try:
                 yield link

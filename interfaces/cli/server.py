@@ -4,6 +4,7 @@ import os
 import signal
 import socket
 import sys
+from contextlib import nullcontext
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
@@ -15,6 +16,7 @@ import uvicorn
 from application.ports import Unavailable
 from infrastructure.container import Container
 from infrastructure.logs import configure_logs
+from infrastructure.metrics import counting_together
 from infrastructure.settings import Settings, masked, origin
 
 log = structlog.get_logger()
@@ -45,22 +47,23 @@ def serve(
     else:
         typer.echo(f"API   {at}\nDocs  {at}/docs\nData  {_place(settings)}", err=True)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit())  # uvicorn ends in good order, then raises it once more
-    uvicorn.run(
-        "interfaces.http.api:serve",
-        factory=True,
-        host=host,
-        port=port,
-        workers=workers,
-        http=PROTOCOL,
-        ws="none",
-        access_log=False,
-        server_header=False,
-        proxy_headers=False,
-        timeout_keep_alive=5,
-        limit_concurrency=1000,
-        timeout_graceful_shutdown=10,
-        log_config=None,
-    )
+    with counting_together(workers) if settings.metrics else nullcontext():
+        uvicorn.run(
+            "interfaces.http.api:serve",
+            factory=True,
+            host=host,
+            port=port,
+            workers=workers,
+            http=PROTOCOL,
+            ws="none",
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
+            timeout_keep_alive=5,
+            limit_concurrency=1000,
+            timeout_graceful_shutdown=10,
+            log_config=None,
+        )
 
 
 def migrate() -> None:

@@ -43,7 +43,7 @@ NOT_JSON = "This takes JSON: send it with the header Content-Type: application/j
 
 def create_api(container: Container) -> FastAPI:
     """Build the API around a container."""
-    settings = container.settings()
+    settings, metrics = container.settings(), container.metrics()
 
     @asynccontextmanager
     async def lifespan(_api: FastAPI) -> AsyncIterator[None]:
@@ -74,6 +74,7 @@ def create_api(container: Container) -> FastAPI:
         proxies=proxies,
         public_reads=settings.public_reads,
     )
+    api.state.metrics = metrics
 
     for feature in (system, users, sessions, posts, votes, admin):
         api.include_router(feature.router)
@@ -91,7 +92,7 @@ def create_api(container: Container) -> FastAPI:
         expose_headers=CORS_EXPOSED,
     )
     api.add_middleware(AnswerHeaders, proxies=proxies)
-    api.add_middleware(RequestIds, proxies=proxies)
+    api.add_middleware(RequestIds, proxies=proxies, observe=metrics.answered)
 
     api.add_exception_handler(DomainError, _refuse)
     api.add_exception_handler(Unavailable, _unavailable)

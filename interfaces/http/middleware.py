@@ -3,6 +3,7 @@
 import re
 import secrets
 import time
+from collections.abc import Callable
 from http import HTTPStatus
 from logging import INFO
 from typing import Final
@@ -31,18 +32,25 @@ DEFAULT_HEADERS: Final = {
 
 _REQUEST_ID: Final = re.compile("[A-Za-z0-9._-]{1,128}")
 
+METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+"""Those that are measured under their own names: clients may make up any number of others."""
+
+Observe = Callable[[str, str, int, float], None]
+"""Takes the method, the route's template, the status and the seconds of a request that is over."""
+
 log: Final = structlog.get_logger()
 
 
 class RequestIds:
-    """Gives every request an id, which its answer carries, and writes one line about it when it is over.
+    """Gives every request an id, which its answer carries, and tells log and metrics of it when it is over.
 
-    The line names the route by its template: a path or a query may hold anything, secrets and line breaks included.
+    They name the route by its template: a path or a query may hold anything, secrets and line breaks included.
     """
 
-    def __init__(self, app: ASGIApp, proxies: Proxies) -> None:
+    def __init__(self, app: ASGIApp, proxies: Proxies, observe: Observe | None = None) -> None:
         self._app = app
         self._proxies = proxies
+        self._observe = observe
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request."""
@@ -64,13 +72,16 @@ class RequestIds:
         try:
             await self._app(scope, receive, send_with_id)
         finally:
+            seconds, route = time.perf_counter() - started, route_template(scope)
+            if self._observe:
+                self._observe(method if method in METHODS else "other", route, status, seconds)
             if log.is_enabled_for(INFO):
                 log.info(
                     "request",
                     method=method,
-                    route=route_template(scope),
+                    route=route,
                     status=status,
-                    duration_ms=round((time.perf_counter() - started) * 1000, 1),
+                    duration_ms=round(seconds * 1000, 1),
                     client=self._proxies.client(scope),
                     user_id=scope.get("state", {}).get("user_id"),  # interfaces/http/deps.py found out
                 )

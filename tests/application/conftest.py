@@ -28,6 +28,7 @@ from tests.fakes import (
     FrozenClock,
     MemoryDashboardReader,
     MemoryDatabase,
+    MemoryMeter,
     MemoryPostReader,
     MemoryThrottle,
     MemoryUserReader,
@@ -51,6 +52,7 @@ class World:
     database: MemoryDatabase
     clock: FrozenClock
     hasher: PlainHasher
+    meter: MemoryMeter
     app: App
 
     def person(self, name: str = "ann") -> Actor:
@@ -72,8 +74,8 @@ def world() -> World:
     database, clock, hasher = MemoryDatabase(), FrozenClock(), PlainHasher()
     tokens, refresh_tokens = PlainTokens(), NumberedRefreshTokens()
     uow, users, posts = database.transaction, MemoryUserReader(database), MemoryPostReader(database)
-    votes = MemoryVoteReader(database)
-    guard = Guard(MemoryThrottle(), Limits(registrations_per_address=REGISTRATIONS))
+    votes, meter = MemoryVoteReader(database), MemoryMeter()
+    guard = Guard(MemoryThrottle(), Limits(registrations_per_address=REGISTRATIONS), meter)
     check = CheckPassword(hasher, guard, clock)
     app = App(
         register_user=RegisterUser(uow, hasher, COMMON, guard, clock),
@@ -97,9 +99,9 @@ def world() -> World:
         list_posts=ListPosts(posts),
         edit_post=EditPost(uow, clock),
         delete_post=DeletePost(uow),
-        cast_vote=CastVote(uow, clock),
+        cast_vote=CastVote(uow, clock, meter),
         list_own_votes=ListOwnVotes(votes),
         see_dashboard=SeeDashboard(MemoryDashboardReader(database), clock),
         health=StaticHealth(database="ok"),
     )
-    return World(database, clock, hasher, app)
+    return World(database, clock, hasher, meter, app)
