@@ -50,7 +50,7 @@ class PrometheusMetrics(Metrics):
     def __init__(self) -> None:
         disable_created_metrics()  # they would double the page, to tell when each line first had a value
         self._registry = CollectorRegistry()
-        self._requests = self._counter("http_requests", "Requests that were answered.", "method", "route", "status")
+        self._requests = self._counter("http_requests", "Requests that are over.", "method", "route", "status")
         self._seconds = Histogram(
             "agora_http_request_duration_seconds",
             "Seconds from the head of a request to the end of its answer.",
