@@ -1,7 +1,7 @@
 """Checking passwords, and how often who may try."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from hashlib import sha256
@@ -72,7 +72,8 @@ class Guard:
         with self._metered("password"):
             self.throttle.require_open([of_account] if is_known else [of_account, self._of_address(address)], now)
         if not is_known:
-            self.throttle.count([known], now)
+            with suppress(TooManyRequests):  # known since a moment ago, by another sign-in of theirs
+                self.throttle.count([known], now)
         self.throttle.forget(of_account)
 
     @contextmanager
