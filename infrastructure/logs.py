@@ -5,6 +5,7 @@ others log there (uvicorn, Alembic, SQLAlchemy) ends in the same processors.
 """
 
 import logging
+import sqlite3
 import sys
 import traceback
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ from contextvars import ContextVar
 from json import JSONEncoder
 from typing import Final
 
+import psycopg2
 import structlog
 from structlog.stdlib import ProcessorFormatter
 from structlog.typing import EventDict, Processor, WrappedLogger
@@ -45,7 +47,7 @@ def configure_logs(settings: Settings, request_id: ContextVar[str] | None = None
         cache_logger_on_first_use=True,
     )
     handler = logging.StreamHandler(sys.stderr)
-    handler.addFilter(_is_no_row)
+    handler.addFilter(_leave_out)
     handler.setFormatter(
         ProcessorFormatter(
             foreign_pre_chain=[structlog.stdlib.add_logger_name, *common],
@@ -60,14 +62,22 @@ def configure_logs(settings: Settings, request_id: ContextVar[str] | None = None
 
 
 def cause_of(error: Exception) -> str | None:
-    """Tell in one line what is behind an error; a driver's further lines are left out, as they may hold values."""
-    cause = error.__cause__
-    said = str(getattr(cause, "orig", "")).strip().partition("\n")[0]
-    return said or (type(cause).__name__ if cause else None)
+    """Tell in one line what is behind an error: its kind, and what a database's driver noticed by itself.
+
+    What a server said is told by its kind alone, as it may quote values, and of a driver the first line.
+    """
+    cause = getattr(error.__cause__, "orig", error.__cause__)
+    if cause is None:
+        return None
+    is_of_driver = isinstance(cause, (psycopg2.Error, sqlite3.Error)) and not getattr(cause, "pgcode", None)
+    said = str(cause).strip().partition("\n")[0] if is_of_driver else ""
+    return ": ".join(filter(None, (type(cause).__name__, said)))
 
 
-def _is_no_row(record: logging.LogRecord) -> bool:
-    """Keep out what SQLAlchemy logs below INFO: the rows themselves."""
+def _leave_out(record: logging.LogRecord) -> bool:
+    """Keep out values in messages of libraries: rows, which SQLAlchemy logs below INFO, and what a task has raised."""
+    if record.name == "asyncio" and record.exc_info:  # the lines after the first describe the task
+        record.msg, record.args = record.getMessage().partition("\n")[0], ()
     return record.levelno >= logging.INFO or not record.name.startswith("sqlalchemy.engine")
 
 

@@ -208,14 +208,14 @@ def test_a_file_that_is_no_database_is_unavailable(tmp_path: Path) -> None:
 def test_on_sqlite_it_is_seen_who_waits_to_write(sqlite_url: URL) -> None:
     waiting = CountingSpan()
 
-    def write() -> None:
+    def write(database: Database) -> None:
         with database.write():
             pass
 
     with closing(open_database(sqlite_url, 0, 2, waiting=waiting)) as database, ThreadPoolExecutor(1) as other:
         with database.write():
             assert waiting.inside == 0
-            written = other.submit(write)
+            written = other.submit(write, database)
             waiting.wait_for(1)
         written.result()
     assert waiting.inside == 0

@@ -1,18 +1,26 @@
 """What the log looks like, and what is left out of it."""
 
+import asyncio
+import gc
 import io
 import json
 import logging
+import sqlite3
 import warnings
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from contextvars import ContextVar
 from typing import Any, Literal, NoReturn
 
+import psycopg2
 import pytest
 import structlog
-from sqlalchemy import create_engine, text
+from sqlalchemy import URL, Integer, String, bindparam, cast, create_engine, select, text
 from sqlalchemy.exc import DBAPIError
 
+from application.ports import Unavailable
+from infrastructure.database.engine import open_database
+from infrastructure.database.links import Statement
 from infrastructure.logs import cause_of, configure_logs
 from infrastructure.settings import Settings
 
@@ -214,8 +222,60 @@ def caused(error: Exception, cause: Exception | None) -> Exception:
     return error
 
 
-def test_of_what_a_driver_said_the_first_line_is_told() -> None:
-    said = Exception('connection to server at "localhost" failed\nDETAIL: a value')
-    assert cause_of(caused(Exception(), DBAPIError("SELECT 1", None, said))) == str(said).partition("\n")[0]
+@pytest.mark.parametrize(
+    ("cause", "told"),
+    [
+        (psycopg2.OperationalError("connection to server failed\nDETAIL: a value"), "connection to server failed"),
+        (sqlite3.OperationalError("database is locked"), "database is locked"),
+    ],
+)
+def test_of_what_a_driver_noticed_the_first_line_is_told(cause: Exception, told: str) -> None:
+    for raised in (cause, DBAPIError("SELECT 1", None, cause)):
+        assert cause_of(caused(Exception(), raised)) == f"OperationalError: {told}"
+
+
+@pytest.mark.parametrize("prepared", [True, False])
+def test_of_what_a_server_said_its_kind_is_told(
+    configured: Configure, database_of: Callable[[str], URL], prepared: bool
+) -> None:
+    log = configured()
+    cancel = "DO $$ BEGIN RAISE EXCEPTION 'canary' USING ERRCODE = 'query_canceled'; END $$"
+    number = Statement(select(cast(bindparam("value", type_=String), Integer)), prepared=prepared)
+    values = {"value": "canary"}
+    with closing(open_database(database_of("postgres"), 0, 1)) as database:
+        with pytest.raises(psycopg2.Error, match="canary") as refusal, database.read() as link:
+            link.rows(number, values)
+        with pytest.raises(Unavailable) as by_us, database.read() as link:
+            link.rows(Statement(text(cancel), prepared=False), {})
+        with pytest.raises(Unavailable) as by_sqlalchemy, database.read() as link:
+            link.connection.exec_driver_sql(cancel)
+    structlog.get_logger().error("failed", exc_info=refusal.value)
+    structlog.get_logger().error("failed", exc_info=by_us.value)
+
+    assert cause_of(by_us.value) == cause_of(by_sqlalchemy.value) == "QueryCanceled"
+    assert "psycopg2.errors.InvalidTextRepresentation" in log()
+    assert "psycopg2.errors.QueryCanceled" in log()
+    assert "cursor.execute(" in log()
+    assert "canary" not in log()
+
+
+def test_of_other_causes_the_kind_is_told() -> None:
     assert cause_of(caused(Exception(), TimeoutError("a value"))) == "TimeoutError"
     assert cause_of(Exception()) is None
+
+
+def test_a_task_that_nobody_waits_for_tells_what_it_raised_in_the_same_way(configured: Configure) -> None:
+    log = configured()
+
+    async def forget() -> None:
+        task = asyncio.ensure_future(asyncio.to_thread(fail))
+        await asyncio.wait([task])
+        del task
+        gc.collect()
+
+    asyncio.run(forget())
+
+    (line,) = lines(log())
+    assert (line["event"], line["logger"]) == ("Task exception was never retrieved", "asyncio")
+    assert "builtins.ValueError" in line["exception"]
+    assert "canary-local" not in log()
