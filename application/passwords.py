@@ -1,10 +1,12 @@
 """Checking passwords, and how often who may try."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from hashlib import sha256
 
-from application.ports import Clock, PasswordHasher, Throttle
+from application.ports import NO_METER, Attempted, Clock, Meter, PasswordHasher, Throttle
 from application.views import Attempt
 from domain.errors import TooManyRequests
 from domain.users import InvalidCredentials, User
@@ -37,6 +39,7 @@ class Guard:
 
     throttle: Throttle
     limits: Limits
+    meter: Meter = NO_METER
 
     def registering(self, address: str, now: datetime) -> None:
         """Count a registration.
@@ -45,7 +48,8 @@ class Guard:
             TooManyRequests: there were too many from this address.
         """
         limit = self.limits.registrations_per_address
-        self.throttle.count([_attempt("registration", limit, REGISTRATION_WINDOW, address)], now)
+        with self._metered("registration"):
+            self.throttle.count([_attempt("registration", limit, REGISTRATION_WINDOW, address)], now)
 
     def failed(self, email_key: str, address: str, now: datetime) -> None:
         """Count a wrong password.
@@ -53,7 +57,8 @@ class Guard:
         Raises:
             TooManyRequests: there were too many before it.
         """
-        self.throttle.count([self._of_account(email_key, address), self._of_address(address)], now)
+        with self._metered("password"):
+            self.throttle.count([self._of_account(email_key, address), self._of_address(address)], now)
 
     def succeeded(self, email_key: str, address: str, now: datetime) -> None:
         """Let somebody in who knew the password, and remember where they came from.
@@ -63,12 +68,21 @@ class Guard:
         """
         of_account = self._of_account(email_key, address)
         known = _attempt("known", 1, REMEMBERED, email_key, address)
-        if self._is_full(known, now):
-            self.throttle.require_open([of_account], now)
-        else:
-            self.throttle.require_open([of_account, self._of_address(address)], now)
-            self.throttle.count([known], now)
+        is_known = self._is_full(known, now)
+        with self._metered("password"):
+            self.throttle.require_open([of_account] if is_known else [of_account, self._of_address(address)], now)
+        if not is_known:
+            with suppress(TooManyRequests):  # known since a moment ago, by another sign-in of theirs
+                self.throttle.count([known], now)
         self.throttle.forget(of_account)
+
+    @contextmanager
+    def _metered(self, attempt: Attempted) -> Iterator[None]:
+        try:
+            yield
+        except TooManyRequests:
+            self.meter.throttled(attempt)
+            raise
 
     def _of_account(self, email_key: str, address: str) -> Attempt:
         return _attempt("account", self.limits.failures_per_account, ACCOUNT_WINDOW, email_key, address)

@@ -7,7 +7,7 @@ of them to the same suite. Any storage port may raise `Unavailable`.
 from collections.abc import Callable, Container, Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime
-from typing import Protocol
+from typing import Final, Literal, Protocol
 
 from application.paging import Order, Page, Window
 from application.views import (
@@ -26,7 +26,7 @@ from application.views import (
 from domain.posts import Post
 from domain.sessions import RefreshHashes, Session
 from domain.users import Actor, User
-from domain.votes import Ballot, Direction, Vote
+from domain.votes import Ballot, Direction, Outcome, Vote
 
 
 class Unavailable(Exception):
@@ -380,6 +380,35 @@ class Throttle(Protocol):
     def forget(self, attempt: Attempt) -> None:
         """Forget what was counted against a limit."""
         ...
+
+
+Attempted = Literal["password", "registration"]
+"""What can be refused because there were too many attempts."""
+
+
+class Meter(Protocol):
+    """Counts for operators what nobody but a use case knows."""
+
+    def voted(self, outcome: Outcome) -> None:
+        """Count a vote that was cast, by what it did."""
+        ...
+
+    def throttled(self, attempt: Attempted) -> None:
+        """Count an attempt that was refused because there were too many."""
+        ...
+
+
+class NoMeter:
+    """Counts nothing: nobody looks."""
+
+    def voted(self, outcome: Outcome) -> None:
+        """Count nothing."""
+
+    def throttled(self, attempt: Attempted) -> None:
+        """Count nothing."""
+
+
+NO_METER: Final = NoMeter()
 
 
 class Health(Protocol):

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from application.paging import Page, Window
-from application.ports import Clock, PostReader, UnitOfWorkFactory, VoteReader
+from application.ports import NO_METER, Clock, Meter, PostReader, UnitOfWorkFactory, VoteReader
 from application.views import OwnVote, Recount, VoteReceipt
 from domain.posts import PostNotFound, is_visible
 from domain.users import Actor
@@ -25,6 +25,7 @@ class CastVote:
 
     uow: UnitOfWorkFactory
     clock: Clock
+    meter: Meter = NO_METER
 
     def __call__(self, actor: Actor, post_id: int, direction: Direction, *, repeatable: bool = True) -> VoteReceipt:
         """Vote.
@@ -47,6 +48,7 @@ class CastVote:
             elif not repeatable:
                 refusal = VoteNotFound if direction is Direction.NONE else AlreadyVoted
                 raise refusal(actor.id, post_id)
+        self.meter.voted(done)
         return VoteReceipt(done.value, post_id, direction.value, ballot.tally.upvotes, ballot.tally.downvotes)
 
 

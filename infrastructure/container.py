@@ -35,6 +35,7 @@ from infrastructure.database.unit_of_work import SqlUnitOfWorkFactory
 from infrastructure.database.users import SqlUserReader
 from infrastructure.database.votes import SqlVoteReader
 from infrastructure.doctor import Doctor
+from infrastructure.metrics import Metrics, PrometheusMetrics, Span
 from infrastructure.passwords import CORES, Argon2PasswordHasher
 from infrastructure.runners import LoopRunner, Runner, ThreadRunner
 from infrastructure.settings import Settings, load_settings
@@ -47,13 +48,17 @@ def _codec(settings: Settings) -> JwtTokenCodec:
     return JwtTokenCodec(settings.signing_key(), previous, settings.algorithm, lifetime)
 
 
-def _runner(settings: Settings) -> Runner:
+def _runner(settings: Settings, waiting: Span) -> Runner:
     kind = ThreadRunner if settings.url.get_backend_name() == "sqlite" else LoopRunner
-    return kind(settings.threads, "too many requests are being worked on at once")
+    return kind(settings.threads, "too many requests are being worked on at once", waiting)
 
 
 def _throttle(settings: Settings, database: Database) -> Throttle:
     return SqlThrottle(database) if settings.throttle else NoThrottle()
+
+
+def _metrics(settings: Settings) -> Metrics:
+    return PrometheusMetrics() if settings.metrics else Metrics()
 
 
 class Container(containers.DeclarativeContainer):
@@ -61,12 +66,16 @@ class Container(containers.DeclarativeContainer):
 
     settings = providers.Singleton(load_settings)
 
+    metrics = providers.Singleton(_metrics, settings)
+
     clock = providers.Singleton(SystemClock)
     hasher = providers.Singleton(
         Argon2PasswordHasher,
         settings.provided.argon2_memory_kib,
         settings.provided.argon2_time_cost,
         settings.provided.argon2_parallelism,
+        running=metrics.provided.hashes_running,
+        waiting=metrics.provided.hashes_waiting,
     )
     common = providers.Singleton(BundledCommonPasswords)
     tokens = providers.Singleton(_codec, settings)
@@ -78,9 +87,13 @@ class Container(containers.DeclarativeContainer):
         settings.provided.threads,
         CORES,
         prepare=settings.provided.prepare_statements,
+        in_use=metrics.provided.connections_in_use,
+        waiting=metrics.provided.connections_waiting,
     )
-    runner = providers.Singleton(_runner, settings)
-    long_runner = providers.Singleton(ThreadRunner, CORES, "too many passwords are being checked at once")
+    runner = providers.Singleton(_runner, settings, metrics.provided.connections_waiting)
+    long_runner = providers.Singleton(
+        ThreadRunner, CORES, "too many passwords are being checked at once", metrics.provided.hashes_waiting
+    )
     uow = providers.Singleton(SqlUnitOfWorkFactory, database)
     users = providers.Singleton(SqlUserReader, database.provided.read)
     posts = providers.Singleton(SqlPostReader, database.provided.read)
@@ -96,7 +109,7 @@ class Container(containers.DeclarativeContainer):
         settings.provided.throttle_address_failures,
         settings.provided.throttle_registrations,
     )
-    guard = providers.Singleton(Guard, throttle, limits)
+    guard = providers.Singleton(Guard, throttle, limits, metrics)
     check = providers.Singleton(CheckPassword, hasher, guard, clock)
 
     verify_votes = providers.Singleton(VerifyVotes, posts, votes)
@@ -127,7 +140,7 @@ class Container(containers.DeclarativeContainer):
         list_posts=providers.Singleton(ListPosts, posts),
         edit_post=providers.Singleton(EditPost, uow, clock),
         delete_post=providers.Singleton(DeletePost, uow),
-        cast_vote=providers.Singleton(CastVote, uow, clock),
+        cast_vote=providers.Singleton(CastVote, uow, clock, metrics),
         list_own_votes=providers.Singleton(ListOwnVotes, votes),
         verify_votes=verify_votes,
         repair_votes=providers.Singleton(RepairVotes, verify_votes, uow),

@@ -12,6 +12,7 @@ from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
 
 from application.ports import Unavailable
+from infrastructure.metrics import UNMEASURED, Span
 
 LEGACY_MAX: Final = 72
 """Bytes of a password that bcrypt looks at; what made legacy hashes cut the rest off without a word."""
@@ -36,10 +37,14 @@ class Argon2PasswordHasher:
         parallelism: int,
         at_once: int = CORES,
         wait_seconds: float = WAIT_SECONDS,
+        running: Span = UNMEASURED,
+        waiting: Span = UNMEASURED,
     ) -> None:
         self._argon2 = PasswordHasher(time_cost, memory_kib, parallelism)
         self._turns = BoundedSemaphore(at_once)
         self._wait_seconds = wait_seconds
+        self._running = running
+        self._waiting = waiting
         self._nobodys_hash = self._argon2.hash(secrets.token_urlsafe())
 
     def hash(self, password: str) -> str:
@@ -64,9 +69,12 @@ class Argon2PasswordHasher:
 
     @contextmanager
     def _turn(self) -> Iterator[None]:
-        if not self._turns.acquire(timeout=self._wait_seconds):
+        with self._waiting:
+            has_turn = self._turns.acquire(timeout=self._wait_seconds)
+        if not has_turn:
             raise Unavailable("too many passwords are being checked at once")
         try:
-            yield
+            with self._running:
+                yield
         finally:
             self._turns.release()

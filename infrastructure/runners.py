@@ -13,6 +13,7 @@ from sqlalchemy.util import greenlet_spawn
 
 from application.ports import Unavailable
 from infrastructure.database.waiting import wait
+from infrastructure.metrics import UNMEASURED, Span
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -44,10 +45,11 @@ class Runner(Protocol):
 class _Turns:
     """So many at once, the others in the order in which they came, and nobody for ever."""
 
-    def __init__(self, turns: int, reason: str) -> None:
+    def __init__(self, turns: int, reason: str, waiting: Span) -> None:
         self._free = turns
         self._reason = reason
-        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._waiting = waiting
+        self._queue: deque[asyncio.Future[None]] = deque()
 
     async def take(self) -> None:
         """Wait for a turn.
@@ -60,10 +62,11 @@ class _Turns:
             return
         loop = asyncio.get_running_loop()
         turn: asyncio.Future[None] = loop.create_future()
-        self._waiting.append(turn)
+        self._queue.append(turn)
         alarm = loop.call_later(WAIT_SECONDS, self._refuse, turn)
         try:
-            await turn
+            with self._waiting:
+                await turn
         except asyncio.CancelledError:
             if turn.done() and not turn.cancelled():  # it was given to somebody who is gone
                 self.release()
@@ -73,8 +76,8 @@ class _Turns:
 
     def release(self) -> None:
         """Give a turn to who waited longest."""
-        while self._waiting:
-            turn = self._waiting.popleft()
+        while self._queue:
+            turn = self._queue.popleft()
             if not turn.done():
                 turn.set_result(None)
                 return
@@ -88,9 +91,10 @@ class _Turns:
 class ThreadRunner:
     """Runs use cases on threads of its own: those that hash passwords, and all where the database is SQLite."""
 
-    def __init__(self, threads: int, reason: str) -> None:
+    def __init__(self, threads: int, reason: str, waiting: Span = UNMEASURED) -> None:
         self._threads = threads
         self._reason = reason
+        self._waiting = waiting
 
     async def run(self, work: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """Run one on a thread, when there is one free."""
@@ -103,7 +107,7 @@ class ThreadRunner:
 
     def start(self) -> None:
         """Get ready; a thread starts when it is first needed."""
-        self._turns = _Turns(self._threads, self._reason)
+        self._turns = _Turns(self._threads, self._reason, self._waiting)
         self._pool = ThreadPoolExecutor(self._threads)
 
     def stop(self) -> None:
@@ -119,9 +123,10 @@ class LoopRunner:
 
     _started = 0
 
-    def __init__(self, connections: int, reason: str) -> None:
+    def __init__(self, connections: int, reason: str, waiting: Span = UNMEASURED) -> None:
         self._connections = connections
         self._reason = reason
+        self._waiting = waiting
 
     async def run(self, work: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """Run one on the loop, when there is a connection free."""
@@ -134,7 +139,7 @@ class LoopRunner:
 
     def start(self) -> None:
         """Have psycopg2 wait in our way, in the whole process."""
-        self._turns = _Turns(self._connections, self._reason)
+        self._turns = _Turns(self._connections, self._reason, self._waiting)
         LoopRunner._started += 1
         set_wait_callback(wait)
 

@@ -127,6 +127,10 @@ class Settings(BaseModel):
             description="Whether PostgreSQL plans statements once a connection; off behind a pooler of transactions."
         ),
     ] = True
+    metrics: Annotated[
+        bool,
+        Field(description="Whether `GET /metrics` shows Prometheus what the server does; keep it from the public."),
+    ] = False
     log_level: Annotated[
         Literal["DEBUG", "INFO", "WARNING", "ERROR"], Field(description="The least severe message that is logged.")
     ] = "INFO"

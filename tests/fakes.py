@@ -5,10 +5,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from math import ceil
-from threading import RLock
+from threading import Condition, RLock
 from typing import Any, TypeVar
 
 from application.paging import Order, Page, Position, SortBy, Window
+from application.ports import Attempted
 from application.views import (
     Attempt,
     Claims,
@@ -30,7 +31,7 @@ from domain.posts import Post, PostNotFound
 from domain.sessions import RefreshHashes, Session
 from domain.text import search_key
 from domain.users import Actor, EmailTaken, InvalidToken, User, UsernameTaken, UserNotFound
-from domain.votes import Ballot, Direction, Tally, Vote, hotness
+from domain.votes import Ballot, Direction, Outcome, Tally, Vote, hotness
 
 T = TypeVar("T")
 V = TypeVar("V")
@@ -473,6 +474,45 @@ class NumberedRefreshTokens:
         if not dot:
             raise InvalidToken
         return RefreshHashes(family, secret)
+
+
+class MemoryMeter:
+    """Remembers what was counted."""
+
+    def __init__(self) -> None:
+        self.votes: list[Outcome] = []
+        self.refusals: list[Attempted] = []
+
+    def voted(self, outcome: Outcome) -> None:
+        self.votes.append(outcome)
+
+    def throttled(self, attempt: Attempted) -> None:
+        self.refusals.append(attempt)
+
+
+class CountingSpan:
+    """Counts who is inside now, and how often somebody came."""
+
+    def __init__(self) -> None:
+        self.inside = 0
+        self.entered = 0
+        self._changed = Condition()
+
+    def __enter__(self) -> None:
+        with self._changed:
+            self.inside += 1
+            self.entered += 1
+            self._changed.notify_all()
+
+    def __exit__(self, *_raised: object) -> None:
+        with self._changed:
+            self.inside -= 1
+            self._changed.notify_all()
+
+    def wait_for(self, inside: int) -> None:
+        """Wait until so many are inside."""
+        with self._changed:
+            assert self._changed.wait_for(lambda: self.inside == inside, 30)
 
 
 class MemoryThrottle:

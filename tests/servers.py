@@ -33,7 +33,7 @@ class Server:
         self.wait_until_it_says("Application startup complete", self._workers)
         if self._workers == 1:  # it listens only then; with several, their parent has listened all the time
             self.wait_until_it_says("Uvicorn running on")
-        self.address = re.findall(r"^API   (.+)$", self.said, re.MULTILINE)[0]
+        self.address = re.findall(r"http://[^\s\"]+:\d+", self.said)[0]
         self.port = int(self.address.rpartition(":")[2])
         self.workers = [int(worker) for worker in re.findall(r"Started server process \[(\d+)\]", self.said)]
 

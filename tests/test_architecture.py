@@ -19,7 +19,7 @@ APPLICATION_FEATURES = "Features do not know each other in the application"
 HTTP_FEATURES = "Features do not know each other over HTTP"
 INTERFACES = "Interfaces do not know each other"
 OUTSIDE_ROOTS = "Only the composition roots see the infrastructure"
-INSIDE_ROOTS = "The composition roots see its container, settings and logs, and no more"
+INSIDE_ROOTS = "The composition roots see container, settings, logs and metrics only"
 BELOW_TESTS = "Nothing that serves knows what tests and measures it"
 CYCLES = "No cycles"
 

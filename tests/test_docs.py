@@ -7,8 +7,10 @@ from typing import Any, get_args
 
 import pytest
 import typer
+from prometheus_client.parser import text_string_to_metric_families
 from pydantic.fields import FieldInfo
 
+from infrastructure.metrics import PrometheusMetrics
 from infrastructure.settings import Settings, masked
 from interfaces.cli.main import app
 from interfaces.http.problems import PROBLEMS
@@ -73,6 +75,22 @@ def test_every_problem_is_documented_as_its_page_says_it() -> None:
 
     assert documented == {
         f"`{slug}`": [str(problem.status), problem.cause, problem.remedy] for slug, problem in PROBLEMS.items()
+    }
+
+
+def test_every_metric_is_documented_as_it_is_exposed() -> None:
+    documented = {row[0]: row[1:] for row in rows(read("docs/metrics.md"))}
+    metrics = PrometheusMetrics()
+    metrics.answered("GET", "/posts", 200, 0.1)
+    exposed = list(text_string_to_metric_families(metrics.page().decode()))
+
+    assert documented == {
+        f"`{family.name}{'_total' if family.type == 'counter' else ''}`": [
+            family.type,
+            ", ".join(f"`{label}`" for label in sorted({*family.samples[0].labels} - {"le"})) or "-",
+            family.documentation,
+        ]
+        for family in exposed
     }
 
 

@@ -19,6 +19,7 @@ from sqlalchemy.util.concurrency import in_greenlet
 from application.ports import Unavailable
 from infrastructure.database.links import Link, PipelinedLink
 from infrastructure.database.waiting import CONNECT_SECONDS, WaitingConnection
+from infrastructure.metrics import UNMEASURED, Span
 
 POOL_WAIT_SECONDS: Final = 2
 SQLITE_BUSY_SECONDS: Final = 5
@@ -43,11 +44,19 @@ to be planned so, too, where PostgreSQL believes that it will find little: in ta
 two dates that it does not know yet."""
 
 
-def open_database(url: URL, at_once: int, on_threads: int, *, prepare: bool = True) -> "Database":
+def open_database(
+    url: URL,
+    at_once: int,
+    on_threads: int,
+    *,
+    prepare: bool = True,
+    in_use: Span = UNMEASURED,
+    waiting: Span = UNMEASURED,
+) -> "Database":
     """Make the database for a URL, for so many requests at once, and so many besides on threads of their own."""
     if url.get_backend_name() == "sqlite":
-        return SqliteDatabase(url, at_once + on_threads)
-    return PostgresDatabase(url, at_once, on_threads, prepare=prepare)
+        return SqliteDatabase(url, at_once + on_threads, in_use, waiting)
+    return PostgresDatabase(url, at_once, on_threads, in_use, prepare=prepare)
 
 
 class Database(Protocol):
@@ -79,7 +88,9 @@ class Database(Protocol):
 class SqliteDatabase:
     """A SQLite file."""
 
-    def __init__(self, url: URL, connections: int) -> None:
+    def __init__(self, url: URL, connections: int, in_use: Span, waiting: Span) -> None:
+        self._in_use = in_use
+        self._waiting = waiting
         self.engine = open_engine(url, connections)
         self._readers = self.engine.execution_options(isolation_level="AUTOCOMMIT")
         # SQLite has one writer at a time. Queue for it here: waiters at its own lock sleep and poll, and some starve.
@@ -88,14 +99,19 @@ class SqliteDatabase:
     @contextmanager
     def read(self) -> Iterator[Link]:
         """Lend a connection for questions."""
-        with failures_named(), self._readers.connect() as connection:
+        with failures_named(), self._readers.connect() as connection, self._in_use:
             yield Link(connection)
 
     @contextmanager
     def write(self) -> Iterator[Link]:
         """Lend a connection inside a transaction."""
-        with self._turn, failures_named(), self.engine.begin() as connection:
-            yield Link(connection)
+        with self._waiting:
+            self._turn.acquire()
+        try:
+            with failures_named(), self.engine.connect() as connection, self._in_use, connection.begin():
+                yield Link(connection)
+        finally:
+            self._turn.release()
 
     def close(self) -> None:
         """Close every connection."""
@@ -105,7 +121,8 @@ class SqliteDatabase:
 class PostgresDatabase:
     """A PostgreSQL database, with two pools: a connection that the event loop watches is never lent to a thread."""
 
-    def __init__(self, url: URL, at_once: int, on_threads: int, *, prepare: bool) -> None:
+    def __init__(self, url: URL, at_once: int, on_threads: int, in_use: Span, *, prepare: bool) -> None:
+        self.in_use = in_use
         self.engine = _open_postgres(url, on_threads)
         self._on_loop = _open_postgres(url, at_once)
         event.listen(self._on_loop, "close", _unwatch)
@@ -170,6 +187,7 @@ class _Lent:
         except Exception as error:
             _raise_named(error)
             raise
+        self._database.in_use.__enter__()
         self._link = PipelinedLink(self._connection, transaction=self._is_transaction, prepare=self._prepare)
         return self._link
 
@@ -181,6 +199,7 @@ class _Lent:
             _raise_named(failure)
             raise
         finally:
+            self._database.in_use.__exit__(kind, error, at)
             self._database.give_back(self._connection)
         if isinstance(error, Exception):
             _raise_named(error)
@@ -197,7 +216,10 @@ class _Lent:
 
 
 def open_engine(url: URL, connections: int) -> Engine:
-    """Make the engine for a PostgreSQL or SQLite database; nothing is connected yet."""
+    """Make the engine for a PostgreSQL or SQLite database; nothing is connected yet.
+
+    Neither its errors nor its log tell the values that statements are sent with.
+    """
     if url.get_backend_name() != "sqlite":
         return create_engine(
             url,
@@ -205,6 +227,7 @@ def open_engine(url: URL, connections: int) -> Engine:
             max_overflow=0,
             pool_timeout=POOL_WAIT_SECONDS,
             pool_pre_ping=True,
+            hide_parameters=True,
             connect_args=POSTGRES_CONNECT,
         )
     engine = create_engine(
@@ -212,6 +235,7 @@ def open_engine(url: URL, connections: int) -> Engine:
         pool_size=connections,
         max_overflow=0,
         pool_timeout=POOL_WAIT_SECONDS,
+        hide_parameters=True,
         connect_args={"timeout": SQLITE_BUSY_SECONDS},
     )
     event.listen(engine, "connect", _prepare_sqlite)
@@ -230,6 +254,7 @@ def _open_postgres(url: URL, connections: int) -> Engine:
         isolation_level="AUTOCOMMIT",
         skip_autocommit_rollback=True,
         use_native_hstore=False,
+        hide_parameters=True,
         connect_args=POSTGRES_CONNECT | {"options": options, "connection_factory": WaitingConnection},
     )
 

@@ -4,16 +4,22 @@ import os
 import signal
 import socket
 import sys
+from contextlib import nullcontext
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
 
+import structlog
 import typer
 import uvicorn
 
 from application.ports import Unavailable
 from infrastructure.container import Container
+from infrastructure.logs import configure_logs
+from infrastructure.metrics import counting_together
 from infrastructure.settings import Settings, masked, origin
+
+log = structlog.get_logger()
 
 PROTOCOL = "interfaces.http.protocol:DeadlineProtocol" if find_spec("httptools") else "auto"
 
@@ -29,30 +35,35 @@ def serve(
     settings.require_servable()
     container.migrations().require_current()
     port = _free_port(host, port)
+    configure_logs(settings)
     for warning in settings.warnings():
-        typer.echo(f"warning: {warning}", err=True)
+        log.warning(warning)
     if settings.secret_key is None:
         # Handed down, so that every worker reads every other's tokens.
         os.environ["SECRET_KEY"] = settings.signing_key()
     at = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-    typer.echo(f"API   {at}\nDocs  {at}/docs\nData  {_place(settings)}", err=True)
+    if settings.fastapi_env == "production":
+        log.info("serving", api=at, data=_place(settings))
+    else:
+        typer.echo(f"API   {at}\nDocs  {at}/docs\nData  {_place(settings)}", err=True)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit())  # uvicorn ends in good order, then raises it once more
-    uvicorn.run(
-        "interfaces.http.api:serve",
-        factory=True,
-        host=host,
-        port=port,
-        workers=workers,
-        http=PROTOCOL,
-        ws="none",
-        access_log=False,
-        server_header=False,
-        proxy_headers=False,
-        timeout_keep_alive=5,
-        limit_concurrency=1000,
-        timeout_graceful_shutdown=10,
-        log_config=None,
-    )
+    with counting_together(workers) if settings.metrics else nullcontext():
+        uvicorn.run(
+            "interfaces.http.api:serve",
+            factory=True,
+            host=host,
+            port=port,
+            workers=workers,
+            http=PROTOCOL,
+            ws="none",
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
+            timeout_keep_alive=5,
+            limit_concurrency=1000,
+            timeout_graceful_shutdown=10,
+            log_config=None,
+        )
 
 
 def migrate() -> None:

@@ -1,6 +1,7 @@
 """Where a request comes from, as far as it can be believed."""
 
 from collections.abc import Sequence
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Final
 
@@ -27,6 +28,8 @@ class Proxies:
         one of ours: what lies before the first stranger was written by that stranger.
         """
         peer = scope["client"][0] if scope.get("client") else UNKNOWN
+        if not self._networks:
+            return _network(peer)
         chain = ",".join(Headers(scope=scope).getlist("x-forwarded-for")).split(",")
         while self._is_ours(peer) and chain and chain[-1].strip():
             peer = chain.pop().strip()
@@ -43,6 +46,7 @@ class Proxies:
         return address is not None and any(address in network for network in self._networks)
 
 
+@lru_cache(1024)  # every request's line in the log names one
 def _network(text: str) -> str:
     address = _address(text)
     if isinstance(address, IPv6Address):

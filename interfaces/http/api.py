@@ -5,6 +5,7 @@ from contextlib import asynccontextmanager
 from http import HTTPStatus
 from typing import Any
 
+import structlog
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import iter_route_contexts
@@ -16,7 +17,7 @@ from starlette.routing import Match
 from application.ports import Unavailable
 from domain.errors import DomainError
 from infrastructure.container import Container
-from infrastructure.logs import configure_logs
+from infrastructure.logs import cause_of, configure_logs
 from interfaces.http import admin, posts, sessions, system, users, votes
 from interfaces.http.addresses import Proxies
 from interfaces.http.deps import Desk
@@ -26,6 +27,7 @@ from interfaces.http.problems import (
     SCHEMAS,
     domain_problem,
     problem_response,
+    request_id,
     unavailable_problem,
     validation_problem,
 )
@@ -34,12 +36,14 @@ CORS_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 CORS_ALLOWED = ("Authorization", "Content-Type", "If-Match", "If-None-Match", "Idempotency-Key", "X-Request-ID")
 CORS_EXPOSED = ("ETag", "Link", "Location", "Retry-After", "X-Request-ID")
 
+log = structlog.get_logger()
+
 NOT_JSON = "This takes JSON: send it with the header Content-Type: application/json"
 
 
 def create_api(container: Container) -> FastAPI:
     """Build the API around a container."""
-    settings = container.settings()
+    settings, metrics = container.settings(), container.metrics()
 
     @asynccontextmanager
     async def lifespan(_api: FastAPI) -> AsyncIterator[None]:
@@ -70,6 +74,7 @@ def create_api(container: Container) -> FastAPI:
         proxies=proxies,
         public_reads=settings.public_reads,
     )
+    api.state.metrics = metrics
 
     # The most used come first. Not by include_router: a request would be matched against every router twice.
     for feature in (posts, votes, system, users, sessions, admin):
@@ -88,7 +93,7 @@ def create_api(container: Container) -> FastAPI:
         expose_headers=CORS_EXPOSED,
     )
     api.add_middleware(AnswerHeaders, proxies=proxies)
-    api.add_middleware(RequestIds)
+    api.add_middleware(RequestIds, proxies=proxies, observe=metrics.answered)
 
     api.add_exception_handler(DomainError, _refuse)
     api.add_exception_handler(Unavailable, _unavailable)
@@ -104,7 +109,7 @@ def serve() -> FastAPI:
     container = Container()
     settings = container.settings()
     settings.require_servable()
-    configure_logs(settings.log_level)
+    configure_logs(settings, request_id)
     return create_api(container)
 
 
@@ -114,6 +119,7 @@ async def _refuse(_request: Request, error: Exception) -> Response:
 
 
 async def _unavailable(_request: Request, error: Exception) -> Response:
+    log.warning("unavailable", reason=str(error), cause=cause_of(error))
     return unavailable_problem(str(error))
 
 

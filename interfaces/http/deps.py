@@ -62,7 +62,7 @@ ClientAddress = Annotated[str, Depends(client_address)]
 
 
 class MaybeSigned(SecurityBase):
-    """Identifies the caller by the token they sent, if they sent one.
+    """Identifies the caller by the token they sent, if they sent one, and notes them for the log.
 
     A bad token is judged here, before the rest of the request is. These are one dependency each: FastAPI would solve
     what they depended on anew wherever it occurs, at a price for every request.
@@ -78,7 +78,9 @@ class MaybeSigned(SecurityBase):
         if not token:
             return None
         desk: Desk = request.app.state.desk
-        return await desk.run(desk.app.authenticate, token)
+        actor = await desk.run(desk.app.authenticate, token)
+        request.state.user_id = actor.id
+        return actor
 
     async def __call__(self, request: Request) -> Actor | None:
         """Identify the caller, or nobody."""

@@ -1,12 +1,14 @@
 """What happens to every request and answer: pure ASGI, outermost first in api.py."""
 
-import logging
 import re
 import secrets
 import time
+from collections.abc import Callable
 from http import HTTPStatus
+from logging import INFO
 from typing import Final
 
+import structlog
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import Response
@@ -32,15 +34,25 @@ _DEFAULTS: Final = [(name.lower().encode(), value.encode()) for name, value in D
 
 _REQUEST_ID: Final = re.compile("[A-Za-z0-9._-]{1,128}")
 
-access_log = logging.getLogger("agora.access")
-error_log = logging.getLogger("agora.errors")
+METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+"""Those that are measured under their own names: clients may make up any number of others."""
+
+Observe = Callable[[str, str, int, float], None]
+"""Takes the method, the route's template, the status and the seconds of a request that is over."""
+
+log: Final = structlog.get_logger()
 
 
 class RequestIds:
-    """Gives every request an id, which its answer carries, and writes one line about it when it is over."""
+    """Gives every request an id, which its answer carries, and tells log and metrics of it when it is over.
 
-    def __init__(self, app: ASGIApp) -> None:
+    They name the route by its template: a path or a query may hold anything, secrets and line breaks included.
+    """
+
+    def __init__(self, app: ASGIApp, proxies: Proxies, observe: Observe | None = None) -> None:
         self._app = app
+        self._proxies = proxies
+        self._observe = observe
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request."""
@@ -62,18 +74,23 @@ class RequestIds:
         try:
             await self._app(scope, receive, send_with_id)
         finally:
-            access_log.info(
-                "%s %s %d %.1fms %s",
-                method,
-                _template(scope),
-                status,
-                (time.perf_counter() - started) * 1000,
-                this_id,
-            )
+            seconds, route = time.perf_counter() - started, route_template(scope)
+            if self._observe:
+                self._observe(method if method in METHODS else "other", route, status, seconds)
+            if log.is_enabled_for(INFO):
+                log.info(
+                    "request",
+                    method=method,
+                    route=route,
+                    status=status,
+                    duration_ms=round(seconds * 1000, 1),
+                    client=self._proxies.client(scope),
+                    user_id=scope.get("state", {}).get("user_id"),  # interfaces/http/deps.py found out
+                )
 
 
-def _template(scope: Scope) -> str:
-    # The template, not the path: a path may hold anything, a line break included.
+def route_template(scope: Scope) -> str:
+    """Name the route of a request as it is declared, `/posts/{post_id}`; "-" where there is none."""
     return getattr(scope.get("route"), "path", "-")
 
 
@@ -217,5 +234,5 @@ class Unexpected:
         except Exception:
             if scope["type"] != "http" or started:
                 raise
-            error_log.exception("request %s failed", request_id.get())
+            log.exception("request failed")
             await problem_response("internal")(scope, receive, send)

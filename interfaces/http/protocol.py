@@ -255,5 +255,5 @@ async def _overloaded(scope: Scope, receive: Receive, send: Send) -> None:
     await answer(scope, receive, send)
 
 
-overloaded: Final[Any] = RequestIds(AnswerHeaders(_overloaded, Proxies(())))
+overloaded: Final[Any] = RequestIds(AnswerHeaders(_overloaded, Proxies(())), Proxies(()))
 """What answers in the application's stead when there are too many connections."""

@@ -6,8 +6,9 @@ from mimetypes import guess_type
 from pathlib import Path
 from typing import Final, Literal
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse
+from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic import BaseModel
 from starlette.responses import Response
 
@@ -64,6 +65,18 @@ async def ready(desk: DeskDep) -> Response | ReadyOut:
     checks = dict(await desk.run(desk.app.health.checks))
     failed = [f"{name}: {state}" for name, state in checks.items() if state != "ok"]
     return unavailable_problem("; ".join(failed), checks=checks) if failed else ReadyOut(checks=checks)
+
+
+@router.get("/metrics", include_in_schema=False)
+def show_metrics(request: Request) -> Response:
+    """Show Prometheus what is counted, if it is, and if nobody stands between.
+
+    What a proxy passes on comes from anybody, so it is told that there is nothing here.
+    """
+    page = request.app.state.metrics.page()
+    if page is None or not {"forwarded", "x-forwarded-for"}.isdisjoint(request.headers):
+        return problem_response("not-found")
+    return Response(page, media_type=CONTENT_TYPE_LATEST)
 
 
 @router.get("/problems/{slug}", response_class=HTMLResponse, responses=problems("not-found", "validation"))

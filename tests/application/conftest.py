@@ -29,6 +29,7 @@ from tests.fakes import (
     FrozenClock,
     MemoryDashboardReader,
     MemoryDatabase,
+    MemoryMeter,
     MemoryPostReader,
     MemoryThrottle,
     MemoryUserReader,
@@ -52,6 +53,7 @@ class World:
     database: MemoryDatabase
     clock: FrozenClock
     hasher: PlainHasher
+    meter: MemoryMeter
     app: App
 
     def person(self, name: str = "ann") -> Actor:
@@ -73,8 +75,8 @@ def world() -> World:
     database, clock, hasher = MemoryDatabase(), FrozenClock(), PlainHasher()
     tokens, refresh_tokens = PlainTokens(), NumberedRefreshTokens()
     uow, users, posts = database.transaction, MemoryUserReader(database), MemoryPostReader(database)
-    votes = MemoryVoteReader(database)
-    guard = Guard(MemoryThrottle(), Limits(registrations_per_address=REGISTRATIONS))
+    votes, meter = MemoryVoteReader(database), MemoryMeter()
+    guard = Guard(MemoryThrottle(), Limits(registrations_per_address=REGISTRATIONS), meter)
     check = CheckPassword(hasher, guard, clock)
     app = App(
         register_user=RegisterUser(uow, hasher, COMMON, guard, clock),
@@ -100,11 +102,11 @@ def world() -> World:
         list_posts=ListPosts(posts),
         edit_post=EditPost(uow, clock),
         delete_post=DeletePost(uow),
-        cast_vote=CastVote(uow, clock),
+        cast_vote=CastVote(uow, clock, meter),
         list_own_votes=ListOwnVotes(votes),
         verify_votes=VerifyVotes(posts, votes),
         repair_votes=RepairVotes(VerifyVotes(posts, votes), uow),
         see_dashboard=SeeDashboard(MemoryDashboardReader(database), clock),
         health=StaticHealth(database="ok"),
     )
-    return World(database, clock, hasher, app)
+    return World(database, clock, hasher, meter, app)

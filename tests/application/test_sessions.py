@@ -20,7 +20,7 @@ from domain.users import (
     Role,
     UserNotFound,
 )
-from tests.application.conftest import ELSEWHERE, HOME, PASSWORD, World
+from tests.application.conftest import ELSEWHERE, HOME, PASSWORD, REGISTRATIONS, World
 from tests.fakes import PlainHasher
 
 A_SECOND = timedelta(seconds=1)
@@ -270,6 +270,21 @@ def test_guessing_is_stopped_and_goes_on_after_a_while(world: World) -> None:
     world.clock.advance(ACCOUNT_WINDOW)
 
     assert world.sign_in()
+
+
+def test_operators_see_who_was_slowed_down(world: World) -> None:
+    for number in range(REGISTRATIONS):
+        world.person(f"user{number}")
+    with pytest.raises(TooManyRequests):
+        world.person("ann")
+    guess(world, Limits().failures_per_account, name="user1")
+    for password in ("wrong", PASSWORD):
+        with pytest.raises(TooManyRequests):
+            world.sign_in("user1", password)
+    world.sign_in("user2", address=ELSEWHERE)
+    world.sign_in("user2", address=ELSEWHERE)
+
+    assert world.meter.refusals == ["registration", "password", "password"]
 
 
 def test_a_stranger_elsewhere_locks_nobody_out(world: World) -> None:

@@ -10,7 +10,7 @@ from application.paging import Window
 from application.views import Recount, VoteReceipt
 from application.votes import BATCH, RepairVotes, VerifyVotes
 from domain.posts import PostNotFound
-from domain.votes import AlreadyVoted, Direction, Tally, VoteNotFound
+from domain.votes import AlreadyVoted, Direction, Outcome, Tally, VoteNotFound
 from tests.application.conftest import World
 from tests.fakes import MemoryPostReader, MemoryVoteReader
 
@@ -66,6 +66,16 @@ def test_a_repeated_vote_is_refused_where_the_caller_asks_for_it(world: World, p
         world.app.cast_vote(ann, post_id, UP, repeatable=False)
 
     assert world.app.read_post(ann, post_id).upvotes == 1
+
+
+def test_operators_see_what_votes_did_and_none_that_was_refused(world: World, post_id: int) -> None:
+    ann = world.person("ann")
+    for direction in (UP, DOWN, DOWN, NONE):
+        world.app.cast_vote(ann, post_id, direction)
+    with pytest.raises(VoteNotFound):
+        world.app.cast_vote(ann, post_id, NONE, repeatable=False)
+
+    assert world.meter.votes == [Outcome.ADDED, Outcome.CHANGED, Outcome.UNCHANGED, Outcome.DELETED]
 
 
 def test_a_vote_leaves_version_and_update_time_alone(world: World, post_id: int) -> None:

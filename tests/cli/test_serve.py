@@ -92,7 +92,7 @@ def test_the_server_says_where_everything_is_serves_and_ends_well(at: URL) -> No
         assert f"Docs  {server.address}/docs\n" in server.said
         place = f"the file {at.database}" if at.get_backend_name() == "sqlite" else at.render_as_string()
         assert f"Data  {place}\n" in server.said
-        assert "warning: SECRET_KEY is not set" in server.said
+        assert "SECRET_KEY is not set; one was made up" in server.said
         assert client.get("/health/live").json() == {"status": "ok"}
         assert client.get("/health/ready").json()["checks"] == {"database": "ok", "migrations": "ok"}
         assert client.get("/docs").status_code == 200
@@ -137,6 +137,30 @@ def test_what_one_worker_signs_every_other_reads(at: URL) -> None:
     assert "Traceback" not in server.said
 
 
+def test_all_workers_count_together_also_when_one_is_killed(database_of: Callable[[str], URL], folder: Path) -> None:
+    with serving(database_of("sqlite"), workers=2, METRICS="true", TMPDIR=str(folder)) as server:
+        one, other = server.workers
+        with httpx2.Client(base_url=server.address, headers={"Connection": "close"}, timeout=30) as client:
+            for sleeper in (one, other):
+                with asleep(sleeper):
+                    assert client.get("/health/ready").status_code == 200
+            assert counted(client) == 2
+            os.kill(one, signal.SIGKILL)
+            server.wait_until_it_says("Application startup complete", 3)
+            with asleep(other):
+                assert client.get("/health/ready").status_code == 200
+                assert counted(client) == 3
+        assert [path.name for path in folder.glob("agora-metrics-*/gauge_livesum_*.db") if str(one) in path.name] == []
+        assert server.end() == 0
+    assert list(folder.glob("agora-metrics-*")) == []
+
+
+def counted(client: httpx2.Client) -> float:
+    """Tell how many times all workers together have said that they are ready."""
+    line = 'agora_http_requests_total{method="GET",route="/health/ready",status="200"} '
+    return float(client.get("/metrics").text.partition(line)[2].partition("\n")[0])
+
+
 @contextmanager
 def asleep(worker: int) -> Iterator[None]:
     """Stop a worker for a while; one that is just falling asleep could still take a connection with it."""
@@ -159,8 +183,8 @@ def test_what_is_allowed_but_hardly_meant_is_warned_about_once(at: URL) -> None:
             assert client.post("/users", json=ANN).status_code == 201
             assert client.get("/profile", headers=token_from(client)).status_code == 200
         assert server.end() == 0
-    assert server.said.count("warning: SECRET_KEY is shorter than the 64 bytes that HS512 asks for") == 1
-    assert server.said.count("warning: THROTTLE is off") == 1
+    assert server.said.count("SECRET_KEY is shorter than the 64 bytes that HS512 asks for") == 1
+    assert server.said.count("THROTTLE is off") == 1
     assert server.said.lower().count("warning") == 2
     assert short_key not in server.said
 

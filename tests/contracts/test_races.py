@@ -251,3 +251,13 @@ def test_guesses_at_once_are_answered_no_more_often_than_the_limit(backend: Back
     codes = [outcome.code for outcome in all_at_once([guess] * 32)]
 
     assert sorted(codes) == ["invalid-credentials"] * 5 + ["rate-limited"] * 27
+
+
+def test_first_sign_ins_at_once_from_one_address_all_succeed(backend: Backend) -> None:
+    with backend.uow() as tx:
+        ann = tx.users.add(a_user("ann").with_password("plain:a password"))
+    check = CheckPassword(PlainHasher(), Guard(backend.throttle, Limits()), FrozenClock())
+
+    outcomes = all_at_once([partial(check, ann, ann.email_key, "a password", "192.0.2.1")] * 32)
+
+    assert outcomes == [None] * 32

@@ -17,9 +17,11 @@ from domain.errors import TooManyRequests
 from domain.users import InvalidCredentials, InvalidToken
 from infrastructure.container import Container
 from infrastructure.database.throttle import NoThrottle, SqlThrottle
+from infrastructure.runners import LoopRunner, ThreadRunner
 from infrastructure.settings import Settings
 from infrastructure.tokens import key_id
 from tests.fakes import PlainHasher
+from tests.infrastructure.test_metrics import values
 from tests.samples import NOW
 
 KEY, OLD_KEY, OLDER_KEY = (letter * 64 for letter in "abc")
@@ -159,3 +161,23 @@ def test_everything_that_checks_a_password_counts_the_same_failures() -> None:
         for use_case in (app.sign_in, app.edit_own_account, app.change_password, app.delete_own_account):
             assert use_case.check is check
         assert app.register_user.guard is check.guard
+
+
+# Metrics.
+
+
+def test_what_goes_on_reaches_the_metrics(url: URL) -> None:
+    with wired(url, metrics=True) as container:
+        metrics, runner = container.metrics(), container.runner()
+        with container.database().read():
+            assert values(metrics.page() or b"", "agora_database_connections_in_use") == {(): 1}
+        assert isinstance(runner, LoopRunner | ThreadRunner)
+        assert runner._waiting is metrics.connections_waiting
+        assert container.long_runner()._waiting is metrics.hashes_waiting
+        assert container.hasher()._running is metrics.hashes_running
+        assert container.check().guard.meter is container.app().cast_vote.meter is metrics
+
+
+def test_unless_enabled_nothing_is_kept() -> None:
+    with wired() as container:
+        assert container.metrics().page() is None

@@ -2,6 +2,7 @@
 
 import sqlite3
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from infrastructure.database.engine import Database, open_database
 from infrastructure.database.links import Link
 from infrastructure.settings import Settings, database_url
 from tests.backends import PostgresServer, empty
+from tests.fakes import CountingSpan
 from tests.postgres import free_port
 
 INSERT_USER = text(
@@ -121,6 +123,19 @@ def test_an_exhausted_pool_is_unavailable_and_recovers(url: URL, monkeypatch: py
         assert count_users(database) == 0
 
 
+def test_it_is_seen_who_has_a_connection(url: URL) -> None:
+    in_use = CountingSpan()
+    with closing(open_database(url, 0, 2, in_use=in_use)) as database:
+        for lend in (database.read, database.write):
+            with pytest.raises(UserNotFound), lend() as link:
+                assert in_use.inside == 1
+                with database.read():
+                    assert in_use.inside == 2
+                ask(link, "SELECT 1")
+                raise UserNotFound(7)
+            assert in_use.inside == 0
+
+
 def test_a_read_leaves_the_next_write_as_it_should_be(url: URL) -> None:
     with opened(url, connections=1) as database:
         assert count_users(database) == 0
@@ -188,6 +203,22 @@ def test_a_file_that_is_no_database_is_unavailable(tmp_path: Path) -> None:
             pytest.fail("this is no database")
         with pytest.raises(Unavailable), database.write():
             pytest.fail("this is no database")
+
+
+def test_on_sqlite_it_is_seen_who_waits_to_write(sqlite_url: URL) -> None:
+    waiting = CountingSpan()
+
+    def write(database: Database) -> None:
+        with database.write():
+            pass
+
+    with closing(open_database(sqlite_url, 0, 2, waiting=waiting)) as database, ThreadPoolExecutor(1) as other:
+        with database.write():
+            assert waiting.inside == 0
+            written = other.submit(write, database)
+            waiting.wait_for(1)
+        written.result()
+    assert waiting.inside == 0
 
 
 # PostgreSQL.

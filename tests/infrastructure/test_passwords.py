@@ -13,14 +13,15 @@ from argon2.low_level import Type
 
 from application.ports import Unavailable
 from infrastructure.passwords import Argon2PasswordHasher
+from tests.fakes import CountingSpan
 
 PASSWORD = "correct horse battery staple"
 AT_ONCE = 2
 USUAL = 19_456, 2, 1
 
 
-def quick_hasher(at_once: int) -> Argon2PasswordHasher:
-    return Argon2PasswordHasher(8, 1, 1, at_once, wait_seconds=0.01)
+def quick_hasher(at_once: int, **spans: CountingSpan) -> Argon2PasswordHasher:
+    return Argon2PasswordHasher(8, 1, 1, at_once, wait_seconds=0.01, **spans)
 
 
 @pytest.fixture(scope="module")
@@ -170,9 +171,9 @@ class SlowArgon2(PasswordHasher):
 
 
 @contextmanager
-def busy_hasher() -> Iterator[Argon2PasswordHasher]:
+def busy_hasher(**spans: CountingSpan) -> Iterator[Argon2PasswordHasher]:
     """Lend a hasher that is at work on as many passwords as it takes at once."""
-    hasher, slow = quick_hasher(AT_ONCE), SlowArgon2()
+    hasher, slow = quick_hasher(AT_ONCE, **spans), SlowArgon2()
     quick = hasher._argon2
     hasher._argon2 = slow
     with ThreadPoolExecutor(AT_ONCE) as threads:
@@ -198,6 +199,16 @@ ASKED: list[Callable[[Argon2PasswordHasher], object]] = [
 def test_who_waits_too_long_for_a_turn_is_sent_away(ask: Callable[[Argon2PasswordHasher], object]) -> None:
     with busy_hasher() as hasher, pytest.raises(Unavailable):
         ask(hasher)
+
+
+def test_it_is_seen_how_many_hash_and_wait() -> None:
+    running, waiting = CountingSpan(), CountingSpan()
+    with busy_hasher(running=running, waiting=waiting) as hasher:
+        assert (running.inside, waiting.inside) == (AT_ONCE, 0)
+        with pytest.raises(Unavailable):
+            hasher.hash(PASSWORD)
+    assert (running.entered, waiting.entered) == (AT_ONCE, AT_ONCE + 1)
+    assert (running.inside, waiting.inside) == (0, 0)
 
 
 def test_turns_come_back_when_the_work_is_done() -> None:

@@ -1,0 +1,156 @@
+"""What operators see from afar: counted and measured in the form that Prometheus reads, or not at all."""
+
+import os
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Final
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, generate_latest
+from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
+
+from application.ports import Attempted, NoMeter, Unavailable
+from domain.votes import Outcome
+
+FOLDER: Final = "PROMETHEUS_MULTIPROC_DIR"
+"""The variable that names the folder where several workers count together; prometheus-client looks there."""
+
+BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+"""Seconds. From a vote on an idle machine to the longest that a database may take."""
+
+Span = AbstractContextManager[object]
+"""What goes on for a while: entered and left, by any number of threads at once."""
+
+UNMEASURED: Final[Span] = nullcontext()
+
+
+class Metrics(NoMeter):
+    """What can be counted and measured; this one keeps nothing, and costs next to nothing."""
+
+    connections_in_use: Span = UNMEASURED
+    connections_waiting: Span = UNMEASURED
+    hashes_running: Span = UNMEASURED
+    hashes_waiting: Span = UNMEASURED
+
+    def answered(self, method: str, route: str, status: int, seconds: float) -> None:
+        """Count a request that is over, by the template of its route, and how long it took."""
+
+    def retried(self) -> None:
+        """Count a transaction that is run again."""
+
+    def page(self) -> bytes | None:
+        """Write what was counted in Prometheus' text format; None where nothing is."""
+        return None
+
+
+class PrometheusMetrics(Metrics):
+    """Keeps everything: in memory, or in files that all workers share if `PROMETHEUS_MULTIPROC_DIR` names a folder."""
+
+    def __init__(self) -> None:
+        disable_created_metrics()  # they would double the page, to tell when each line first had a value
+        self._registry = CollectorRegistry()
+        self._requests = self._counter("http_requests", "Requests that are over.", "method", "route", "status")
+        self._seconds = Histogram(
+            "agora_http_request_duration_seconds",
+            "Seconds from the head of a request to the end of its answer.",
+            ("method", "route"),
+            registry=self._registry,
+            buckets=BUCKETS,
+        )
+        self._kept: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
+        self.connections_in_use = self._span(
+            "database_connections_in_use", "Connections to the database that are lent out."
+        )
+        self.connections_waiting = self._span(
+            "database_connections_waiting",
+            "Requests that wait for a connection to the database, or for SQLite's one writer.",
+        )
+        self.hashes_running = self._span("password_hashes_running", "Passwords that are being hashed or verified.")
+        self.hashes_waiting = self._span(
+            "password_hashes_waiting", "Requests that wait for a thread that hashes passwords."
+        )
+        throttled = self._counter("throttled", "Attempts that were refused because there were too many.", "attempt")
+        self._throttled = {attempt: throttled.labels(attempt) for attempt in ("password", "registration")}
+        self._retried = self._counter("transactions_retried", "Transactions that were run again after a conflict.")
+        votes = self._counter("votes", "Votes that were cast, by what they did to the voter's earlier one.", "outcome")
+        self._votes = {outcome: votes.labels(outcome.name.lower()) for outcome in Outcome}
+
+    def answered(self, method: str, route: str, status: int, seconds: float) -> None:
+        """Count a request that is over, and how long it took."""
+        key = (method, route, status)
+        if key not in self._kept:  # finding them by their labels takes longer than counting
+            self._kept[key] = (self._requests.labels(*key), self._seconds.labels(method, route))
+        requests, duration = self._kept[key]
+        requests.inc()
+        duration.observe(seconds)
+
+    def voted(self, outcome: Outcome) -> None:
+        """Count a vote."""
+        self._votes[outcome].inc()
+
+    def throttled(self, attempt: Attempted) -> None:
+        """Count a refusal."""
+        self._throttled[attempt].inc()
+
+    def retried(self) -> None:
+        """Count a transaction that is run again."""
+        self._retried.inc()
+
+    def page(self) -> bytes:
+        """Write what was counted, by all workers that are or were."""
+        folder = os.environ.get(FOLDER)
+        if not folder:
+            return generate_latest(self._registry)
+        _forget_the_dead(Path(folder))
+        registry = CollectorRegistry()
+        MultiProcessCollector(registry, folder)
+        return generate_latest(registry)
+
+    def _counter(self, name: str, meaning: str, *labels: str) -> Counter:
+        return Counter(f"agora_{name}_total", meaning, labels, registry=self._registry)
+
+    def _span(self, name: str, meaning: str) -> Span:
+        gauge = Gauge(f"agora_{name}", meaning, registry=self._registry, multiprocess_mode="livesum")
+        return gauge.track_inprogress()
+
+
+@contextmanager
+def counting_together(workers: int) -> Iterator[None]:
+    """Give the workers that are started meanwhile a folder to count in, and remove it afterwards.
+
+    Raises:
+        Unavailable: it cannot be made.
+    """
+    if workers == 1:
+        yield
+        return
+    try:
+        folder = TemporaryDirectory(prefix="agora-metrics-")
+    except OSError as error:
+        raise Unavailable(
+            f"workers have nowhere to count together: {error.strerror}; let TMPDIR name a folder that can be written to"
+        ) from None
+    with folder as path:
+        os.environ[FOLDER] = path
+        try:
+            yield
+        finally:
+            del os.environ[FOLDER]
+
+
+def _forget_the_dead(folder: Path) -> None:
+    """Leave out what a worker that was killed had at work: nobody will ever count it down. Its totals stay."""
+    for file in folder.glob("gauge_live*_*.db"):
+        worker = int(file.stem.rpartition("_")[2])
+        if not _is_alive(worker):
+            with suppress(FileNotFoundError):  # another worker was faster
+                mark_process_dead(worker, str(folder))
+
+
+def _is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, PermissionError):  # the latter: the number is somebody else's by now
+        return False
+    return True

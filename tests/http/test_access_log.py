@@ -1,0 +1,73 @@
+"""The line that is logged for each request, and what it never holds."""
+
+from typing import Any
+
+import pytest
+from sqlalchemy import URL
+from structlog.testing import capture_logs
+
+from tests.http.conftest import Api, Failing, Person, running_api
+
+
+def access_line(log: list[Any]) -> dict[str, Any]:
+    """Give the one line, without how long it took."""
+    (line,) = [dict(entry) for entry in log if entry["event"] == "request"]
+    assert line.pop("duration_ms") >= 0
+    assert line.pop("event") == "request"
+    assert line.pop("log_level") == "info"
+    return line
+
+
+def test_a_line_says_who_asked_for_what_and_how_it_ended(ann: Person) -> None:
+    post_id = ann.posts()
+    with capture_logs() as log:
+        ann("GET", f"/posts/{post_id}?search=secret")
+    assert access_line(log) == {
+        "method": "GET",
+        "route": "/posts/{post_id}",
+        "status": 200,
+        "client": "127.0.0.1",
+        "user_id": ann.id,
+    }
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "route", "status"),
+    [
+        ("GET", "/health/live", "/health/live", 200),
+        ("GET", "/posts/7", "/posts/{post_id}", 401),
+        ("GET", "/posts/secret", "/posts/{post_id}", 401),
+        ("GET", "/secret", "-", 404),
+        ("POST", "/users", "/users", 422),
+    ],
+)
+def test_of_a_stranger_no_id_is_told_and_of_a_path_only_its_template(
+    api: Api, method: str, path: str, route: str, status: int
+) -> None:
+    with capture_logs() as log:
+        api.client.request(method, path)
+    line = access_line(log)
+    assert (line["method"], line["route"], line["status"], line["user_id"]) == (method, route, status, None)
+    assert "secret" not in str(log)
+
+
+def test_a_head_request_is_told_like_any_other(ann: Person) -> None:
+    with capture_logs() as log:
+        ann("HEAD", "/profile")
+    line = access_line(log)
+    assert (line["method"], line["route"], line["status"], line["user_id"]) == ("HEAD", "/profile", 200, ann.id)
+
+
+def test_behind_a_proxy_of_ours_the_client_is_told(url: URL) -> None:
+    with running_api(url, trusted_proxies=("127.0.0.1",)) as api, capture_logs() as log:
+        api.client.get("/", headers={"X-Forwarded-For": "203.0.113.9\\r\\nevil, 198.51.100.7"})
+    assert access_line(log)["client"] == "198.51.100.7"
+
+
+def test_a_line_is_written_also_when_everything_failed(url: URL) -> None:
+    with running_api(url, {"posts": Failing(RuntimeError())}) as api:
+        ann = api.person("ann")
+        with capture_logs() as log:
+            ann("GET", "/posts")
+    line = access_line(log)
+    assert (line["route"], line["status"], line["user_id"]) == ("/posts", 500, ann.id)
