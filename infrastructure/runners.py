@@ -65,7 +65,7 @@ class _Turns:
         try:
             await turn
         except asyncio.CancelledError:
-            if turn.done() and not turn.cancelled():  # it was given to somebody who is gone
+            if turn.done() and not turn.cancelled() and turn.exception() is None:  # given to somebody who is gone
                 self.release()
             raise
         finally:

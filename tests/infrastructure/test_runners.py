@@ -171,6 +171,30 @@ def test_who_gives_up_waiting_takes_no_turn_along(on_stage: Callable[[Play], Non
     on_stage(play)
 
 
+def test_who_gives_up_when_they_are_refused_gives_no_turn_back_that_they_never_had(
+    on_stage: Callable[[Play], None],
+) -> None:
+    async def play(stage: Stage) -> None:
+        gate = stage.gate()
+        holding = stage.start(gate, TURNS)
+        await stage.see_at_work(TURNS)
+        (late,) = stage.start(gate, 1)
+        await asyncio.sleep(0)
+        turns = stage.runner._turns  # type: ignore[attr-defined]
+        turns._refuse(turns._waiting[0])
+        late.cancel()
+        await asyncio.gather(late, return_exceptions=True)
+
+        more = stage.start(gate, TURNS)
+        for _ in range(10):
+            await asyncio.sleep(0)
+        gate.open()
+        await asyncio.gather(*holding, *more)
+        assert stage.most == TURNS
+
+    on_stage(play)
+
+
 def test_a_use_case_that_is_cancelled_at_work_gives_its_turn_back(on_stage: Callable[[Play], None]) -> None:
     async def play(stage: Stage) -> None:
         gate = stage.gate()
