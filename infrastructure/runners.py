@@ -68,7 +68,7 @@ class _Turns:
             with self._waiting:
                 await turn
         except asyncio.CancelledError:
-            if turn.done() and not turn.cancelled():  # it was given to somebody who is gone
+            if turn.done() and not turn.cancelled() and turn.exception() is None:  # given to somebody who is gone
                 self.release()
             raise
         finally:

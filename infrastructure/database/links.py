@@ -1,6 +1,6 @@
 """What a connection is lent as: something to ask with, in as few messages to the database as the answers allow."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from contextlib import suppress
 from itertools import count
 from typing import Any, Final
@@ -127,7 +127,8 @@ class PipelinedLink(Link):
         """Undo what was sent."""
         if self._raw is not None and not self._raw.closed:
             self._waiting = [(ROLLBACK, {})]
-            self._send()
+            with suppress(psycopg2.OperationalError):  # the connection is lost, and everything undone with it
+                self._send()
 
     def _send(self) -> Any:
         waiting, self._waiting = self._waiting, []
@@ -148,21 +149,22 @@ class PipelinedLink(Link):
         info = self._connection.info
         prepared: dict[str, None] = info.setdefault("prepared", {})
         parts: list[bytes] = []
-        if "is unsure" in info and statements[0][0] is not ROLLBACK:  # nothing else is heard before that
+        is_unsure = "is unsure" in info and statements[0][0] is not ROLLBACK  # before that nothing else is heard
+        if is_unsure:
             parts.append(b"DEALLOCATE ALL")
-            del info["is unsure"]
         fresh: list[str] = []
         for statement, values in statements:
             if not self._prepare or statement.name is None:
                 call = statement.whole
             else:
                 call = statement.call
-                if statement.name not in prepared:
+                if statement.name not in prepared and statement.name not in fresh:
                     parts.append(f"PREPARE {statement.name} AS {statement.text}".encode())
                     fresh.append(statement.name)
             parts.append(cursor.mogrify(call, values) if values else call.encode())
         if fresh:
-            parts = self._making_room(prepared, len(fresh)) + parts
+            used = {statement.name for statement, _ in statements}
+            parts = self._making_room(prepared, len(fresh), used) + parts
         try:
             cursor.execute(b"; ".join(parts))
         except psycopg2.Error:
@@ -171,12 +173,15 @@ class PipelinedLink(Link):
                 info["is unsure"] = True
             raise
         prepared.update(dict.fromkeys(fresh))
+        if is_unsure:
+            del info["is unsure"]
         return cursor
 
     @staticmethod
-    def _making_room(prepared: dict[str, None], more: int) -> list[bytes]:
-        """Give up the statements that were prepared first, as far as the connection would hold too many."""
-        first = list(prepared)[: max(0, len(prepared) + more - PREPARED_MAX)]
+    def _making_room(prepared: dict[str, None], more: int, used: Container[str | None]) -> list[bytes]:
+        """Give up the statements that were prepared first, but none in use, if the connection would hold too many."""
+        over = max(0, len(prepared) + more - PREPARED_MAX)
+        first = [name for name in prepared if name not in used][:over]
         for name in first:
             del prepared[name]
         return [f"DEALLOCATE {name}".encode() for name in first]

@@ -36,19 +36,23 @@ class WaitingConnection(connection):
 
     def watch(self, loop: asyncio.AbstractEventLoop) -> None:
         """Have the loop tell when something arrives."""
-        loop.remove_reader(self.fileno())  # of a lost connection, whose number this one was given
-        loop.add_reader(self.fileno(), self._arrived)
+        self._watched = self.fileno()
+        loop.add_reader(self._watched, self._arrived)
         self.loop = loop
 
     def unwatch(self) -> None:
-        """Have the loop forget the connection, before its socket is closed."""
-        if self.loop is not None and not self.loop.is_closed() and not self.closed:
-            self.loop.remove_reader(self.fileno())
+        """Have the loop forget the connection, before another socket is given the number of this one."""
+        if self.loop is not None and not self.loop.is_closed():
+            self.loop.remove_reader(self._watched)  # libpq may have closed it: then `fileno` does not tell any more
         self.loop = None
 
     def _arrived(self) -> None:
-        if self.answer is not None:
-            _resolve(self.answer)
+        if self.answer is None:
+            self.unwatch()  # it was lost while nobody waited, of which the loop would tell without an end
+        elif self.answer.done():
+            self.answer = None  # what was read meanwhile
+        else:
+            self.answer.set_result(None)
 
 
 def wait(awaited: connection) -> None:
@@ -71,12 +75,19 @@ def wait(awaited: connection) -> None:
 
 
 def _wait_on_thread(awaited: connection, state: int, seconds: float) -> None:
-    reading, writing = ([awaited], []) if state == POLL_READ else ([], [awaited])
-    if not any(select.select(reading, writing, [], seconds)):
+    if not _is_ready(awaited, state, seconds):
         raise Overdue("no answer in time")
 
 
+def _is_ready(awaited: connection, state: int, seconds: float) -> bool:
+    poll = select.poll()  # which takes any number of a socket, unlike select
+    poll.register(awaited, select.POLLIN if state == POLL_READ else select.POLLOUT)
+    return bool(poll.poll(seconds * 1_000))
+
+
 def _wait_on_loop(awaited: WaitingConnection, state: int, seconds: float) -> None:
+    if _is_ready(awaited, state, 0):  # or lost: a socket that was reset is no news to uvloop, and nobody would be told
+        return
     loop = asyncio.get_running_loop()
     answer: asyncio.Future[None] = loop.create_future()
     is_watched = awaited.is_open and state == POLL_READ

@@ -4,10 +4,10 @@ from datetime import timedelta
 
 import pytest
 
-from application.paging import NEWEST_FIRST, Window
+from application.paging import NEWEST_FIRST, Order, Position, SortBy, Window
 from application.views import PostFilter
 from domain.errors import Invalid
-from domain.posts import NotYourPost, PostChanges, PostNotFound
+from domain.posts import NotYourPost, PostChanges, PostNotFound, VersionMismatch
 from domain.users import ANONYMOUS
 from domain.votes import Direction
 from tests.application.conftest import World
@@ -96,3 +96,81 @@ def test_a_stranger_deletes_nothing(world: World) -> None:
         world.app.delete_post(bob, post.id + 1)
 
     assert world.app.read_post(ann, post.id) == post
+
+
+def test_a_list_is_in_the_order_that_is_asked_for_and_goes_on_where_it_ended(world: World) -> None:
+    ann, bob = world.person("ann"), world.person("bob")
+    first, second, third = (world.app.write_post(ann, title, "Some content", True).id for title in "abc")
+    world.app.cast_vote(ann, second, Direction.UP)
+    world.app.cast_vote(bob, first, Direction.DOWN)
+    best_first = Order(SortBy.VOTES)
+
+    page = world.app.list_posts(bob, PostFilter(), best_first, Window(limit=2))
+    rest = world.app.list_posts(bob, PostFilter(), best_first, Window(limit=2, after=page.last))
+
+    assert [post.id for post in page.items] == [second, third]
+    assert page.last == Position(0, third)
+    assert [(post.id, post.my_vote) for post in rest.items] == [(first, -1)]
+    assert rest.last is None
+
+
+def test_a_list_holds_what_is_asked_for(world: World) -> None:
+    ann, bob = world.person("ann"), world.person("bob")
+    start = world.clock.now()
+    for author, title in ((ann, "apples"), (ann, "pears"), (bob, "apples")):
+        world.app.write_post(author, title, "Some content", True)
+        world.clock.advance(timedelta(hours=1))
+
+    def found(which: PostFilter) -> list[int]:
+        return [post.id for post in world.app.list_posts(bob, which, NEWEST_FIRST, Window()).items]
+
+    assert found(PostFilter(search="APPLE")) == [3, 1]
+    assert found(PostFilter(search="APPLE", owner_id=ann.id)) == [1]
+    assert found(PostFilter(since=start + timedelta(hours=1))) == [3, 2]
+    assert found(PostFilter(since=start, until=start + timedelta(hours=1))) == [1]
+
+
+def test_an_edit_of_a_version_that_is_known_is_made_once(world: World) -> None:
+    ann = world.person()
+    post = world.app.write_post(ann, "A title", "Some content", True)
+    world.app.cast_vote(ann, post.id, Direction.UP)
+
+    edited = world.app.edit_post(ann, post.id, PostChanges(title="Another"), {post.version})
+    for changes in (PostChanges(title="Lost"), PostChanges()):
+        with pytest.raises(VersionMismatch):
+            world.app.edit_post(ann, post.id, changes, {post.version})
+
+    assert (edited.title, edited.version) == ("Another", 2)
+    assert world.app.read_post(ann, post.id) == edited
+    assert world.app.edit_post(ann, post.id, PostChanges(), {1, 2}) == edited
+
+
+def test_only_a_version_that_is_known_is_deleted(world: World) -> None:
+    ann, root = world.person(), world.admin()
+    posts = [world.app.write_post(ann, "A title", "Some content", True) for _ in range(2)]
+    for post in posts:
+        world.app.edit_post(ann, post.id, PostChanges(content="Other content"))
+
+    for actor, post in zip((ann, root), posts, strict=True):
+        with pytest.raises(VersionMismatch):
+            world.app.delete_post(actor, post.id, {1})
+        assert world.app.read_post(ann, post.id).version == 2
+        world.app.delete_post(actor, post.id, {2})
+
+    assert not world.database.rows.posts
+
+
+def test_a_version_is_told_only_to_those_who_may_change_the_post(world: World) -> None:
+    ann, bob, root = world.person("ann"), world.person("bob"), world.admin()
+    shown, draft = (world.app.write_post(ann, "A title", "Some content", published) for published in (True, False))
+
+    for post, actor, refusal in ((draft, bob, PostNotFound), (shown, bob, NotYourPost), (draft, root, NotYourPost)):
+        for versions in ({1}, {2}):
+            with pytest.raises(refusal):
+                world.app.edit_post(actor, post.id, PostChanges(title="Mine now"), versions)
+    for post, refusal in ((draft, PostNotFound), (shown, NotYourPost)):
+        for versions in ({1}, {2}):
+            with pytest.raises(refusal):
+                world.app.delete_post(bob, post.id, versions)
+    with pytest.raises(VersionMismatch):
+        world.app.edit_post(root, draft.id, PostChanges(published=True), {2})

@@ -1,5 +1,7 @@
 """The rules for posts."""
 
+from collections.abc import Container
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -7,7 +9,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from domain.errors import Invalid
-from domain.posts import CONTENT_MAX, TITLE_MAX, NotYourPost, Post, PostChanges, PostNotFound
+from domain.posts import (
+    CONTENT_MAX,
+    TITLE_MAX,
+    NotYourPost,
+    Post,
+    PostChanges,
+    PostNotFound,
+    VersionMismatch,
+    is_visible,
+)
 from domain.users import ANONYMOUS, Actor, Role
 from domain.votes import Direction, Tally
 
@@ -73,6 +84,7 @@ def test_what_a_post_may_not_be(title: str, content: str, field: str, reason: st
 )
 def test_who_may_see_a_post(published: bool, actor: Actor, visible: bool) -> None:
     assert written(published=published).is_visible_to(actor) is visible
+    assert is_visible(published, OWNER.id, actor) is visible
 
 
 def test_an_edit_changes_what_it_names_and_counts_a_version() -> None:
@@ -153,3 +165,68 @@ def test_a_tally_kept_vote_by_vote_equals_one_counted_at_the_end(votes: list[tup
     counted = list(latest.values())
     assert tally == Tally(counted.count(Direction.UP), counted.count(Direction.DOWN))
     assert tally.votes == sum(counted)
+
+
+# Versions.
+
+THIRD = replace(written(), version=3)
+KNOWN: list[Container[int] | None] = [None, {3}, {1, 3, 5}, range(1, 10)]
+OUTDATED: list[Container[int]] = [{2}, {4}, frozenset(), {1, 2, 4}, {-3, 0, 30, 33}]
+
+
+@pytest.mark.parametrize("versions", KNOWN)
+def test_whoever_knows_the_version_may_change_and_remove_it(versions: Container[int] | None) -> None:
+    assert THIRD.edited_by(OWNER, RETITLE, LATER, versions).version == 4
+    assert THIRD.edited_by(OWNER, NOTHING, LATER, versions) is THIRD
+    assert THIRD.edited_by(ADMIN, SHOW, LATER, versions).version == 4
+    for actor in (OWNER, ADMIN):
+        THIRD.require_removable_by(actor, versions)
+
+
+@pytest.mark.parametrize("versions", OUTDATED)
+def test_whoever_knows_another_version_overwrites_and_removes_nothing(versions: Container[int]) -> None:
+    for actor, changes in ((OWNER, RETITLE), (OWNER, NOTHING), (ADMIN, SHOW)):
+        with pytest.raises(VersionMismatch):
+            THIRD.edited_by(actor, changes, LATER, versions)
+    for actor in (OWNER, ADMIN):
+        with pytest.raises(VersionMismatch):
+            THIRD.require_removable_by(actor, versions)
+
+
+def test_votes_make_no_version_and_stand_in_nobodys_way() -> None:
+    voted = replace(THIRD, tally=Tally(9, 4))
+
+    assert voted.edited_by(OWNER, RETITLE, LATER, {3}).tally == Tally(9, 4)
+
+
+@pytest.mark.parametrize(
+    ("published", "actor", "versions", "refusal"),
+    [
+        (False, STRANGER, {3}, PostNotFound),
+        (False, STRANGER, {2}, PostNotFound),
+        (True, STRANGER, {3}, NotYourPost),
+        (True, STRANGER, {2}, NotYourPost),
+        (True, OWNER, {2}, VersionMismatch),
+    ],
+)
+def test_whether_a_post_is_seen_is_judged_first_then_whose_it_is_then_its_version(
+    published: bool, actor: Actor, versions: Container[int], refusal: type[Exception]
+) -> None:
+    post = replace(THIRD, published=published)
+
+    for changes in (RETITLE, SHOW, NOTHING):
+        with pytest.raises(refusal):
+            post.edited_by(actor, changes, LATER, versions)
+    with pytest.raises(refusal):
+        post.require_removable_by(actor, versions)
+
+
+def test_what_an_administrator_may_not_do_is_judged_before_the_version() -> None:
+    for changes in (RETITLE, BOTH, NOTHING):
+        with pytest.raises(NotYourPost):
+            THIRD.edited_by(ADMIN, changes, LATER, {2})
+
+
+def test_a_post_ranks_by_its_votes_and_its_age() -> None:
+    assert written().hot == NOW.timestamp() / 45_000
+    assert replace(written(), tally=Tally(120, 20)).hot == pytest.approx(2 + NOW.timestamp() / 45_000)

@@ -1,10 +1,18 @@
 """The rules for votes."""
 
-import pytest
+from datetime import UTC, datetime, timedelta, timezone
 
-from domain.votes import Direction, Outcome, outcome
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from domain.votes import HOT_SECONDS, Ballot, Direction, Outcome, Tally, Vote, hotness, outcome
 
 UP, DOWN, NONE = Direction.UP, Direction.DOWN, Direction.NONE
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
+MOMENTS = st.datetimes(datetime(1970, 1, 1), datetime(2100, 1, 1), timezones=st.just(UTC))  # noqa: DTZ001 - UTC follows
+SCORES = st.integers(-1_000_000, 1_000_000)
 
 
 @pytest.mark.parametrize(
@@ -23,3 +31,86 @@ UP, DOWN, NONE = Direction.UP, Direction.DOWN, Direction.NONE
 )
 def test_each_way_from_one_vote_to_the_next(earlier: Direction, wanted: Direction, result: Outcome) -> None:
     assert outcome(earlier, wanted) is result
+
+
+@pytest.mark.parametrize(
+    ("votes", "created_at", "rank"),
+    [
+        (0, EPOCH, 0),
+        (1, EPOCH, 0),
+        (-1, EPOCH, 0),
+        (10, EPOCH, 1),
+        (-10, EPOCH, -1),
+        (100_000, EPOCH, 5),
+        (-1_000, EPOCH, -3),
+        (2, EPOCH, 0.301_029_995_663_981_2),
+        (0, EPOCH + timedelta(seconds=45_000), 1),
+        (0, EPOCH - timedelta(seconds=22_500), -0.5),
+        (0, EPOCH + timedelta(microseconds=4_500), 1e-7),
+        (0, NOON, 39_272.64),  # 1,767,268,800 seconds
+        (100, NOON, 39_274.64),
+        (-100, NOON, 39_270.64),
+        (10, NOON.astimezone(timezone(timedelta(hours=-7))), 39_273.64),
+    ],
+)
+def test_the_rank_is_the_magnitude_of_the_score_and_the_moment(votes: int, created_at: datetime, rank: float) -> None:
+    assert hotness(votes, created_at) == pytest.approx(rank, rel=1e-15, abs=1e-15)
+
+
+@given(SCORES, st.integers(1, 1_000), MOMENTS)
+def test_more_votes_are_hotter_unless_there_are_hardly_any(votes: int, more: int, created_at: datetime) -> None:
+    lower, higher = hotness(votes, created_at), hotness(votes + more, created_at)
+
+    if votes >= -1 and votes + more <= 1:  # one vote weighs nothing, either way
+        assert lower == higher
+    else:
+        assert lower < higher
+
+
+@given(SCORES, MOMENTS)
+def test_the_rank_is_as_far_below_for_votes_down_as_above_for_votes_up(votes: int, created_at: datetime) -> None:
+    none = hotness(0, created_at)
+
+    assert hotness(votes, created_at) - none == pytest.approx(none - hotness(-votes, created_at), abs=1e-9)
+
+
+@given(SCORES, MOMENTS, st.integers(1, 10**9))
+def test_of_equal_scores_the_younger_is_hotter(votes: int, created_at: datetime, seconds: int) -> None:
+    assert hotness(votes, created_at) < hotness(votes, created_at + timedelta(seconds=seconds))
+
+
+@given(st.integers(1, 100_000), MOMENTS)
+def test_ten_times_the_votes_outweigh_half_a_day(votes: int, created_at: datetime) -> None:
+    younger = created_at + timedelta(seconds=HOT_SECONDS)
+
+    assert hotness(10 * votes, created_at) == pytest.approx(hotness(votes, younger), abs=1e-9)
+
+
+def ballot(direction: Direction = NONE, upvotes: int = 3, downvotes: int = 1) -> Ballot:
+    return Ballot(7, 1, published=True, created_at=NOON, tally=Tally(upvotes, downvotes), direction=direction)
+
+
+@pytest.mark.parametrize(
+    ("earlier", "wanted", "tally"),
+    [
+        (NONE, UP, Tally(4, 1)),
+        (NONE, DOWN, Tally(3, 2)),
+        (UP, DOWN, Tally(2, 2)),
+        (UP, NONE, Tally(2, 1)),
+        (DOWN, UP, Tally(4, 0)),
+        (DOWN, NONE, Tally(3, 0)),
+        (UP, UP, Tally(3, 1)),
+        (NONE, NONE, Tally(3, 1)),
+    ],
+)
+def test_a_ballot_counts_a_vote_in_place_of_the_earlier_one(
+    earlier: Direction, wanted: Direction, tally: Tally
+) -> None:
+    counted = ballot(earlier).counting(Vote(2, 7, wanted, NOON + timedelta(days=1)))
+
+    assert counted == Ballot(7, 1, published=True, created_at=NOON, tally=tally, direction=wanted)
+    assert counted.hot == hotness(tally.votes, NOON)
+
+
+def test_a_ballot_ranks_by_the_age_of_the_post_and_not_of_the_vote() -> None:
+    assert ballot(upvotes=12, downvotes=2).hot == pytest.approx(39_273.64)

@@ -34,13 +34,6 @@ def sqlite_url(database_of: Callable[[str], URL]) -> URL:
     return url
 
 
-@pytest.fixture
-def postgres_url(database_of: Callable[[str], URL]) -> URL:
-    url = database_of("postgres")
-    empty(url)
-    return url
-
-
 @contextmanager
 def opened(url: URL, connections: int = 2) -> Iterator[Database]:
     with closing(open_database(url, 0, connections)) as database:

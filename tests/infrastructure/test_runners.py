@@ -1,73 +1,234 @@
-"""Where use cases run while requests are served: in turn, and it is seen who waits."""
+"""Where use cases run while requests are served: how many at once, how long they wait for that, and what is left."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Coroutine, Iterator
+from contextvars import ContextVar
+from threading import Event, get_ident
+from typing import Any, Protocol
 
 import pytest
+import uvloop
+from psycopg2.extensions import get_wait_callback
 from sqlalchemy.util import await_only
-from sqlalchemy.util.concurrency import in_greenlet
 
 from application.ports import Unavailable
+from infrastructure.database.waiting import wait
 from infrastructure.runners import LoopRunner, Runner, ThreadRunner
-from tests.fakes import CountingSpan
+from tests.infrastructure.conftest import until
 
-both = pytest.mark.parametrize("kind", [LoopRunner, ThreadRunner])
+PATIENCE_SECONDS = 20
+TURNS = 2
+
+said: ContextVar[str] = ContextVar("said", default="nothing")
 
 
-@asynccontextmanager
-async def busy(kind: type[LoopRunner | ThreadRunner], waiting: CountingSpan) -> AsyncIterator[Runner]:
-    """Lend a runner whose one turn is taken."""
-    runner = kind(1, "too many are at work", waiting)
-    at_work, go_on, loop = asyncio.Event(), asyncio.Event(), asyncio.get_running_loop()
+class Gate(Protocol):
+    """Something that use cases wait for."""
 
-    async def let_go() -> None:
-        at_work.set()
-        await go_on.wait()
+    def wait(self) -> object: ...
 
-    def work() -> None:
-        if in_greenlet():
-            await_only(let_go())
-        else:
-            asyncio.run_coroutine_threadsafe(let_go(), loop).result()
+    def open(self) -> None: ...
 
-    runner.start()
-    async with asyncio.timeout(30), asyncio.TaskGroup() as tasks:
-        tasks.create_task(runner.run(work))
-        await at_work.wait()
+
+class LoopGate:
+    def __init__(self) -> None:
+        self._event = asyncio.Event()
+
+    def wait(self) -> object:
+        return await_only(self._event.wait())
+
+    def open(self) -> None:
+        self._event.set()
+
+
+class ThreadGate:
+    def __init__(self) -> None:
+        self._event = Event()
+
+    def wait(self) -> object:
+        return self._event.wait(PATIENCE_SECONDS)
+
+    def open(self) -> None:
+        self._event.set()
+
+
+class Stage:
+    """A runner of one kind, and the use cases that are at work in it."""
+
+    def __init__(self, runner: Runner, gate: Callable[[], Gate]) -> None:
+        self.runner = runner
+        self.gate = gate
+        self.at_work = 0
+        self.most = 0
+
+    def work(self, gate: Gate, result: object = None) -> object:
+        self.at_work += 1
+        self.most = max(self.most, self.at_work)
+        gate.wait()
+        self.at_work -= 1
+        return result
+
+    def start(self, gate: Gate, times: int) -> "list[asyncio.Task[object]]":
+        return [asyncio.create_task(self.runner.run(self.work, gate, number)) for number in range(times)]
+
+    async def see_at_work(self, number: int) -> None:
+        await until(lambda: self.at_work == number)
+
+
+Play = Callable[[Stage], Coroutine[Any, Any, None]]
+
+
+@pytest.fixture(params=[(LoopRunner, LoopGate), (ThreadRunner, ThreadGate)], ids=["loop", "threads"])
+def on_stage(request: pytest.FixtureRequest) -> Iterator[Callable[[Play], None]]:
+    """Run something with a runner of each kind that has two turns; nothing in it may take for ever."""
+    kind, gate = request.param
+
+    async def bounded(play: Play) -> None:
+        runner = kind(TURNS, "no turn is free")
+        runner.start()
         try:
-            yield runner
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                await play(Stage(runner, gate))
         finally:
-            go_on.set()
-    runner.stop()
+            runner.stop()
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as loop:
+        yield lambda play: loop.run(bounded(play))
 
 
-@both
-def test_it_is_seen_who_waits_for_a_turn(kind: type[LoopRunner | ThreadRunner]) -> None:
-    waiting = CountingSpan()
+def test_what_a_use_case_is_told_and_gives_and_raises_passes_through(on_stage: Callable[[Play], None]) -> None:
+    def work(first: int, *, second: int) -> tuple[int, int, str]:
+        if first == 0:
+            raise KeyError(second)
+        return first, second, said.get()
 
-    async def wait() -> str:
-        async with busy(kind, waiting) as runner:
-            assert waiting.entered == 0
-            other = asyncio.create_task(runner.run(str, "done"))
-            await asyncio.to_thread(waiting.wait_for, 1)
-        return await other
+    async def play(stage: Stage) -> None:
+        said.set("hello")
+        assert await stage.runner.run(work, 1, second=2) == (1, 2, "hello")
+        for _ in range(2 * TURNS):  # each gives its turn back
+            with pytest.raises(KeyError, match="7"):
+                await stage.runner.run(work, 0, second=7)
+        assert await stage.runner.run(work, 3, second=4) == (3, 4, "hello")
 
-    assert asyncio.run(wait()) == "done"
-    assert (waiting.inside, waiting.entered) == (0, 1)
+    on_stage(play)
 
 
-@both
-def test_who_waits_too_long_is_sent_away(
-    kind: type[LoopRunner | ThreadRunner], monkeypatch: pytest.MonkeyPatch
+def test_never_more_are_at_work_than_there_are_turns_and_the_others_follow(on_stage: Callable[[Play], None]) -> None:
+    async def play(stage: Stage) -> None:
+        gate = stage.gate()
+        tasks = stage.start(gate, 5 * TURNS)
+        await stage.see_at_work(TURNS)
+        for _ in range(10):
+            await asyncio.sleep(0)
+        assert stage.at_work == TURNS
+        gate.open()
+        assert await asyncio.gather(*tasks) == list(range(5 * TURNS))
+        assert stage.most == TURNS
+
+    on_stage(play)
+
+
+def test_who_waits_too_long_for_a_turn_is_refused_and_the_next_one_works(
+    on_stage: Callable[[Play], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("infrastructure.runners.WAIT_SECONDS", 0.01)
-    waiting = CountingSpan()
+    monkeypatch.setattr("infrastructure.runners.WAIT_SECONDS", 0.02)
 
-    async def wait() -> None:
-        async with busy(kind, waiting) as runner:
-            with pytest.raises(Unavailable, match="too many are at work"):
-                await runner.run(str)
+    async def play(stage: Stage) -> None:
+        gate = stage.gate()
+        holding = stage.start(gate, TURNS)
+        await stage.see_at_work(TURNS)
+        refused = await asyncio.gather(*stage.start(gate, 5), return_exceptions=True)
+        assert [str(one) for one in refused if isinstance(one, Unavailable)] == ["no turn is free"] * 5
+        assert stage.at_work == TURNS
+        gate.open()
+        await asyncio.gather(*holding)
 
-    asyncio.run(wait())
-    assert (waiting.inside, waiting.entered) == (0, 1)
+        assert await asyncio.gather(*stage.start(gate, TURNS)) == list(range(TURNS))
+
+    on_stage(play)
+
+
+def test_who_gives_up_waiting_takes_no_turn_along(on_stage: Callable[[Play], None]) -> None:
+    async def play(stage: Stage) -> None:
+        gate = stage.gate()
+        holding = stage.start(gate, TURNS)
+        await stage.see_at_work(TURNS)
+        waiting = stage.start(gate, 3)
+        await asyncio.sleep(0)
+        for task in waiting:
+            task.cancel()
+        await asyncio.gather(*waiting, return_exceptions=True)
+        assert all(task.cancelled() for task in waiting)
+        gate.open()
+        await asyncio.gather(*holding)
+
+        fresh = stage.gate()
+        again = stage.start(fresh, TURNS)
+        await stage.see_at_work(TURNS)
+        fresh.open()
+        await asyncio.gather(*again)
+
+    on_stage(play)
+
+
+def test_who_gives_up_when_they_are_refused_gives_no_turn_back_that_they_never_had(
+    on_stage: Callable[[Play], None],
+) -> None:
+    async def play(stage: Stage) -> None:
+        gate = stage.gate()
+        holding = stage.start(gate, TURNS)
+        await stage.see_at_work(TURNS)
+        (late,) = stage.start(gate, 1)
+        await asyncio.sleep(0)
+        turns = stage.runner._turns  # type: ignore[attr-defined]
+        turns._refuse(turns._waiting[0])
+        late.cancel()
+        await asyncio.gather(late, return_exceptions=True)
+
+        more = stage.start(gate, TURNS)
+        for _ in range(10):
+            await asyncio.sleep(0)
+        gate.open()
+        await asyncio.gather(*holding, *more)
+        assert stage.most == TURNS
+
+    on_stage(play)
+
+
+def test_a_use_case_that_is_cancelled_at_work_gives_its_turn_back(on_stage: Callable[[Play], None]) -> None:
+    async def play(stage: Stage) -> None:
+        gate = stage.gate()
+        holding = stage.start(gate, TURNS)
+        await stage.see_at_work(TURNS)
+        for task in holding:
+            task.cancel()
+        await asyncio.gather(*holding, return_exceptions=True)
+        assert all(task.cancelled() for task in holding)
+        gate.open()
+
+        assert await asyncio.gather(*stage.start(gate, 2 * TURNS)) == list(range(2 * TURNS))
+
+    on_stage(play)
+
+
+def test_only_threads_leave_the_loop(on_stage: Callable[[Play], None]) -> None:
+    async def play(stage: Stage) -> None:
+        is_on_the_loop = await stage.runner.run(get_ident) == get_ident()
+        assert is_on_the_loop is isinstance(stage.runner, LoopRunner)
+
+    on_stage(play)
+
+
+def test_psycopg2_waits_in_its_own_way_again_when_the_last_api_has_stopped() -> None:
+    async def main() -> None:
+        first, second = LoopRunner(1, "-"), LoopRunner(1, "-")
+        assert get_wait_callback() is None
+        for runner in (first, second):
+            runner.start()
+            assert get_wait_callback() is wait
+        first.stop()
+        assert get_wait_callback() is wait
+        second.stop()
+        assert get_wait_callback() is None
+
+    asyncio.run(main())

@@ -1,0 +1,447 @@
+"""How use cases wait for PostgreSQL on the event loop: beside each other, never without an end, and with no trace."""
+
+import asyncio
+import os
+import resource
+import socket
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from contextlib import ExitStack, asynccontextmanager, closing, contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import psycopg2
+import pytest
+import uvloop
+from sqlalchemy import URL, BigInteger, Text, bindparam, cast, func, insert, literal_column, select
+
+from application.ports import Unavailable
+from infrastructure.database.engine import Database, PostgresDatabase, open_database
+from infrastructure.database.links import Link, Statement
+from infrastructure.database.tables import attempts
+from infrastructure.runners import LoopRunner
+from tests.infrastructure.conftest import until
+from tests.infrastructure.test_engine import end_backend
+
+PATIENCE_SECONDS = 20
+CONNECTIONS = 3
+
+BACKEND = Statement(select(func.pg_backend_pid()))
+LOCK = Statement(select(cast(func.pg_advisory_xact_lock(cast(bindparam("key"), BigInteger)), Text)))
+LENGTH = Statement(select(func.length(cast(bindparam("said"), Text)), cast(bindparam("said"), Text)))
+ADD = Statement(insert(attempts).values(bucket=bindparam("name"), count=literal_column("1"), ends_at=func.now()))
+TOTAL = Statement(select(func.count()).select_from(attempts))
+
+Main = Callable[[], Coroutine[Any, Any, None]]
+
+
+class Site:
+    """Where use cases run on the loop, and the database that they wait for."""
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+        self.runner = LoopRunner(CONNECTIONS, "no connection is free")
+        self.run = self.runner.run
+
+    def ask(self, statement: Statement, **values: object) -> Any:
+        with self.database.read() as link:
+            return value(link, statement, **values)
+
+    async def backends(self) -> set[int]:
+        """Ask for what every connection of the loop is, each while the others are held."""
+        found: set[int] = set()
+
+        def collect() -> None:
+            with ExitStack() as stack:
+                links = [stack.enter_context(self.database.read()) for _ in range(CONNECTIONS)]
+                found.update(value(link, BACKEND) for link in links)
+
+        await self.run(collect)
+        return found
+
+
+def value(link: Link, statement: Statement, **values: object) -> Any:
+    row = link.row(statement, values)
+    assert row is not None
+    return row[0]
+
+
+def raw(link: Link) -> Any:
+    return link._connection.connection.dbapi_connection
+
+
+@pytest.fixture(params=[asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
+def on_loop(request: pytest.FixtureRequest) -> Iterator[Callable[[Main], None]]:
+    """Run something on a loop of each kind; nothing in it may take for ever."""
+
+    async def bounded(main: Main) -> None:
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            await main()
+
+    with asyncio.Runner(loop_factory=request.param) as runner:
+        yield lambda main: runner.run(bounded(main))
+
+
+@asynccontextmanager
+async def serving(url: URL) -> AsyncIterator[Site]:
+    with closing(open_database(url, CONNECTIONS, 1)) as database:
+        site = Site(database)
+        site.runner.start()
+        try:
+            yield site
+        finally:
+            database.close()
+            site.runner.stop()
+
+
+class Stranger:
+    """Somebody else at the same database, who has locks that use cases wait for."""
+
+    def __init__(self, connection: Any) -> None:
+        self._connection = connection
+        connection.autocommit = True
+
+    def __call__(self, question: str, *values: object) -> Any:
+        with self._connection.cursor() as cursor:
+            cursor.execute(question, values)
+            return cursor.fetchone()[0]
+
+    async def see_waiting(self, number: int) -> None:
+        """Wait until so many use cases wait for a lock."""
+        question = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+        await until(lambda: self(question) == number)
+
+
+@pytest.fixture
+def stranger(postgres_url: URL) -> Iterator[Stranger]:
+    connection = psycopg2.connect(
+        host=postgres_url.host,
+        port=postgres_url.port,
+        user=postgres_url.username,
+        password=postgres_url.password,
+        dbname=postgres_url.database,
+    )
+    with closing(connection):
+        yield Stranger(connection)
+
+
+def test_who_waits_holds_up_nobody(on_loop: Callable[[Main], None], postgres_url: URL, stranger: Stranger) -> None:
+    events: list[str] = []
+
+    async def main() -> None:
+        async with serving(postgres_url) as site:
+
+            def wait_for(key: int) -> None:
+                site.ask(LOCK, key=key)
+                events.append(f"had lock {key}")
+
+            for key in (1, 2):
+                stranger("SELECT pg_advisory_lock(%s)", key)
+            waiting = [asyncio.create_task(site.run(wait_for, key)) for key in (1, 2)]
+            await stranger.see_waiting(2)
+            for _ in range(2):
+                await site.run(site.ask, BACKEND)
+                events.append("asked")
+            for task, key in reversed(list(zip(waiting, (1, 2), strict=True))):
+                stranger("SELECT pg_advisory_unlock(%s)", key)
+                await task
+
+    on_loop(main)
+
+    assert events == ["asked", "asked", "had lock 2", "had lock 1"]
+
+
+def test_the_first_use_cases_may_come_all_at_once(on_loop: Callable[[Main], None], postgres_url: URL) -> None:
+    async def main() -> None:
+        async with serving(postgres_url) as site:
+            found = await asyncio.gather(*(site.run(site.ask, BACKEND) for _ in range(3 * CONNECTIONS)))
+            assert set(found) <= await site.backends()
+
+    on_loop(main)
+
+
+def test_what_the_system_does_not_take_at_once_is_sent_and_read_whole(
+    on_loop: Callable[[Main], None], postgres_url: URL
+) -> None:
+    said = "ü" * 12_000_000
+
+    async def main() -> None:
+        async with serving(postgres_url) as site:
+
+            def send() -> None:
+                with site.database.read() as link:
+                    assert link.row(LENGTH, {"said": said}) == (len(said), said)
+
+            await site.run(send)
+
+    on_loop(main)
+
+
+def test_a_server_that_does_not_answer_is_unavailable_and_the_next_one_works(
+    on_loop: Callable[[Main], None], postgres_url: URL, stranger: Stranger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def main() -> None:
+        async with serving(postgres_url) as site:
+            before = await site.backends()
+            monkeypatch.setattr("infrastructure.database.waiting.ANSWER_SECONDS", 0.05)
+
+            def add_and_wait() -> None:
+                with site.database.write() as link:
+                    link.later(ADD, {"name": "one"})
+                    value(link, LOCK, key=1)
+
+            stranger("SELECT pg_advisory_lock(1)")
+            for frozen in (partial(site.ask, LOCK, key=1), add_and_wait):
+                with pytest.raises(Unavailable):
+                    await site.run(frozen)
+            monkeypatch.undo()
+            stranger("SELECT pg_advisory_unlock(1)")
+
+            assert await site.run(site.ask, TOTAL) == 0
+            assert len(await site.backends() - before) >= 2
+            await site.run(add_and_wait)
+            assert await site.run(site.ask, TOTAL) == 1
+
+    on_loop(main)
+
+
+@contextmanager
+def black_hole() -> Iterator[URL]:
+    """Listen where a server might be, and never say a word."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        yield URL.create("postgresql+psycopg2", "ann", "secret", "127.0.0.1", listener.getsockname()[1], "forum")
+
+
+def test_a_server_that_takes_connections_and_says_nothing_is_unavailable(
+    on_loop: Callable[[Main], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("infrastructure.database.waiting.CONNECT_SECONDS", 0.05)
+
+    async def main() -> None:
+        with black_hole() as url:
+            async with serving(url) as site:
+                asked = [site.run(site.ask, BACKEND), site.run(site.ask, TOTAL), asyncio.to_thread(site.ask, BACKEND)]
+                found = await asyncio.gather(*asked, return_exceptions=True)
+                assert [type(one) for one in found] == [Unavailable] * 3
+
+    on_loop(main)
+
+
+def test_threads_beside_the_loop_wait_for_themselves_and_not_for_ever(
+    on_loop: Callable[[Main], None], postgres_url: URL, stranger: Stranger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def main() -> None:
+        async with serving(postgres_url) as site:
+            stranger("SELECT pg_advisory_lock(1)")
+            beside = asyncio.create_task(asyncio.to_thread(site.ask, LOCK, key=1))
+            await stranger.see_waiting(1)
+            on_the_loop = await site.backends()
+            stranger("SELECT pg_advisory_unlock(1)")
+            await beside
+            assert await asyncio.to_thread(site.ask, BACKEND) not in on_the_loop
+
+            stranger("SELECT pg_advisory_lock(1)")
+            monkeypatch.setattr("infrastructure.database.waiting.ANSWER_SECONDS", 0.05)
+            with pytest.raises(Unavailable):
+                await asyncio.to_thread(site.ask, LOCK, key=1)
+            monkeypatch.undo()
+            stranger("SELECT pg_advisory_unlock(1)")
+            assert await asyncio.to_thread(site.ask, TOTAL) == 0
+
+    on_loop(main)
+
+
+@contextmanager
+def low_numbers_taken() -> Iterator[None]:
+    """Have files and sockets numbered beyond 1,023, which `select` cannot take, as on a server that many call."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, 1_200), hard))
+    try:
+        with ExitStack() as stack:
+            while stack.enter_context(Path(os.devnull).open("rb")).fileno() < 1_024:
+                pass
+            yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_a_connection_may_have_any_number(on_loop: Callable[[Main], None], postgres_url: URL) -> None:
+    async def main() -> None:
+        with low_numbers_taken():
+            async with serving(postgres_url) as site:
+                assert await site.run(site.ask, TOTAL) == 0
+                assert await asyncio.to_thread(site.ask, TOTAL) == 0
+
+    on_loop(main)
+
+
+# Loss.
+
+
+def test_a_connection_lost_while_idle_is_replaced_and_nobody_notices(
+    on_loop: Callable[[Main], None], postgres_url: URL
+) -> None:
+    async def main() -> None:
+        async with serving(postgres_url) as site:
+            before = await site.backends()
+            for backend in before:
+                await asyncio.to_thread(end_backend, site.database, backend)
+
+            assert await site.run(site.ask, TOTAL) == 0
+            assert len(await site.backends() - before) == CONNECTIONS
+
+    on_loop(main)
+
+
+def test_a_connection_lost_while_idle_does_not_keep_the_loop_busy(
+    on_loop: Callable[[Main], None], postgres_url: URL, stranger: Stranger
+) -> None:
+    async def main() -> None:
+        async with serving(postgres_url) as site:
+
+            def look() -> tuple[int, Any]:
+                with site.database.read() as link:
+                    value(link, LOCK, key=1)
+                    return value(link, BACKEND), raw(link)
+
+            stranger("SELECT pg_advisory_lock(1)")
+            looking = asyncio.create_task(site.run(look))
+            await stranger.see_waiting(1)
+            stranger("SELECT pg_advisory_unlock(1)")
+            backend, watched = await looking
+            assert watched.loop == asyncio.get_running_loop()
+            await asyncio.to_thread(end_backend, site.database, backend)
+            await until(lambda: watched.loop is None)
+
+            assert await site.run(site.ask, BACKEND) != backend
+
+    on_loop(main)
+
+
+def lose(site: Site, numbers: list[int], stranger: Stranger) -> None:
+    """Lose a connection in mid-transaction, and note its socket's number."""
+    with site.database.write() as link:
+        link.later(ADD, {"name": "one"})
+        backend = value(link, BACKEND)
+        numbers.append(raw(link).fileno())
+        stranger("SELECT pg_terminate_backend(%s, 10000)", backend)
+        link.later(ADD, {"name": "two"})
+        value(link, BACKEND)
+
+
+def wait_in_vain(site: Site, numbers: list[int]) -> None:
+    """Wait for a lock that nobody lets go of, and note the number of the socket."""
+    with site.database.write() as link:
+        link.later(ADD, {"name": f"of {value(link, BACKEND)}"})
+        numbers.append(raw(link).fileno())
+        value(link, LOCK, key=1)
+
+
+async def echoes(number: int) -> bytes:
+    """Serve one client, on a socket that listens under this number, which must be free."""
+
+    async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(await reader.readline())
+        await writer.drain()
+        writer.close()
+
+    def call(port: int) -> bytes:
+        with socket.create_connection(("127.0.0.1", port)) as client:
+            client.sendall(b"hello\n")
+            return client.recv(10)
+
+    with ExitStack() as stack:
+        while True:  # the lowest free number is given, always
+            listener = stack.enter_context(socket.socket())
+            assert listener.fileno() <= number
+            if listener.fileno() == number:
+                break
+        listener.bind(("127.0.0.1", 0))
+        async with await asyncio.start_server(echo, sock=listener):
+            return await asyncio.to_thread(call, listener.getsockname()[1])
+
+
+@pytest.mark.parametrize("how", ["lost", "overdue", "cancelled"])
+def test_the_socket_that_gets_the_number_of_a_lost_one_is_heard(
+    on_loop: Callable[[Main], None],
+    postgres_url: URL,
+    stranger: Stranger,
+    monkeypatch: pytest.MonkeyPatch,
+    how: str,
+) -> None:
+    numbers: list[int] = []
+
+    async def main() -> None:
+        async with serving(postgres_url) as site:
+            await site.backends()
+            stranger("SELECT pg_advisory_lock(1)")
+            if how == "lost":
+                with pytest.raises(Unavailable):
+                    await site.run(lose, site, numbers, stranger)
+            elif how == "overdue":
+                monkeypatch.setattr("infrastructure.database.waiting.ANSWER_SECONDS", 0.05)
+                with pytest.raises(Unavailable):
+                    await site.run(wait_in_vain, site, numbers)
+                monkeypatch.undo()
+            else:
+                task = asyncio.create_task(site.run(wait_in_vain, site, numbers))
+                await stranger.see_waiting(1)
+                task.cancel()
+                with pytest.raises(asyncio.CancelledError):
+                    await task
+
+            assert await echoes(numbers[0]) == b"hello\n"
+            stranger("SELECT pg_advisory_unlock(1)")
+            assert await site.run(site.ask, TOTAL) == 0
+
+    on_loop(main)
+
+
+def test_a_use_case_that_is_cancelled_leaves_no_broken_connection_behind(
+    on_loop: Callable[[Main], None], postgres_url: URL, stranger: Stranger
+) -> None:
+    async def main() -> None:
+        async with serving(postgres_url) as site:
+            stranger("SELECT pg_advisory_lock(1)")
+            tasks = [asyncio.create_task(site.run(wait_in_vain, site, [])) for _ in range(CONNECTIONS)]
+            await stranger.see_waiting(CONNECTIONS)
+            for task in tasks:
+                task.cancel()
+            ended = await asyncio.gather(*tasks, return_exceptions=True)
+            assert [type(one) for one in ended] == [asyncio.CancelledError] * CONNECTIONS
+            stranger("SELECT pg_advisory_unlock(1)")
+
+            found = await asyncio.gather(*(site.run(site.ask, TOTAL) for _ in range(3 * CONNECTIONS)))
+            assert found == [0] * (3 * CONNECTIONS)
+            assert len(await site.backends()) == CONNECTIONS
+
+    on_loop(main)
+
+
+def test_cancelling_while_it_connects_leaves_no_broken_connection_behind(
+    on_loop: Callable[[Main], None], postgres_url: URL
+) -> None:
+    async def main() -> None:
+        for turns in (1, 2, 3, 5, 8):
+            async with serving(postgres_url) as site:
+                tasks = [asyncio.create_task(site.run(site.ask, TOTAL)) for _ in range(CONNECTIONS)]
+                for _ in range(turns):
+                    await asyncio.sleep(0)
+                for task in tasks:
+                    task.cancel()
+                await asyncio.gather(*tasks, return_exceptions=True)
+
+                assert len(await site.backends()) == CONNECTIONS
+
+    on_loop(main)
+
+
+def test_two_databases_may_be_served_by_one_loop(on_loop: Callable[[Main], None], postgres_url: URL) -> None:
+    async def main() -> None:
+        async with serving(postgres_url) as site:
+            async with serving(postgres_url) as other:
+                assert await site.backends() & await other.backends() == set()
+            assert len(await site.backends()) == CONNECTIONS
+            assert isinstance(site.database, PostgresDatabase)
+
+    on_loop(main)
