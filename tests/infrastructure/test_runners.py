@@ -181,7 +181,7 @@ def test_who_gives_up_when_they_are_refused_gives_no_turn_back_that_they_never_h
         (late,) = stage.start(gate, 1)
         await asyncio.sleep(0)
         turns = stage.runner._turns  # type: ignore[attr-defined]
-        turns._refuse(turns._waiting[0])
+        turns._refuse(turns._queue[0])
         late.cancel()
         await asyncio.gather(late, return_exceptions=True)
 
