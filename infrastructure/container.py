@@ -34,6 +34,7 @@ from infrastructure.database.throttle import NoThrottle, SqlThrottle
 from infrastructure.database.unit_of_work import SqlUnitOfWorkFactory
 from infrastructure.database.users import SqlUserReader
 from infrastructure.database.votes import SqlVoteReader
+from infrastructure.demo import Demo
 from infrastructure.doctor import Doctor
 from infrastructure.passwords import CORES, Argon2PasswordHasher
 from infrastructure.runners import LoopRunner, Runner, ThreadRunner
@@ -88,6 +89,8 @@ class Container(containers.DeclarativeContainer):
     dashboard = providers.Singleton(SqlDashboardReader, database.provided.read)
     migrations = providers.Singleton(Migrations, settings.provided.url)
     health = providers.Singleton(SqlHealth, database, migrations)
+
+    demo = providers.Singleton(Demo, settings.provided.url, hasher, clock)
 
     throttle = providers.Singleton(_throttle, settings, database)
     limits = providers.Singleton(
