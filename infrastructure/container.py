@@ -27,6 +27,7 @@ from application.votes import CastVote, ListOwnVotes, RepairVotes, VerifyVotes
 from infrastructure.clock import SystemClock
 from infrastructure.common_passwords import BundledCommonPasswords
 from infrastructure.database.admin import SqlDashboardReader
+from infrastructure.database.archive import Archive
 from infrastructure.database.engine import Database, open_database
 from infrastructure.database.migrations import Migrations, SqlHealth
 from infrastructure.database.posts import SqlPostReader
@@ -90,6 +91,7 @@ class Container(containers.DeclarativeContainer):
     migrations = providers.Singleton(Migrations, settings.provided.url)
     health = providers.Singleton(SqlHealth, database, migrations)
 
+    archive = providers.Singleton(Archive, settings.provided.url)
     demo = providers.Singleton(Demo, settings.provided.url, hasher, clock)
 
     throttle = providers.Singleton(_throttle, settings, database)

@@ -106,7 +106,7 @@ def require_empty(connection: Connection) -> None:
 
 @contextmanager
 def checked_at_the_end(connection: Connection) -> Iterator[None]:
-    """Have PostgreSQL build indexes and check foreign keys when all rows are there: one by one takes thrice as long.
+    """Have PostgreSQL build indexes and check foreign keys when all rows are there: one by one takes twice as long.
 
     Until the transaction ends, nobody else can read or write these tables.
     """

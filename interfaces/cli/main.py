@@ -23,6 +23,12 @@ app.command("doctor", epilog=examples("agora doctor", "agora doctor --workers 4"
 app.command("demo", epilog=examples("agora demo", "agora demo --users 20000 --posts 300000 --votes 1000000 --seed 7"))(
     data.demo
 )
+app.command("export", epilog=examples("agora export backup.ndjson", "agora export - | gzip > backup.ndjson.gz"))(
+    data.export
+)
+app.command("import", epilog=examples("agora import backup.ndjson", "gunzip < backup.ndjson.gz | agora import -"))(
+    data.import_
+)
 app.add_typer(users.app, name="users")
 app.add_typer(votes.app, name="votes")
 
