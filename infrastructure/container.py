@@ -27,6 +27,7 @@ from application.votes import CastVote, ListOwnVotes, RepairVotes, VerifyVotes
 from infrastructure.clock import SystemClock
 from infrastructure.common_passwords import BundledCommonPasswords
 from infrastructure.database.admin import SqlDashboardReader
+from infrastructure.database.adoption import Adoption
 from infrastructure.database.archive import Archive
 from infrastructure.database.engine import Database, open_database
 from infrastructure.database.migrations import Migrations, SqlHealth
@@ -91,6 +92,7 @@ class Container(containers.DeclarativeContainer):
     migrations = providers.Singleton(Migrations, settings.provided.url)
     health = providers.Singleton(SqlHealth, database, migrations)
 
+    adoption = providers.Singleton(Adoption, settings.provided.url, migrations)
     archive = providers.Singleton(Archive, settings.provided.url)
     demo = providers.Singleton(Demo, settings.provided.url, hasher, clock)
 

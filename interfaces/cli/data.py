@@ -1,4 +1,4 @@
-"""Whole databases: filling one, and moving one through a file."""
+"""Whole databases: filling one, moving one through a file, taking one over."""
 
 import os
 import secrets
@@ -66,6 +66,36 @@ def import_(
     with _reading(file) as (source, size), progress("importing") as show:
         counts = container.archive().restore(source, size, show)
     typer.echo(f"{_said(counts)} imported")
+
+
+def adopt(
+    apply: Annotated[bool, typer.Option("--apply", help="Do it, instead of only saying what it would do.")] = False,
+) -> None:
+    """Make the database of the public FastAPI course's application Agora's, in place.
+
+    Without --apply it only says what it would do, and what stands in the way.
+    """
+    adoption = Container().adoption()
+    if apply:
+        with progress("adopting") as show:
+            survey = adoption.adopt(show)
+    else:
+        survey = adoption.survey()
+    for obstacle in survey.obstacles:
+        typer.echo(obstacle)
+    if survey.obstacles:
+        raise Refused(
+            "what is listed above stands in the way, and nothing was changed; settle it, then run agora adopt again"
+        )
+    typer.echo(
+        "{users} users, {posts} posts and {votes} votes".format_map(survey.counts)
+        + (" are Agora's now" if apply else " can become Agora's")
+    )
+    typer.echo("ids and passwords stay; votes count as upvotes; nobody is an administrator")
+    if survey.phone_numbers:
+        typer.echo(f"phone numbers go, {survey.phone_numbers} in all: Agora keeps none")
+    if not apply:
+        typer.echo("nothing was changed; to do it, stop what uses the database and run: agora adopt --apply")
 
 
 @contextmanager

@@ -29,6 +29,7 @@ app.command("export", epilog=examples("agora export backup.ndjson", "agora expor
 app.command("import", epilog=examples("agora import backup.ndjson", "gunzip < backup.ndjson.gz | agora import -"))(
     data.import_
 )
+app.command("adopt", epilog=examples("agora adopt", "agora adopt --apply"))(data.adopt)
 app.add_typer(users.app, name="users")
 app.add_typer(votes.app, name="votes")
 
