@@ -11,7 +11,7 @@ from itertools import islice
 from typing import Any, Final, TypeVar
 
 import psycopg2
-from sqlalchemy import URL, Connection, Executable, Row, Table, column, func, insert, select, table, text
+from sqlalchemy import URL, Connection, Executable, Row, Table, column, func, insert, inspect, select, table, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.schema import AddConstraint, DropConstraint
 
@@ -113,7 +113,8 @@ def checked_at_the_end(connection: Connection) -> Iterator[None]:
     if connection.dialect.name == "sqlite":
         yield
         return
-    indexes = [index for filled in FILLED for index in filled.indexes]
+    inspector = inspect(connection)  # without pg_trgm there are no indexes of trigrams
+    indexes = [index for filled in FILLED for index in filled.indexes if inspector.has_index(filled.name, index.name)]
     keys = [key for filled in FILLED for key in filled.foreign_key_constraints]
     for index in indexes:
         index.drop(connection)

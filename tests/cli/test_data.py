@@ -16,7 +16,7 @@ from hashlib import sha256
 from pathlib import Path
 
 import pytest
-from sqlalchemy import URL, inspect
+from sqlalchemy import URL, inspect, text
 
 from application.votes import CastVote
 from domain.posts import PostChanges
@@ -27,7 +27,7 @@ from domain.votes import Direction, Tally, hotness
 from infrastructure.container import Container
 from infrastructure.database.archive import Archive
 from infrastructure.database.engine import open_engine
-from tests.backends import contents, empty, sql_backend
+from tests.backends import PostgresServer, contents, empty, sql_backend
 from tests.cli.command import COMMAND, environment, plain, run, run_command
 from tests.fakes import FrozenClock
 from tests.migrations.test_migrations import shape
@@ -60,14 +60,21 @@ def test_a_demo_is_as_large_as_asked_for_and_its_counters_are_true(at: URL) -> N
     require_true_counters(at)
 
 
-def test_a_demo_leaves_the_schema_as_it_was(at: URL) -> None:
-    engine = open_engine(at, connections=1)
-    with engine.connect() as connection:
-        before = shape(inspect(connection))
-    assert run("demo", *FEW).code == 0
-    with engine.connect() as connection:
-        assert shape(inspect(connection)) == before
-    engine.dispose()
+@pytest.mark.parametrize("lacking", [None, "ix_titles_title_key"])
+def test_a_demo_leaves_the_schema_as_it_was(
+    postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch, lacking: str | None
+) -> None:
+    with postgres.database() as url:
+        monkeypatch.setenv("DATABASE_URL", plain(url))
+        engine = open_engine(url, connections=1)
+        with engine.begin() as connection:
+            if lacking is not None:
+                connection.execute(text(f"DROP INDEX {lacking}"))
+            before = shape(inspect(connection))
+        assert run("demo", *FEW).code == 0
+        with engine.connect() as connection:
+            assert shape(inspect(connection)) == before
+        engine.dispose()
 
 
 def test_everybody_in_a_demo_signs_in_with_the_password_that_is_printed(at: URL) -> None:
