@@ -33,6 +33,10 @@ class Unavailable(Exception):
     """Something that Agora stands on cannot answer now; trying again later may help."""
 
 
+class Refused(Exception):
+    """Something that operators asked for cannot be done as things are; it says why, and what helps."""
+
+
 # Storage: what commands write through. Lock order, everywhere: active administrators, then posts
 # by ascending id, then users, then sessions and votes.
 

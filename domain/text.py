@@ -6,7 +6,11 @@ def is_storable(text: str) -> bool:
 
     PostgreSQL holds no U+0000, and a lone surrogate (U+D800 to U+DFFF) has no UTF-8 form (Unicode 15, D92).
     """
-    return "\0" not in text and not any("\ud800" <= char <= "\udfff" for char in text)
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return "\0" not in text
 
 
 def search_key(text: str) -> str:

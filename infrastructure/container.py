@@ -27,6 +27,8 @@ from application.votes import CastVote, ListOwnVotes, RepairVotes, VerifyVotes
 from infrastructure.clock import SystemClock
 from infrastructure.common_passwords import BundledCommonPasswords
 from infrastructure.database.admin import SqlDashboardReader
+from infrastructure.database.adoption import Adoption
+from infrastructure.database.archive import Archive
 from infrastructure.database.engine import Database, open_database
 from infrastructure.database.migrations import Migrations, SqlHealth
 from infrastructure.database.posts import SqlPostReader
@@ -34,6 +36,7 @@ from infrastructure.database.throttle import NoThrottle, SqlThrottle
 from infrastructure.database.unit_of_work import SqlUnitOfWorkFactory
 from infrastructure.database.users import SqlUserReader
 from infrastructure.database.votes import SqlVoteReader
+from infrastructure.demo import Demo
 from infrastructure.doctor import Doctor
 from infrastructure.metrics import Metrics, PrometheusMetrics, Span
 from infrastructure.passwords import CORES, Argon2PasswordHasher
@@ -101,6 +104,10 @@ class Container(containers.DeclarativeContainer):
     dashboard = providers.Singleton(SqlDashboardReader, database.provided.read)
     migrations = providers.Singleton(Migrations, settings.provided.url)
     health = providers.Singleton(SqlHealth, database, migrations)
+
+    adoption = providers.Singleton(Adoption, settings.provided.url, migrations)
+    archive = providers.Singleton(Archive, settings.provided.url)
+    demo = providers.Singleton(Demo, settings.provided.url, hasher, clock)
 
     throttle = providers.Singleton(_throttle, settings, database)
     limits = providers.Singleton(

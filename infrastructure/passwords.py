@@ -1,6 +1,7 @@
 """Passwords, hashed with Argon2id (RFC 9106). Legacy bcrypt hashes are accepted, and made anew at the next sign-in."""
 
 import os
+import re
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,7 +9,7 @@ from threading import BoundedSemaphore
 from typing import Final
 
 import bcrypt
-from argon2 import PasswordHasher
+from argon2 import PasswordHasher, extract_parameters
 from argon2.exceptions import InvalidHashError, VerificationError
 
 from application.ports import Unavailable
@@ -21,6 +22,17 @@ CORES: Final = os.cpu_count() or 1
 
 WAIT_SECONDS: Final = 2.0
 """How long a caller waits for a turn. Longer would only pile up people who have given up."""
+
+
+_BCRYPT = re.compile(r"\$2[abxy]\$(0[4-9]|[12]\d|3[01])\$[./A-Za-z0-9]{53}")
+
+
+def is_password_hash(text: str) -> bool:
+    """Tell whether this is a hash that a password can be verified against; whose, nobody knows."""
+    try:
+        return _BCRYPT.fullmatch(text) is not None or extract_parameters(text) is not None
+    except InvalidHashError:
+        return False
 
 
 class Argon2PasswordHasher:

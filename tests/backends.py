@@ -4,8 +4,9 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
-from sqlalchemy import URL, text
+from sqlalchemy import URL, Row, text
 
 from application.ports import DashboardReader, PostReader, Throttle, UnitOfWorkFactory, UserReader, VoteReader
 from infrastructure.database.admin import SqlDashboardReader
@@ -123,3 +124,15 @@ def empty(url: URL) -> None:
             names = ", ".join(table.name for table in metadata.sorted_tables)
             connection.execute(text(f"TRUNCATE {names} RESTART IDENTITY"))
     engine.dispose()
+
+
+def contents(url: URL) -> dict[str, list[Row[Any]]]:
+    """Read every row of every table."""
+    engine = open_engine(url, connections=1)
+    with engine.connect() as connection:
+        found = {
+            table.name: list(connection.execute(table.select().order_by(*table.primary_key)))
+            for table in metadata.sorted_tables
+        }
+    engine.dispose()
+    return found

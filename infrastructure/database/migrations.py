@@ -39,8 +39,12 @@ class Migrations:
             Unavailable: the database cannot answer now.
         """
         with self._connect() as connection:
-            self._config.attributes["connection"] = connection
-            command.upgrade(self._config, "heads")
+            self.upgrade_on(connection)
+
+    def upgrade_on(self, connection: Connection) -> None:
+        """Bring the schema up to date over a connection, within its transaction if it is in one."""
+        self._config.attributes["connection"] = connection
+        command.upgrade(self._config, "heads")
 
     def require_current(self) -> None:
         """Accept a schema that this release was written for.

@@ -225,21 +225,8 @@ class SqlPostRepository:
 
     def add(self, post: Post) -> PostView:
         """Store a new post."""
-        values = {
-            "owner_id": post.owner_id,
-            "title": post.title,
-            "content": post.content,
-            "published": post.published,
-            "created_at": post.created_at,
-            "updated_at": post.updated_at,
-            "version": post.version,
-            "upvotes": post.tally.upvotes,
-            "downvotes": post.tally.downvotes,
-            "score": post.tally.votes,
-            "hot": post.hot,
-        }
-        ((post_id, username, owner_created_at),) = self._link.rows(INSERT, values)
-        self._link.later(INSERT_TITLE, {"post_id": post_id, "title_key": search_key(post.title)})
+        ((post_id, username, owner_created_at),) = self._link.rows(INSERT, post_row(post))
+        self._link.later(INSERT_TITLE, {"post_id": post_id, **title_row(post)})
         return PostView(
             id=post_id,
             title=post.title,
@@ -277,7 +264,7 @@ class SqlPostRepository:
                 "version": post.version,
             },
         )
-        self._link.later(SAVE_TITLE, {"of_post": post.id, "title_key": search_key(post.title)})
+        self._link.later(SAVE_TITLE, {"of_post": post.id, **title_row(post)})
 
     def remove(self, post_id: int) -> None:
         """Remove a locked post; its votes go with it by foreign key."""
@@ -358,3 +345,25 @@ def _view(row: Sequence[Any]) -> PostView:
         downvotes=downvotes,
         my_vote=direction or 0,
     )
+
+
+def post_row(post: Post) -> dict[str, object]:
+    """Write a post as its row in `posts`, but for its id."""
+    return {
+        "owner_id": post.owner_id,
+        "title": post.title,
+        "content": post.content,
+        "published": post.published,
+        "created_at": post.created_at,
+        "updated_at": post.updated_at,
+        "version": post.version,
+        "upvotes": post.tally.upvotes,
+        "downvotes": post.tally.downvotes,
+        "score": post.tally.votes,
+        "hot": post.hot,
+    }
+
+
+def title_row(post: Post) -> dict[str, object]:
+    """Write a post as its row in `titles`, but for its id."""
+    return {"title_key": search_key(post.title)}

@@ -107,7 +107,7 @@ class SqlUserRepository:
 
     def add(self, user: User) -> User:
         """Store a new account; the database judges whether its e-mail and username are free."""
-        return user.with_id(inserted_id(self._link.execute(INSERT, _row(user) | {"created_at": user.created_at})))
+        return user.with_id(inserted_id(self._link.execute(INSERT, user_row(user) | {"created_at": user.created_at})))
 
     def lock(self, user_id: int) -> User:
         """Get an account and keep everybody else from changing it until the transaction ends."""
@@ -122,7 +122,7 @@ class SqlUserRepository:
 
     def save(self, user: User) -> None:
         """Store the change of a locked account; the database judges whether its e-mail and username are free."""
-        self._link.execute(SAVE, _row(user) | {"user_id": user.id})
+        self._link.execute(SAVE, user_row(user) | {"user_id": user.id})
 
     def remove(self, user_id: int) -> None:
         """Remove an account, its posts and its votes, and take its votes out of the tallies.
@@ -221,7 +221,8 @@ def _entity(row: Row[*tuple[Any, ...]]) -> User:
     )
 
 
-def _row(user: User) -> dict[str, object]:
+def user_row(user: User) -> dict[str, object]:
+    """Write an account as what of its row can change."""
     return {
         "email": user.email,
         "email_key": user.email_key,

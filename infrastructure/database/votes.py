@@ -156,13 +156,7 @@ class SqlVoteRepository:
         if vote.direction is Direction.NONE:
             self._link.later(DELETE, {"of_post": vote.post_id, "of_user": vote.user_id})
         else:
-            values = {
-                "post_id": vote.post_id,
-                "user_id": vote.user_id,
-                "dir": vote.direction.value,
-                "created_at": vote.created_at,
-            }
-            self._link.later(PUT, values)
+            self._link.later(PUT, vote_row(vote))
         self._count(vote.post_id, counted.tally, counted.hot)
 
     def recount(self, post_id: int) -> None:
@@ -228,3 +222,13 @@ def _recount(row: Sequence[Any]) -> Recount:
     post_id, created_at, upvotes, downvotes, hot, ups, downs = row
     counted = Tally(ups, downs)
     return Recount(post_id, Tally(upvotes, downvotes), hot, counted, hotness(counted.votes, created_at))
+
+
+def vote_row(vote: Vote) -> dict[str, object]:
+    """Write a vote as its row."""
+    return {
+        "post_id": vote.post_id,
+        "user_id": vote.user_id,
+        "dir": vote.direction.value,
+        "created_at": vote.created_at,
+    }

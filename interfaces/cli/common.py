@@ -1,14 +1,12 @@
 """What commands share: the front door, how they show their examples, and how far they are."""
 
-import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
-
-import typer
 
 from application.app import App
 from application.views import Recount
 from infrastructure.container import Container
+from interfaces.cli.progress import progress
 
 
 @contextmanager
@@ -31,7 +29,7 @@ def examples(*lines: str) -> str:
 
 def with_bar(batches: Iterable[Sequence[Recount]], last_id: int) -> Iterator[Sequence[Recount]]:
     """Hand batches of posts on, up to about this id; on a terminal a bar shows how far it is."""
-    with typer.progressbar(length=last_id, file=sys.stderr, hidden=not sys.stderr.isatty()) as bar:
+    with progress("counting") as show:
         for batch in batches:
             yield batch
-            bar.update(batch[-1].post_id - bar.pos)
+            show(batch[-1].post_id, last_id)

@@ -4,10 +4,10 @@ import sys
 
 import typer
 
-from application.ports import Unavailable
+from application.ports import Refused, Unavailable
 from domain.errors import DomainError
 from infrastructure.settings import SettingsError
-from interfaces.cli import doctor, server, users, votes
+from interfaces.cli import data, doctor, server, users, votes
 from interfaces.cli.common import examples
 
 app = typer.Typer(
@@ -20,6 +20,16 @@ app.command("serve", epilog=examples("agora serve --host 0.0.0.0 --port 8000 --w
 app.command("migrate", epilog=examples("agora migrate"))(server.migrate)
 app.command("settings", epilog=examples("agora settings"))(server.show_settings)
 app.command("doctor", epilog=examples("agora doctor", "agora doctor --workers 4"))(doctor.doctor)
+app.command("demo", epilog=examples("agora demo", "agora demo --users 20000 --posts 300000 --votes 1000000 --seed 7"))(
+    data.demo
+)
+app.command("export", epilog=examples("agora export backup.ndjson", "agora export - | gzip > backup.ndjson.gz"))(
+    data.export
+)
+app.command("import", epilog=examples("agora import backup.ndjson", "gunzip < backup.ndjson.gz | agora import -"))(
+    data.import_
+)
+app.command("adopt", epilog=examples("agora adopt", "agora adopt --apply"))(data.adopt)
 app.add_typer(users.app, name="users")
 app.add_typer(votes.app, name="votes")
 
@@ -28,7 +38,7 @@ def main() -> None:
     """Run the command; what is refused ends with one line that says why."""
     try:
         app()
-    except (SettingsError, DomainError) as error:
+    except (SettingsError, DomainError, Refused) as error:
         sys.exit(f"agora: {error}")
     except Unavailable as error:
         sys.exit(f"agora: {error}{_reason(error)}")

@@ -7,7 +7,7 @@ import sys
 from contextlib import nullcontext
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import structlog
 import typer
@@ -22,6 +22,15 @@ from infrastructure.settings import Settings, masked, origin
 log = structlog.get_logger()
 
 PROTOCOL = "interfaces.http.protocol:DeadlineProtocol" if find_spec("httptools") else "auto"
+
+CLIENTS_MAX: Final = 1_000
+"""Connections that one worker keeps open at once; more are told to come back."""
+
+KEEP_ALIVE_SECONDS: Final = 5
+"""How long a connection stays open between two requests; a proxy in front must close it earlier."""
+
+GRACE_SECONDS: Final = 10
+"""How long requests at work may take when the server is told to end; whoever ends it must wait longer."""
 
 
 def serve(
@@ -59,9 +68,9 @@ def serve(
             access_log=False,
             server_header=False,
             proxy_headers=False,
-            timeout_keep_alive=5,
-            limit_concurrency=1000,
-            timeout_graceful_shutdown=10,
+            timeout_keep_alive=KEEP_ALIVE_SECONDS,
+            limit_concurrency=CLIENTS_MAX,
+            timeout_graceful_shutdown=GRACE_SECONDS,
             log_config=None,
         )
 

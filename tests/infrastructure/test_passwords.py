@@ -12,7 +12,7 @@ from argon2 import PasswordHasher, extract_parameters
 from argon2.low_level import Type
 
 from application.ports import Unavailable
-from infrastructure.passwords import Argon2PasswordHasher
+from infrastructure.passwords import Argon2PasswordHasher, is_password_hash
 from tests.fakes import CountingSpan
 
 PASSWORD = "correct horse battery staple"
@@ -224,3 +224,22 @@ def test_turns_come_back_when_the_work_fails() -> None:
         with pytest.raises(UnicodeEncodeError):
             hasher.hash("\ud800")
         assert hasher.verify(PASSWORD, "garbage") is False
+
+
+@pytest.mark.parametrize("prefix", ["2a", "2b", "2x", "2y"])
+def test_a_hash_of_bcrypt_is_told_from_other_text(prefix: str) -> None:
+    hashed = bcrypt.hashpw(PASSWORD.encode(), bcrypt.gensalt(4)).decode().replace("$2b$", f"${prefix}$")
+    assert is_password_hash(hashed)
+    assert not is_password_hash(hashed[:-1])
+    assert not is_password_hash(hashed + "\n")
+    assert not is_password_hash(hashed.replace("$04$", "$99$"))
+
+
+def test_a_hash_of_argon2_is_told_from_other_text(hasher: Argon2PasswordHasher) -> None:
+    assert is_password_hash(hasher.hash(PASSWORD))
+    assert not is_password_hash(hasher.hash(PASSWORD).replace("argon2id", "argon3"))
+
+
+@pytest.mark.parametrize("text", ["", PASSWORD, "$2b$", "$argon2id$", "!", "pbkdf2_sha256$260000$salt$hash", "ü"])
+def test_what_is_no_hash_is_told_from_one(text: str) -> None:
+    assert not is_password_hash(text)

@@ -1,0 +1,65 @@
+"""What a file of a whole instance holds while people go on working."""
+
+import io
+import json
+from typing import Any
+
+from sqlalchemy import URL
+
+from application.ports import UnitOfWorkFactory
+from domain.users import Actor
+from infrastructure.database.archive import Archive
+from tests.backends import sql_backend
+from tests.samples import add_post, add_user
+
+
+class Meddling(io.BytesIO):
+    """A file that is slow enough for somebody to leave and somebody else to come while it is written."""
+
+    def __init__(self, uow: UnitOfWorkFactory, leaver: Actor) -> None:
+        super().__init__()
+        self._uow = uow
+        self._leaver: Actor | None = leaver
+
+    def write(self, data: Any) -> int:
+        if self._leaver is not None:
+            with self._uow() as tx:
+                tx.users.remove(self._leaver.id)
+            add_user(self._uow, "newcomer")
+            self._leaver = None
+        return super().write(data)
+
+
+def test_an_export_is_the_instance_at_one_moment(url: URL) -> None:
+    with sql_backend(url) as backend:
+        ann, bob = add_user(backend.uow, "ann"), add_user(backend.uow, "bob")
+        add_post(backend.uow, bob)
+        file = Meddling(backend.uow, bob)
+        told: list[tuple[int, int]] = []
+
+        counts = Archive(url).export(file, lambda done, total: told.append((done, total)))
+
+        assert backend.users.get(ann.id).username == "ann"
+        lines = [json.loads(line) for line in file.getvalue().splitlines()]
+        assert [line["user"]["username"] for line in lines if "user" in line] == ["ann", "bob"]
+        assert counts == {"user": 2, "post": 1, "vote": 0}
+        assert told == [(2, 3), (3, 3)]
+
+
+def test_reading_back_tells_how_far_it_is(url: URL) -> None:
+    with sql_backend(url) as backend:
+        bob = add_user(backend.uow, "bob")
+        add_post(backend.uow, bob)
+        file = io.BytesIO()
+        Archive(url).export(file, lambda _done, _total: None)
+        with backend.uow() as tx:
+            tx.users.remove(bob.id)
+    size = file.tell()
+    told: list[tuple[int, int]] = []
+    file.seek(0)
+
+    Archive(url).restore(file, size, lambda done, total: told.append((done, total)))
+
+    (users, _), (posts, _) = told
+    assert 0 < users <= posts < size
+    assert {total for _, total in told} == {size}

@@ -1,0 +1,371 @@
+"""What goes into production, held against the project: commands, paths, ports, limits and names of settings."""
+
+import json
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from configparser import RawConfigParser
+from fnmatch import fnmatch
+from ipaddress import ip_address, ip_network
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+import yaml
+from dotenv import dotenv_values
+from sqlalchemy import URL
+from starlette.types import Scope
+
+from infrastructure.settings import Settings, SettingsError, load_settings
+from interfaces.cli.main import app
+from interfaces.cli.server import CLIENTS_MAX, GRACE_SECONDS, KEEP_ALIVE_SECONDS
+from interfaces.http.addresses import Proxies
+from interfaces.http.middleware import BODY_MAX
+from interfaces.http.problems import MEDIA_TYPE, PROBLEMS, RETRY_AFTER_SECONDS
+from interfaces.http.protocol import REQUEST_SECONDS
+from tests.postgres import free_port
+from tests.servers import serving
+
+ROOT = Path(__file__).parent.parent
+PORT = 8000
+NAMES = {name.upper() for name in Settings.model_fields}
+PACKAGES = ("domain", "application", "infrastructure", "interfaces", "migrations")
+PEOPLE_AND_TOOLS = 13
+"""Connections that nobody's requests use: 10 for backups and people, 3 that PostgreSQL keeps for its superuser."""
+
+
+def read(name: str) -> str:
+    return (ROOT / name).read_text(encoding="utf-8")
+
+
+def parse(words: list[str]) -> dict[str, Any]:
+    """Read a call of the command as the command would, and tell its options."""
+    command: Any = typer.main.get_command(app)
+    while hasattr(command, "commands"):
+        command, words = command.commands[words[0]], words[1:]
+    options: dict[str, Any] = command.make_context("agora", list(words)).params
+    return options
+
+
+# The image.
+
+
+def instructions() -> list[tuple[str, str]]:
+    """Read the Dockerfile: each instruction and what follows it."""
+    lines = [line for line in read("Dockerfile").splitlines() if line and not line.startswith("#")]
+    whole = "\n".join(lines).replace("\\\n", " ")
+    return [(line.split(maxsplit=1)[0], line.split(maxsplit=1)[1]) for line in whole.splitlines()]
+
+
+def stages() -> list[list[tuple[str, str]]]:
+    found: list[list[tuple[str, str]]] = []
+    for instruction in instructions():
+        if instruction[0] == "FROM":
+            found.append([])
+        if found:
+            found[-1].append(instruction)
+    return found
+
+
+def of(stage: list[tuple[str, str]], name: str) -> list[str]:
+    return [words for instruction, words in stage if instruction == name]
+
+
+def health_check() -> list[str]:
+    (check,) = of(stages()[-1], "HEALTHCHECK")
+    command: list[str] = json.loads(check.partition("CMD ")[2])
+    return command
+
+
+def is_in_context(path: str) -> bool:
+    """Tell whether Docker's builder gets to see a file: the last pattern that names it or a folder of it decides."""
+    seen = True
+    for line in read(".dockerignore").splitlines():
+        pattern = line.lstrip("!").removeprefix("**/")
+        anywhere = "**/" in line
+        folders = [path, *(str(parent) for parent in Path(path).parents if parent != Path())]
+        names = [Path(folder).name for folder in folders] if anywhere else folders
+        if line and not line.startswith("#") and any(fnmatch(name, pattern) for name in names):
+            seen = line.startswith("!")
+    return seen
+
+
+def test_the_image_holds_every_package_and_its_requirements() -> None:
+    sources = [source for words in of(stages()[0], "COPY") for source in words.split()[:-1]]
+
+    assert sorted(sources) == sorted([*PACKAGES, "requirements.txt", "pyproject.toml", "README.md"])
+    assert [source for source in sources if not (ROOT / source).exists() or not is_in_context(source)] == []
+    assert is_in_context("infrastructure/data/common-passwords.txt")
+
+
+@pytest.mark.parametrize(
+    "path", [".env", ".env.production", ".git/config", "agora.db", "tests/conftest.py", "domain/__pycache__/posts.pyc"]
+)
+def test_nothing_else_gets_near_the_image(path: str) -> None:
+    assert not is_in_context(path)
+
+
+def test_the_final_image_has_what_was_installed_and_nothing_to_build_with() -> None:
+    build, final = stages()
+
+    assert [words for words in of(build, "RUN") if "--require-hashes --only-binary :all: -r requirements.txt" in words]
+    assert "uninstall --yes setuptools" in of(build, "RUN")[-1]
+    assert all("slim" in words for stage in (build, final) for words in of(stage, "FROM"))
+    assert of(final, "COPY") == ["--from=build /opt/agora /opt/agora"]
+    assert "/opt/agora/bin:" in of(final, "ENV")[0]
+    assert not any(re.search(r"\b(pip|apt-get|apk)\b", words) for words in of(final, "RUN"))
+
+
+def test_the_image_runs_a_python_that_the_project_supports() -> None:
+    least = re.findall(r'requires-python = ">=(\d+)\.(\d+)"', read("pyproject.toml"))[0]
+    image = re.findall(r"^ARG PYTHON=(\d+)\.(\d+)$", read("Dockerfile"), re.MULTILINE)[0]
+
+    assert [int(part) for part in image] >= [int(part) for part in least]
+
+
+def test_the_image_runs_as_somebody_without_rights() -> None:
+    final = stages()[-1]
+    made = re.findall(r"--uid (\d+)", " ".join(of(final, "RUN")))
+
+    assert of(final, "USER") == [f"{made[0]}:{made[0]}"]
+    assert int(made[0]) > 0
+    assert [name for name, _ in final].index("USER") < [name for name, _ in final].index("ENTRYPOINT")
+
+
+def test_the_image_serves_production_and_no_shell_keeps_signals_from_it() -> None:
+    final = stages()[-1]
+    words: list[str] = json.loads(of(final, "ENTRYPOINT")[0]) + json.loads(of(final, "CMD")[0])
+
+    assert words[0] == "agora"
+    assert parse(words[1:]) == {"host": "0.0.0.0", "port": PORT, "workers": 1}
+    assert of(final, "EXPOSE") == [str(PORT)]
+    assert "FASTAPI_ENV=production" in of(final, "ENV")[0].split()
+
+
+def test_the_image_is_healthy_exactly_while_its_server_is_up(database_of: Callable[[str], URL]) -> None:
+    program, *words = health_check()
+    assert program == "python"
+    assert sum(word.count(str(PORT)) for word in words) == 1
+
+    def is_healthy(port: int) -> bool:
+        command = [sys.executable, *(word.replace(str(PORT), str(port)) for word in words)]
+        return subprocess.run(command, capture_output=True, check=False).returncode == 0
+
+    with serving(database_of("sqlite")) as server:
+        assert is_healthy(server.port)
+        assert server.end() == 0
+    assert not is_healthy(free_port())
+
+
+# Compose.
+
+
+@pytest.fixture
+def compose() -> dict[str, Any]:
+    found: dict[str, Any] = yaml.safe_load(read("compose.yaml"))
+    return found
+
+
+def seconds(text: str) -> int:
+    return int(re.fullmatch(r"(\d+)s?", text)[1])  # type: ignore[index]  # another form should fail
+
+
+def test_the_server_waits_for_the_migration_and_that_for_the_database(compose: dict[str, Any]) -> None:
+    services = compose["services"]
+
+    assert services["migrate"]["depends_on"] == {"postgres": {"condition": "service_healthy"}}
+    assert services["server"]["depends_on"]["migrate"] == {"condition": "service_completed_successfully"}
+    assert services["postgres"]["healthcheck"]["test"][:2] == ["CMD", "pg_isready"]
+    assert parse(services["migrate"]["command"]) == {}
+    assert parse(services["server"]["command"]) == {"host": "0.0.0.0", "port": PORT, "workers": 4}
+
+
+def test_compose_tells_agora_where_its_database_is(compose: dict[str, Any]) -> None:
+    services = compose["services"]
+    interpolated = set(re.findall(r"\$\{(\w+)", read("compose.yaml")))
+
+    for service in (services["migrate"], services["server"]):
+        assert service["env_file"] == ".env.production"
+        assert service["environment"].keys() <= NAMES
+        assert service["environment"]["DB_HOST"] in services
+    assert interpolated == {"DB_USER", "DB_PASSWORD", "DB_NAME"}
+    assert interpolated <= dotenv_values(ROOT / ".env.production.example").keys()
+
+
+def test_only_the_machine_itself_reaches_the_server_and_nobody_else_the_database(compose: dict[str, Any]) -> None:
+    network = compose["networks"]["default"]["ipam"]["config"][0]
+    server = compose["services"]["server"]
+
+    assert server["ports"] == [f"127.0.0.1:{PORT}:{PORT}"]
+    assert "ports" not in compose["services"]["postgres"]
+    assert server["environment"]["TRUSTED_PROXIES"] == network["gateway"]
+    assert ip_address(network["gateway"]) in ip_network(network["subnet"])
+
+
+def test_the_containers_of_agora_may_do_next_to_nothing(compose: dict[str, Any]) -> None:
+    for name in ("migrate", "server"):
+        service = compose["services"][name]
+        assert service["read_only"]
+        assert service["cap_drop"] == ["ALL"]
+        assert service["security_opt"] == ["no-new-privileges:true"]
+
+
+def test_the_data_outlives_its_container(compose: dict[str, Any]) -> None:
+    (mount,) = compose["services"]["postgres"]["volumes"]
+
+    assert mount == "postgres:/var/lib/postgresql"  # where the images of PostgreSQL 18 and later keep it
+    assert "postgres" in compose["volumes"]
+    assert compose["services"]["postgres"]["image"] == "postgres:18"
+
+
+def test_compose_gives_the_server_time_to_end_and_enough_of_everything(compose: dict[str, Any]) -> None:
+    server, postgres = compose["services"]["server"], compose["services"]["postgres"]
+    workers = parse(server["command"])["workers"]
+    allowed = int(re.findall(r"max_connections=(\d+)", " ".join(postgres["command"]))[0])
+    threads, cores = re.findall(r"(\d+) threads on up to (\d+) cores", read("compose.yaml"))[0]
+
+    assert seconds(server["stop_grace_period"]) > GRACE_SECONDS
+    assert server["ulimits"]["nofile"] >= 2 * CLIENTS_MAX
+    assert int(threads) == Settings().threads
+    assert workers * (int(threads) + int(cores)) <= allowed - 3
+
+
+# The settings.
+
+
+def test_the_sample_for_production_names_settings_and_holds_no_secret() -> None:
+    named = dotenv_values(ROOT / ".env.production.example")
+
+    assert named.keys() <= NAMES - {"FASTAPI_ENV"}  # in a chosen file that would mean nothing
+    assert [named["DB_PASSWORD"], named["SECRET_KEY"]] == ["", ""]
+
+
+def test_the_sample_serves_once_it_is_filled_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FASTAPI_ENV", "production")
+    file = tmp_path / ".env.production"
+    file.write_text(sample := read(".env.production.example"))
+    with pytest.raises(SettingsError, match="SECRET_KEY is missing"):
+        load_settings(tmp_path).require_servable()
+
+    file.write_text(re.sub(r"^(\w+)=$", rf"\1={'0123456789abcdef' * 4}", sample, flags=re.MULTILINE))
+    settings = load_settings(tmp_path)
+
+    settings.require_servable()
+    assert settings.warnings() == []
+    assert (settings.url.host, settings.url.port, settings.url.database) == ("localhost", 5432, "agora")
+
+
+# nginx.
+
+
+def directives(text: str) -> Iterator[tuple[str, list[str]]]:
+    """Read a configuration: each directive, and its arguments; those of blocks come before what is in them."""
+    words: list[str] = []
+    for token in re.findall(r"#.*|'[^']*'|[{};]|[^\s{};']+", text):
+        if token in "{};":
+            if words:
+                yield words[0], words[1:]
+            words = []
+        elif not token.startswith("#"):
+            words.append(token.strip("'"))
+
+
+NGINX = list(directives(read("deploy/nginx.conf")))
+
+
+def all_of(name: str) -> list[list[str]]:
+    return [words for directive, words in NGINX if directive == name]
+
+
+def one(name: str) -> list[str]:
+    (words,) = all_of(name)
+    return words
+
+
+def test_nginx_lets_through_what_agora_takes_and_no_more() -> None:
+    assert one("client_max_body_size") == [f"{BODY_MAX // 2**20}m"]
+    assert [seconds(one(name)[0]) for name in ("client_header_timeout", "client_body_timeout")] == [REQUEST_SECONDS] * 2
+    assert seconds(one("proxy_send_timeout")[0]) <= REQUEST_SECONDS
+
+
+def test_nginx_asks_agora_where_it_listens_and_hangs_up_first() -> None:
+    assert one("upstream") == ["agora"]
+    assert all_of("server")[0] == [f"127.0.0.1:{parse(['serve'])['port']}"]
+    assert one("proxy_pass") == ["http://agora"]
+    assert seconds(one("keepalive_timeout")[0]) < KEEP_ALIVE_SECONDS
+    assert one("proxy_http_version") == ["1.1"]
+
+
+def test_nginx_says_where_clients_come_from_and_is_believed() -> None:
+    sent = dict(all_of("proxy_set_header"))
+    assert sent["X-Forwarded-For"] == "$remote_addr"
+    assert sent["X-Forwarded-Proto"] == "$scheme"
+
+    trusted = dotenv_values(ROOT / ".env.production.example")["TRUSTED_PROXIES"]
+    proxies = Proxies((trusted or "").split(","))
+    headers = [(b"x-forwarded-for", b"203.0.113.9"), (b"x-forwarded-proto", b"https")]
+    scope: Scope = {"type": "http", "scheme": "http", "client": ("127.0.0.1", 1), "headers": headers}
+
+    assert proxies.client(scope) == "203.0.113.9"
+    assert proxies.is_secure(scope)
+
+
+def test_nginx_keeps_metrics_from_the_world() -> None:
+    (pattern,) = [words[1] for words in all_of("location") if words[0] == "~"]
+
+    assert all(re.search(pattern, path) for path in ("/metrics", "/metrics/"))
+    assert not re.search(pattern, "/metrics/x")
+
+
+@pytest.mark.parametrize(("slug", "instead_of"), [("body-too-large", {"413"}), ("unavailable", {"502", "504"})])
+def test_what_nginx_answers_itself_is_a_problem_of_ours(slug: str, instead_of: set[str]) -> None:
+    (page,) = [words for words in all_of("error_page") if words[-1] == f"@{slug}"]
+    bodies = [
+        (status, json.loads(body))
+        for status, body in (words for words in all_of("return") if len(words) == 2)
+        if body.startswith("{")
+    ]
+    ((status, body),) = [(status, body) for status, body in bodies if body["type"] == f"/problems/{slug}"]
+
+    assert set(page[:-1]) == instead_of | ({"=503"} if slug == "unavailable" else set())
+    assert int(status) == body["status"] == PROBLEMS[slug].status
+    assert body["title"] == PROBLEMS[slug].title
+    assert body.keys() == {"type", "title", "status", "detail", "instance"}
+    assert all_of("default_type") == [[MEDIA_TYPE]] * len(bodies)
+    assert one("add_header") == ["Retry-After", str(RETRY_AFTER_SECONDS), "always"]
+
+
+# systemd.
+
+
+@pytest.fixture
+def service() -> dict[str, str]:
+    unit = RawConfigParser(strict=False)
+    unit.optionxform = str  # type: ignore[assignment,method-assign]  # names keep their case
+    unit.read_string(read("deploy/agora.service"))
+    return dict(unit["Service"])
+
+
+def test_the_unit_serves_production_from_where_it_is_installed(service: dict[str, str]) -> None:
+    program, *words = shlex.split(service["ExecStart"])
+
+    assert program == "/opt/agora/.venv/bin/agora"
+    assert parse(words) == {"host": "127.0.0.1", "port": PORT, "workers": 4}
+    assert "FASTAPI_ENV=production" in service["Environment"].split()
+    assert f"{service['WorkingDirectory']}/.env.production" in read("docs/operating.md")
+
+
+def test_the_unit_gives_the_server_time_to_end_and_files_enough(service: dict[str, str]) -> None:
+    assert service["KillMode"] == "mixed"
+    assert int(service["TimeoutStopSec"]) > GRACE_SECONDS
+    assert int(service["LimitNOFILE"]) >= 2 * CLIENTS_MAX
+
+
+def test_the_unit_gives_the_server_no_rights(service: dict[str, str]) -> None:
+    assert service["User"] not in {"root", ""}
+    assert service["CapabilityBoundingSet"] == ""
+    assert [service[name] for name in ("NoNewPrivileges", "ProtectHome", "PrivateTmp")] == ["true"] * 3
+    assert service["ProtectSystem"] == "strict"
