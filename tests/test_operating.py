@@ -16,7 +16,7 @@ from sqlalchemy import URL, make_url, text
 from application.ports import Unavailable
 from application.votes import CastVote
 from domain.votes import Direction
-from infrastructure.database.engine import PostgresDatabase, open_engine
+from infrastructure.database.engine import PostgresDatabase, open_database, open_engine
 from infrastructure.database.migrations import Migrations
 from infrastructure.database.tables import metadata
 from tests.backends import PostgresServer, sql_backend
@@ -163,9 +163,17 @@ def test_every_question_to_postgres_has_an_answer(postgres: PostgresServer) -> N
     assert len(questions) == 3
 
 
+def test_every_metric_that_is_watched_is_there_to_be_seen() -> None:
+    watched = {name.removesuffix("_bucket") for name in re.findall(r"\bagora_\w+", PAGE)}
+    page = (ROOT / "docs" / "metrics.md").read_text(encoding="utf-8")
+    assert watched <= set(re.findall(r"`(agora_\w+)`", page))
+    assert "agora_http_requests_total" in watched
+
+
 def test_the_table_of_connections_is_what_a_worker_opens() -> None:
     (table,) = re.findall(r"^\| Cores \|.*?\n\n", PAGE, re.MULTILINE | re.DOTALL)
     for cores, workers, threads, connections in ([int(cell) for cell in row] for row in rows(table)):
-        database = PostgresDatabase(make_url("postgresql+psycopg2://"), threads, cores, prepare=True)
+        database = open_database(make_url("postgresql+psycopg2://"), threads, cores)
+        assert isinstance(database, PostgresDatabase)
         pools: list[Any] = [database.engine.pool, database._on_loop.pool]
         assert workers * sum(pool.size() for pool in pools) == connections

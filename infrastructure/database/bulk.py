@@ -114,7 +114,9 @@ def checked_at_the_end(connection: Connection) -> Iterator[None]:
         yield
         return
     inspector = inspect(connection)  # without pg_trgm there are no indexes of trigrams
-    indexes = [index for filled in FILLED for index in filled.indexes if inspector.has_index(filled.name, index.name)]
+    indexes = [
+        index for filled in FILLED for index in filled.indexes if inspector.has_index(filled.name, str(index.name))
+    ]
     keys = [key for filled in FILLED for key in filled.foreign_key_constraints]
     for index in indexes:
         index.drop(connection)
