@@ -40,7 +40,7 @@ run: .venv/installed ## Serve on http://127.0.0.1:8000, on SQLite unless configu
 	@exec $(BIN)/agora serve
 
 test: .venv/installed-dev ## Run every test, on a private PostgreSQL too
-	$(BIN)/pytest
+	$(BIN)/pytest --numprocesses=2 --dist=loadfile
 
 fuzz: .venv/installed-dev ## Send the API far more strange requests than make test does: make fuzz n=1000
 	AGORA_FUZZ_EXAMPLES=$(or $(n),500) $(BIN)/pytest tests/fuzz

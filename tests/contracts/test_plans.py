@@ -249,7 +249,8 @@ def test_a_word_that_is_rare_or_absent_is_looked_up_and_one_that_is_everywhere_i
     if kind == "sqlite":  # it has no index for this, and walks the list; but it neither sorts nor scans more than that
         assert faults_on_sqlite(plan_on_sqlite(database, statement, VALUES)) == []
         return
-    for word, most in (("needle", 10), ("absent", 10), ("title", 400)):
+    own = POSTS // PEOPLE  # drafts of one's own may be walked through: they are few
+    for word, most in (("needle", own + 10), ("absent", own + 10), ("title", 400)):
         plan = plan_on_postgres(database, statement, VALUES | {"needle": f"%{word}%"})
         touched = [node for node in nodes(plan) if node.get("Relation Name") in {"posts", "titles"}]
         assert sum(rows_read(node) for node in touched) <= most, (word, plan)
