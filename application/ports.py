@@ -37,6 +37,13 @@ class Refused(Exception):
     """Something that operators asked for cannot be done as things are; it says why, and what helps."""
 
 
+class Interrupted(Unavailable):
+    """A transaction was undone because others were in its way, or because its connection broke before it committed.
+
+    Nothing has happened. Whoever runs use cases runs this one again, whole.
+    """
+
+
 # Storage: what commands write through. Lock order, everywhere: active administrators, then posts
 # by ascending id, then users, then sessions and votes.
 
@@ -248,7 +255,7 @@ class DashboardReader(Protocol):
 
 
 class UnitOfWork(Protocol):
-    """One transaction: all of it happens, or nothing.
+    """One transaction: all of it happens, or nothing. A use case may be run again that was `Interrupted` in one.
 
     `posts_seen` reads what the transaction sees, its own changes included.
     """
