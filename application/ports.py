@@ -176,6 +176,32 @@ class VoteRepository(Protocol):
         ...
 
 
+class AnswerRepository(Protocol):
+    """Answers, kept for people who ask the same again under a key of theirs because they do not know what became of it.
+
+    Each key is its owner's alone.
+    """
+
+    def find(self, user_id: int, key: str, now: datetime) -> PostView | None:
+        """Find the answer that was given under a key and is still kept.
+
+        If there is none, nobody else finds none under this key until the transaction ends: they wait for that, or are
+        refused.
+
+        Raises:
+            KeyInUse: somebody else is at work under this key.
+        """
+        ...
+
+    def add(self, user_id: int, key: str, answer: PostView, now: datetime, ends_at: datetime) -> None:
+        """Keep the answer that is given under a key for which there was none; forget some whose time is over.
+
+        Raises:
+            KeyInUse: somebody else was at work under this key.
+        """
+        ...
+
+
 class UserReader(Protocol):
     """Questions about accounts."""
 
@@ -278,6 +304,11 @@ class UnitOfWork(Protocol):
     @property
     def votes(self) -> VoteRepository:
         """Votes."""
+        ...
+
+    @property
+    def answers(self) -> AnswerRepository:
+        """Answers under keys."""
         ...
 
     @property

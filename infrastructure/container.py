@@ -8,7 +8,7 @@ from application.admin import SeeDashboard
 from application.app import App
 from application.passwords import CheckPassword, Guard, Limits
 from application.ports import Throttle
-from application.posts import DeletePost, EditPost, ListPosts, ReadPost, WritePost
+from application.posts import DeletePost, EditPost, ListPosts, ReadPost, WritePost, WritePostOnce
 from application.sessions import Authenticate, EndSession, EndSessions, ListSessions, RefreshSession, SignIn, SignOut
 from application.users import (
     ChangePassword,
@@ -152,6 +152,7 @@ class Container(containers.DeclarativeContainer):
         end_sessions=providers.Singleton(EndSessions, uow),
         authenticate=providers.Singleton(Authenticate, users, tokens, clock),
         write_post=providers.Singleton(WritePost, uow, clock),
+        write_post_once=providers.Singleton(WritePostOnce, uow, clock),
         read_post=providers.Singleton(ReadPost, posts),
         list_posts=providers.Singleton(ListPosts, posts),
         edit_post=providers.Singleton(EditPost, uow, clock),
