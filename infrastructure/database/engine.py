@@ -1,6 +1,7 @@
 """Connections: how each database is opened, and what its failures are called."""
 
 import asyncio
+import re
 import sqlite3
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -320,6 +321,19 @@ def _raise_interrupted(error: Exception) -> None:
 def _said(error: Exception) -> BaseException | None:
     """What the driver itself has said."""
     return error.orig if isinstance(error, DBAPIError) else error
+
+
+NOT_YET: Final = re.compile("starting up|shutting down|recovery|not yet accepting|too many|remaining connection slots")
+"""What PostgreSQL says when it will let us in later (57P03, 53300): the driver does not tell the state then."""
+
+
+def is_absent(error: Unavailable) -> bool:
+    """Tell whether a database cannot be reached yet. One that answers and refuses us will not think better of it."""
+    failed = error.__cause__
+    if not isinstance(failed, OperationalError) or not isinstance(failed.orig, psycopg2.OperationalError):
+        return False
+    said = str(failed.orig)
+    return failed.statement is None and ("FATAL" not in said or NOT_YET.search(said) is not None)
 
 
 def violated(error: Exception) -> str:
