@@ -1,7 +1,7 @@
 # What people do with Agora. A fresh machine needs Python 3.11 or newer and make; everything else is installed
 # into .venv from pinned, hashed requirements.
 .DEFAULT_GOAL := help
-.PHONY: help install run test fuzz browser bench bench-growth check lint types walls migrate migration lock clean
+.PHONY: help install run test fuzz faults browser bench bench-growth check lint types walls migrate migration lock clean
 
 PYTHON ?= python3
 CHROMIUM ?= /usr/bin/chromium
@@ -44,6 +44,9 @@ test: .venv/installed-dev ## Run every test, on a private PostgreSQL too
 
 fuzz: .venv/installed-dev ## Send the API far more strange requests than make test does: make fuzz n=1000
 	AGORA_FUZZ_EXAMPLES=$(or $(n),500) $(BIN)/pytest tests/fuzz
+
+faults: .venv/installed-dev ## Break databases and servers more often than make test does: make faults n=10
+	AGORA_FAULTS=$(or $(n),10) $(BIN)/pytest tests/faults
 
 browser: .venv/installed-browser ## Run the tests that need a browser, in the system's Chromium
 	@for program in $(CHROMIUM) $(CHROMEDRIVER); do test -x "$$program" || { \

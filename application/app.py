@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from application.admin import SeeDashboard
 from application.ports import Health
-from application.posts import DeletePost, EditPost, ListPosts, ReadPost, WritePost
+from application.posts import DeletePost, EditPost, ListPosts, ReadPost, WritePost, WritePostOnce
 from application.sessions import Authenticate, EndSession, EndSessions, ListSessions, RefreshSession, SignIn, SignOut
 from application.users import (
     ChangePassword,
@@ -50,6 +50,7 @@ class App:
 
     # posts
     write_post: WritePost
+    write_post_once: WritePostOnce
     read_post: ReadPost
     list_posts: ListPosts
     edit_post: EditPost

@@ -37,6 +37,13 @@ class Refused(Exception):
     """Something that operators asked for cannot be done as things are; it says why, and what helps."""
 
 
+class Interrupted(Unavailable):
+    """A transaction was undone because others were in its way, or because its connection broke before it committed.
+
+    Nothing has happened. Whoever runs use cases runs this one again, whole.
+    """
+
+
 # Storage: what commands write through. Lock order, everywhere: active administrators, then posts
 # by ascending id, then users, then sessions and votes.
 
@@ -169,6 +176,32 @@ class VoteRepository(Protocol):
         ...
 
 
+class AnswerRepository(Protocol):
+    """Answers, kept for people who ask the same again under a key of theirs because they do not know what became of it.
+
+    Each key is its owner's alone.
+    """
+
+    def find(self, user_id: int, key: str, now: datetime) -> PostView | None:
+        """Find the answer that was given under a key and is still kept.
+
+        If there is none, nobody else finds none under this key until the transaction ends: they wait for that, or are
+        refused.
+
+        Raises:
+            KeyInUse: somebody else is at work under this key.
+        """
+        ...
+
+    def add(self, user_id: int, key: str, answer: PostView, now: datetime, ends_at: datetime) -> None:
+        """Keep the answer that is given under a key for which there was none; forget some whose time is over.
+
+        Raises:
+            KeyInUse: somebody else was at work under this key.
+        """
+        ...
+
+
 class UserReader(Protocol):
     """Questions about accounts."""
 
@@ -248,7 +281,7 @@ class DashboardReader(Protocol):
 
 
 class UnitOfWork(Protocol):
-    """One transaction: all of it happens, or nothing.
+    """One transaction: all of it happens, or nothing. A use case may be run again that was `Interrupted` in one.
 
     `posts_seen` reads what the transaction sees, its own changes included.
     """
@@ -271,6 +304,11 @@ class UnitOfWork(Protocol):
     @property
     def votes(self) -> VoteRepository:
         """Votes."""
+        ...
+
+    @property
+    def answers(self) -> AnswerRepository:
+        """Answers under keys."""
         ...
 
     @property

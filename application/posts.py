@@ -2,12 +2,16 @@
 
 from collections.abc import Container
 from dataclasses import dataclass
+from datetime import timedelta
+from typing import Final
 
 from application.paging import Order, Page, Window
 from application.ports import Clock, PostReader, UnitOfWorkFactory
 from application.views import PostFilter, PostView
-from domain.posts import Post, PostChanges
+from domain.posts import KeyReused, Post, PostChanges
 from domain.users import Actor
+
+KEY_LIFETIME: Final = timedelta(hours=24)
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +31,38 @@ class WritePost:
         post = Post.write(owner_id=actor.id, title=title, content=content, published=published, now=self.clock.now())
         with self.uow() as tx:
             return tx.posts.add(post)
+
+
+@dataclass(frozen=True, slots=True)
+class WritePostOnce:
+    """Write a post once, however often its writer asks for it under one key, which is good for a day.
+
+    Whoever does not know whether a post was written, because the answer was lost, can ask again without writing two.
+    """
+
+    uow: UnitOfWorkFactory
+    clock: Clock
+
+    def __call__(self, actor: Actor, title: str, content: str, published: bool, key: str) -> tuple[PostView, bool]:
+        """Write a post, or give the answer that was given when it was written; tell whether it is that answer.
+
+        Raises:
+            Invalid: the title or the content breaks a rule.
+            InvalidToken: the actor's account was removed a moment ago.
+            KeyInUse: the post is just being written.
+            KeyReused: another post was written under this key.
+        """
+        now = self.clock.now()
+        post = Post.write(owner_id=actor.id, title=title, content=content, published=published, now=now)
+        with self.uow() as tx:
+            answer = tx.answers.find(actor.id, key, now)
+            if answer is None:
+                answer = tx.posts.add(post)
+                tx.answers.add(actor.id, key, answer, now, now + KEY_LIFETIME)
+                return answer, False
+        if (answer.title, answer.content, answer.published) != (post.title, post.content, post.published):
+            raise KeyReused
+        return answer, True
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Final
 
-from domain.errors import Forbidden, Invalid, NotFound, Stale
+from domain.errors import Conflict, Forbidden, Invalid, NotFound, Stale
 from domain.text import is_storable
 from domain.users import Actor
 from domain.votes import Tally, hotness
@@ -33,6 +33,20 @@ class VersionMismatch(Stale):
 
     def __init__(self) -> None:
         super().__init__("the post has been edited since you read it; read it again, and edit what it is now")
+
+
+class KeyInUse(Conflict):
+    code = "idempotency-key-in-use"
+
+    def __init__(self) -> None:
+        super().__init__("another request under this key is still being worked on; try again in a moment")
+
+
+class KeyReused(Invalid):
+    code = "idempotency-key-reused"
+
+    def __init__(self) -> None:
+        super().__init__("Idempotency-Key", "reused", "another post was written under this key; take a new one")
 
 
 def is_visible(published: bool, owner_id: int, actor: Actor) -> bool:

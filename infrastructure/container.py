@@ -8,7 +8,7 @@ from application.admin import SeeDashboard
 from application.app import App
 from application.passwords import CheckPassword, Guard, Limits
 from application.ports import Throttle
-from application.posts import DeletePost, EditPost, ListPosts, ReadPost, WritePost
+from application.posts import DeletePost, EditPost, ListPosts, ReadPost, WritePost, WritePostOnce
 from application.sessions import Authenticate, EndSession, EndSessions, ListSessions, RefreshSession, SignIn, SignOut
 from application.users import (
     ChangePassword,
@@ -40,6 +40,7 @@ from infrastructure.demo import Demo
 from infrastructure.doctor import Doctor
 from infrastructure.metrics import Metrics, PrometheusMetrics, Span
 from infrastructure.passwords import CORES, Argon2PasswordHasher
+from infrastructure.retries import RetryingRunner
 from infrastructure.runners import LoopRunner, Runner, ThreadRunner
 from infrastructure.settings import Settings, load_settings
 from infrastructure.tokens import JwtTokenCodec, RandomRefreshTokens
@@ -93,9 +94,17 @@ class Container(containers.DeclarativeContainer):
         in_use=metrics.provided.connections_in_use,
         waiting=metrics.provided.connections_waiting,
     )
-    runner = providers.Singleton(_runner, settings, metrics.provided.connections_waiting)
+    runner = providers.Singleton(
+        RetryingRunner,
+        providers.Singleton(_runner, settings, metrics.provided.connections_waiting),
+        metrics.provided.retried,
+    )
     long_runner = providers.Singleton(
-        ThreadRunner, CORES, "too many passwords are being checked at once", metrics.provided.hashes_waiting
+        RetryingRunner,
+        providers.Singleton(
+            ThreadRunner, CORES, "too many passwords are being checked at once", metrics.provided.hashes_waiting
+        ),
+        metrics.provided.retried,
     )
     uow = providers.Singleton(SqlUnitOfWorkFactory, database)
     users = providers.Singleton(SqlUserReader, database.provided.read)
@@ -143,6 +152,7 @@ class Container(containers.DeclarativeContainer):
         end_sessions=providers.Singleton(EndSessions, uow),
         authenticate=providers.Singleton(Authenticate, users, tokens, clock),
         write_post=providers.Singleton(WritePost, uow, clock),
+        write_post_once=providers.Singleton(WritePostOnce, uow, clock),
         read_post=providers.Singleton(ReadPost, posts),
         list_posts=providers.Singleton(ListPosts, posts),
         edit_post=providers.Singleton(EditPost, uow, clock),

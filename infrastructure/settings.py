@@ -131,6 +131,10 @@ class Settings(BaseModel):
         bool,
         Field(description="Whether `GET /metrics` shows Prometheus what the server does; keep it from the public."),
     ] = False
+    drain_seconds: Annotated[
+        int,
+        Field(ge=0, le=60, description="Seconds that a server told to end serves on, not ready any more: for proxies."),
+    ] = 3
     log_level: Annotated[
         Literal["DEBUG", "INFO", "WARNING", "ERROR"], Field(description="The least severe message that is logged.")
     ] = "INFO"

@@ -45,6 +45,7 @@ class Rows:
     posts: dict[int, Post] = field(default_factory=dict)
     votes: dict[tuple[int, int], Vote] = field(default_factory=dict)
     sessions: dict[int, Session] = field(default_factory=dict)
+    answers: dict[tuple[int, str], tuple[PostView, datetime]] = field(default_factory=dict)
     last_user_id: int = 0
     last_session_id: int = 0
     last_post_id: int = 0
@@ -56,6 +57,7 @@ class Rows:
             posts=dict(self.posts),
             votes=dict(self.votes),
             sessions=dict(self.sessions),
+            answers=dict(self.answers),
         )
 
 
@@ -83,6 +85,7 @@ class MemoryUnitOfWork:
         self.sessions = MemorySessionRepository(database)
         self.posts = MemoryPostRepository(database)
         self.votes = MemoryVoteRepository(database)
+        self.answers = MemoryAnswerRepository(database)
         self.posts_seen = MemoryPostReader(database)
 
 
@@ -120,6 +123,7 @@ class MemoryUserRepository:
     def remove(self, user_id: int) -> None:
         rows = self._database.rows
         rows.users.pop(user_id, None)
+        rows.answers = {of: kept for of, kept in rows.answers.items() if of[0] != user_id}
         MemorySessionRepository(self._database).remove_all(user_id)
         for post in [post for post in rows.posts.values() if post.owner_id == user_id]:
             MemoryPostRepository(self._database).remove(post.id)
@@ -219,6 +223,20 @@ class MemoryVoteRepository:
     def recount(self, post_id: int) -> None:
         posts = self._database.rows.posts
         posts[post_id] = replace(posts[post_id], tally=_count(self._database.rows, post_id))
+
+
+class MemoryAnswerRepository:
+    def __init__(self, database: MemoryDatabase) -> None:
+        self._database = database
+
+    def find(self, user_id: int, key: str, now: datetime) -> PostView | None:
+        kept = self._database.rows.answers.get((user_id, key))
+        return kept[0] if kept and now < kept[1] else None
+
+    def add(self, user_id: int, key: str, answer: PostView, now: datetime, ends_at: datetime) -> None:
+        rows = self._database.rows
+        rows.answers = {of: kept for of, kept in rows.answers.items() if now < kept[1]}
+        rows.answers[user_id, key] = (answer, ends_at)
 
 
 class MemoryUserReader:

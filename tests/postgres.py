@@ -16,7 +16,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -39,15 +39,25 @@ def running_server(**options: str) -> Iterator[URL]:
     if given:
         yield database_url(given)
         return
+    with private_server(**options) as server:
+        yield server.url
+
+
+@contextmanager
+def private_server(**options: str) -> Iterator["Postgres"]:
+    """Lend a PostgreSQL server of one's own with the given options."""
     # Not in TMPDIR, which may be private: the server runs as somebody else when we are root.
     folder = Path(tempfile.mkdtemp(prefix="agora-pg-", dir="/tmp"))
     try:
         user = _unprivileged_user()
         if user is not None:
             os.chown(folder, user.pw_uid, user.pw_gid)
-        binaries = _readable(find_binaries(), folder, as_somebody_else=user is not None)
-        with _started(binaries, folder, user, options) as port:
-            yield URL.create("postgresql+psycopg2", "agora", PASSWORD, "127.0.0.1", port, "postgres")
+        server = Postgres(_readable(find_binaries(), folder, as_somebody_else=user is not None), folder, user, options)
+        try:
+            server.start()
+            yield server
+        finally:
+            server.stop()
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -103,77 +113,125 @@ def _readable(binaries: Path, folder: Path, *, as_somebody_else: bool) -> Path:
     return copy / binaries.name
 
 
-@contextmanager
-def _started(
-    binaries: Path, folder: Path, user: pwd.struct_passwd | None, more_options: dict[str, str]
-) -> Iterator[int]:
-    identity: dict[str, Any] = {} if user is None else {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
-    data, log, password_file = folder / "data", folder / "log", folder / "password"
-    password_file.write_text(PASSWORD + "\n")
-    if user is not None:
-        os.chown(password_file, user.pw_uid, user.pw_gid)
-    environment = {"PATH": os.environ.get("PATH", ""), "LC_ALL": "C", "TZ": "UTC"}
-    made = subprocess.run(
-        [
-            binaries / "initdb",
-            "--no-sync",
-            "--auth=scram-sha-256",
-            "--username=agora",
-            f"--pwfile={password_file}",
-            "--encoding=UTF8",
-            "--locale=C",
-            f"--pgdata={data}",
-        ],
-        cwd=folder,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-        **identity,
-    )
-    if made.returncode != 0:
-        raise RuntimeError(f"initdb of {binaries} failed:\n{made.stdout}{made.stderr}")
-    port = free_port()
-    options = {
-        "listen_addresses": "127.0.0.1",
-        "port": str(port),
-        "unix_socket_directories": "",
-        "synchronous_commit": "on",
-        "max_connections": "200",
-        **more_options,
-    }
-    with log.open("wb") as output:
-        server = subprocess.Popen(
-            [binaries / "postgres", "-F", "-D", data, *(f"--{name}={value}" for name, value in options.items())],
-            cwd=folder,
-            env=environment,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            **identity,
+class Postgres:
+    """A PostgreSQL server that can be started, stopped, killed, frozen and thawed."""
+
+    def __init__(self, binaries: Path, folder: Path, user: pwd.struct_passwd | None, more: dict[str, str]) -> None:
+        self._binaries = binaries
+        self._folder = folder
+        self._more = more
+        self._identity: dict[str, Any] = (
+            {} if user is None else {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
         )
-    try:
-        _wait_for(server, port, log)
-        yield port
-    finally:
-        server.send_signal(signal.SIGINT)  # "fast": open connections are cut
-        try:
-            server.wait(timeout=20)
-        except subprocess.TimeoutExpired:
-            server.send_signal(signal.SIGQUIT)
-            server.wait(timeout=20)
+        self._environment = {"PATH": os.environ.get("PATH", ""), "LC_ALL": "C", "TZ": "UTC"}
+        self._process: subprocess.Popen[bytes] | None = None
+        self._make(user)
+        self.url = URL.create("postgresql+psycopg2", "agora", PASSWORD, "127.0.0.1", free_port(), "postgres")
 
+    def _make(self, user: pwd.struct_passwd | None) -> None:
+        password_file = self._folder / "password"
+        password_file.write_text(PASSWORD + "\n")
+        if user is not None:
+            os.chown(password_file, user.pw_uid, user.pw_gid)
+        made = subprocess.run(
+            [
+                self._binaries / "initdb",
+                "--no-sync",
+                "--auth=scram-sha-256",
+                "--username=agora",
+                f"--pwfile={password_file}",
+                "--encoding=UTF8",
+                "--locale=C",
+                f"--pgdata={self._folder / 'data'}",
+            ],
+            cwd=self._folder,
+            env=self._environment,
+            capture_output=True,
+            text=True,
+            check=False,
+            **self._identity,
+        )
+        if made.returncode != 0:
+            raise RuntimeError(f"initdb of {self._binaries} failed:\n{made.stdout}{made.stderr}")
 
-def _wait_for(server: "subprocess.Popen[bytes]", port: int, log: Path) -> None:
-    until = time.monotonic() + START_SECONDS
-    while True:
-        try:
-            psycopg2.connect(host="127.0.0.1", port=port, user="agora", password=PASSWORD, dbname="postgres").close()
-        except psycopg2.OperationalError:
-            if server.poll() is not None or time.monotonic() > until:
-                raise RuntimeError(f"PostgreSQL did not start:\n{log.read_text(errors='replace')}") from None
-            time.sleep(0.05)
-        else:
+    def start(self) -> None:
+        """Start it, and wait until it lets people in."""
+        options = {
+            "listen_addresses": "127.0.0.1",
+            "port": str(self.url.port),
+            "unix_socket_directories": "",
+            "synchronous_commit": "on",
+            "max_connections": "200",
+            **self._more,
+        }
+        words = [f"--{name}={value}" for name, value in options.items()]
+        with self._log.open("ab") as output:
+            self._process = subprocess.Popen(
+                [self._binaries / "postgres", "-F", "-D", self._folder / "data", *words],
+                cwd=self._folder,
+                env=self._environment,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                **self._identity,
+            )
+        self._wait_until_open(self._process)
+
+    def stop(self) -> None:
+        """End it in good order: open connections are cut."""
+        if self._process is None:
             return
+        self._process.send_signal(signal.SIGINT)
+        try:
+            self._process.wait(timeout=20)
+        except subprocess.TimeoutExpired:
+            self._process.send_signal(signal.SIGQUIT)
+            self._process.wait(timeout=20)
+        self._process = None
+
+    def kill(self) -> None:
+        """End all of its processes at once, as a power cut would."""
+        self._signal(signal.SIGKILL)
+        assert self._process is not None
+        self._process.wait()
+        self._process = None
+
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        """Stop all of its processes for a while: connections stay open, and nobody answers."""
+        self._signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self._signal(signal.SIGCONT)
+
+    def _signal(self, which: signal.Signals) -> None:
+        assert self._process is not None
+        group = self._process.pid
+        for status in Path("/proc").glob("[0-9]*/stat"):  # its children have groups of their own
+            with suppress(OSError):
+                pid, parent = int(status.parent.name), int(status.read_text().rpartition(")")[2].split()[1])
+                if parent == group:
+                    os.kill(pid, which)
+        os.kill(group, which)
+
+    @property
+    def _log(self) -> Path:
+        return self._folder / "log"
+
+    def _wait_until_open(self, process: "subprocess.Popen[bytes]") -> None:
+        until = time.monotonic() + START_SECONDS
+        words = self.url.translate_connect_args(username="user", database="dbname")
+        while True:
+            try:
+                psycopg2.connect(**words).close()
+            except psycopg2.OperationalError:
+                if process.poll() is not None or time.monotonic() > until:
+                    said = self._log.read_text(errors="replace")
+                    raise RuntimeError(f"PostgreSQL did not start:\n{said}") from None
+                time.sleep(0.05)
+            else:
+                return
 
 
 def free_port() -> int:

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Condition, Thread, Timer
+from typing import Any
 
 from sqlalchemy import URL
 
@@ -71,17 +72,26 @@ class Server:
 
 
 @contextmanager
-def serving(
+def serving(url: URL, workers: int = 1, **options: Any) -> Iterator[Server]:
+    """Run the real command on a free port, from when it has started; the options are those of `starting`."""
+    with starting(url, workers, **options) as server:
+        server.wait_until_started()
+        yield server
+
+
+@contextmanager
+def starting(
     url: URL,
     workers: int = 1,
     command: Sequence[str | Path] = (COMMAND,),
     patience: float = PATIENCE_SECONDS,
+    port: int = 0,
     **settings: str,
 ) -> Iterator[Server]:
-    """Run the real command on a free port. Whatever happens, none of its processes outlives the block."""
+    """Start the real command. Whatever happens, none of its processes outlives the block."""
     process = subprocess.Popen(
-        [*command, "serve", "--port", "0", "--workers", str(workers)],
-        env=environment(DATABASE_URL=plain(url), **settings),
+        [*command, "serve", "--port", str(port), "--workers", str(workers)],
+        env=environment(**{"DATABASE_URL": plain(url), "DRAIN_SECONDS": "0"} | settings),
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
@@ -91,7 +101,6 @@ def serving(
     with process:
         server = Server(process, workers)
         try:
-            server.wait_until_started()
             yield server
         finally:
             if process.poll() is None:

@@ -1,6 +1,7 @@
 """Connections: how each database is opened, and what its failures are called."""
 
 import asyncio
+import re
 import sqlite3
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -16,9 +17,9 @@ from sqlalchemy.pool import ConnectionPoolEntry
 from sqlalchemy.util import await_only, greenlet_spawn
 from sqlalchemy.util.concurrency import in_greenlet
 
-from application.ports import Unavailable
+from application.ports import Interrupted, Unavailable
 from infrastructure.database.links import Link, PipelinedLink
-from infrastructure.database.waiting import CONNECT_SECONDS, WaitingConnection
+from infrastructure.database.waiting import CONNECT_SECONDS, WaitingConnection, is_lost
 from infrastructure.metrics import UNMEASURED, Span
 
 POOL_WAIT_SECONDS: Final = 2
@@ -32,7 +33,7 @@ POSTGRES_CONNECT: Final = {
     "tcp_user_timeout": 6_000,
     "application_name": "agora",
     "options": (
-        "-c timezone=UTC -c statement_timeout=5000 -c lock_timeout=4000 -c idle_in_transaction_session_timeout=10000"
+        "-c timezone=UTC -c statement_timeout=5000 -c lock_timeout=1000 -c idle_in_transaction_session_timeout=10000"
     ),
 }
 """What every PostgreSQL connection is opened with: no wait in it is without an end. Times in seconds, those in
@@ -158,6 +159,9 @@ class PostgresDatabase:
 
     def give_back(self, connection: Connection) -> None:
         """Give a connection back, in no transaction."""
+        if connection.invalidated:  # the pool distrusts every other one of that age
+            while self._idle:
+                self._idle.pop().close()
         if connection.engine is self.engine or connection.invalidated or not in_greenlet():
             connection.close()
             return
@@ -202,6 +206,7 @@ class _Lent:
             self._database.in_use.__exit__(kind, error, at)
             self._database.give_back(self._connection)
         if isinstance(error, Exception):
+            _raise_interrupted(error)  # not above: once COMMIT was sent, nobody can tell what has happened
             _raise_named(error)
 
     def _end(self, *, failed: bool) -> None:
@@ -276,6 +281,9 @@ def _begin_sqlite(connection: Connection) -> None:
         connection.exec_driver_sql("BEGIN IMMEDIATE")
 
 
+UNDONE: Final = frozenset({"40001", "40P01", "55P03"})
+"""How PostgreSQL says that others were in the way: SERIALIZATION FAILURE, DEADLOCK DETECTED, LOCK NOT AVAILABLE."""
+
 LOST: Final = psycopg2.OperationalError | psycopg2.InterfaceError
 """What the driver itself calls the failures of a connection."""
 
@@ -291,6 +299,8 @@ def failures_named() -> Iterator[None]:
 
 
 def _raise_named(error: Exception) -> None:
+    if getattr(_said(error), "pgcode", None) in UNDONE:
+        raise Interrupted("too many others want to change the same now") from error
     if isinstance(error, OperationalError | InterfaceError | PoolTimeoutError | LOST):
         raise Unavailable("the database cannot answer now") from error
     if isinstance(error, DBAPIError):
@@ -301,12 +311,37 @@ def _raise_named(error: Exception) -> None:
             raise Unavailable("the database cannot answer now") from error
 
 
+def _raise_interrupted(error: Exception) -> None:
+    said = _said(error)
+    is_at_work = not isinstance(error, DBAPIError) or error.statement is not None  # else connecting anew has failed
+    if is_at_work and isinstance(said, psycopg2.Error) and is_lost(said):
+        raise Interrupted("the connection to the database was lost") from error
+
+
+def _said(error: Exception) -> BaseException | None:
+    """What the driver itself has said."""
+    return error.orig if isinstance(error, DBAPIError) else error
+
+
+NOT_YET: Final = re.compile("starting up|shutting down|recovery|not yet accepting|too many|remaining connection slots")
+"""What PostgreSQL says when it will let us in later (57P03, 53300): the driver does not tell the state then."""
+
+
+def is_absent(error: Unavailable) -> bool:
+    """Tell whether a database cannot be reached yet. One that answers and refuses us will not think better of it."""
+    failed = error.__cause__
+    if not isinstance(failed, OperationalError) or not isinstance(failed.orig, psycopg2.OperationalError):
+        return False
+    said = str(failed.orig)
+    return failed.statement is None and ("FATAL" not in said or NOT_YET.search(said) is not None)
+
+
 def violated(error: Exception) -> str:
     """Name the constraint that a statement ran into: by its name on PostgreSQL, by table.column on SQLite.
 
     SQLite does not say which foreign key it was; "FOREIGN KEY constraint failed" stands for any.
     """
-    said: Any = error.orig if isinstance(error, DBAPIError) else error
+    said: Any = _said(error)
     diagnosis: Any = getattr(said, "diag", None)
     if diagnosis is not None:
         return str(diagnosis.constraint_name)

@@ -1,8 +1,11 @@
 """The schema's history: bringing a database up to date, and telling whether it is."""
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import chain, repeat
 from pathlib import Path
+from typing import Final
 
 from alembic import command
 from alembic.config import Config
@@ -12,7 +15,11 @@ from sqlalchemy import URL, Connection
 
 import migrations
 from application.ports import Unavailable
-from infrastructure.database.engine import Database, failures_named, open_engine
+from infrastructure.database.engine import Database, failures_named, is_absent, open_engine
+
+START_SECONDS: Final = 30
+START_PAUSES_SECONDS: Final = (0.25, 0.5, 1, 2)
+"""How long a start waits for a database that is not up, and between its tries."""
 
 
 def config() -> Config:
@@ -36,9 +43,11 @@ class Migrations:
         """Bring the schema up to date; nothing happens where it is already.
 
         Raises:
-            Unavailable: the database cannot answer now.
+            Unavailable: it is a newer release's, or the database cannot answer now.
         """
         with self._connect() as connection:
+            self._require_known(connection)
+            connection.rollback()  # Alembic begins a transaction of its own
             self.upgrade_on(connection)
 
     def upgrade_on(self, connection: Connection) -> None:
@@ -53,8 +62,34 @@ class Migrations:
             Unavailable: it is another one, or the database cannot answer now.
         """
         with self._connect() as connection:
-            if not self.is_current(connection):
-                raise Unavailable("the database's schema is not this release's; run: agora migrate")
+            if self.is_current(connection):
+                return
+            self._require_known(connection)
+            raise Unavailable("the database's schema is older than this release; run: agora migrate")
+
+    def await_current(self, say: Callable[[str], None]) -> None:
+        """Accept a schema that this release was written for, as soon as the database is up: both may start at once.
+
+        `say` is told about every try that was in vain.
+
+        Raises:
+            Unavailable: it is another one, the database refuses us, or it is not up after 30 seconds.
+        """
+        until = time.monotonic() + START_SECONDS
+        for pause in chain(START_PAUSES_SECONDS, repeat(START_PAUSES_SECONDS[-1])):
+            try:
+                self.require_current()
+            except Unavailable as error:
+                if not is_absent(error) or time.monotonic() + pause > until:
+                    raise
+                say(f"waiting for the database: {_reason(error)}")
+                time.sleep(pause)
+            else:
+                return
+
+    def _require_known(self, connection: Connection) -> None:
+        if self.unknown(connection):
+            raise Unavailable("the database's schema is newer than this release; install the release that made it")
 
     def is_current(self, connection: Connection) -> bool:
         """Tell whether the schema is the one that this release was written for."""
@@ -84,6 +119,10 @@ class Migrations:
 
 def _current(connection: Connection) -> set[str]:
     return set(MigrationContext.configure(connection).get_current_heads())
+
+
+def _reason(error: Unavailable) -> str:
+    return " ".join(str(getattr(error.__cause__, "orig", "")).split())
 
 
 class SqlHealth:

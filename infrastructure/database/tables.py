@@ -168,6 +168,17 @@ titles = Table(
     _trigrams("title_key"),
 )
 
+# What was answered to requests that may be repeated under a key, until `ends_at`.
+answers = Table(
+    "answers",
+    metadata,
+    Column("user_id", Id, ForeignKey("users.id", ondelete="CASCADE"), primary_key=True),
+    Column("key", Text, primary_key=True),
+    Column("answer", Text, nullable=False),
+    Column("ends_at", UtcDateTime, nullable=False),
+    Index(None, "ends_at"),
+)
+
 votes = Table(
     "votes",
     metadata,

@@ -8,7 +8,9 @@ import psycopg2
 from sqlalchemy.exc import IntegrityError
 
 from domain.errors import DomainError
+from domain.posts import KeyInUse
 from domain.users import EmailTaken, InvalidToken, UsernameTaken
+from infrastructure.database.answers import SqlAnswerRepository
 from infrastructure.database.engine import Database, violated
 from infrastructure.database.links import Link
 from infrastructure.database.posts import SqlPostReader, SqlPostRepository
@@ -16,7 +18,7 @@ from infrastructure.database.sessions import SqlSessionRepository
 from infrastructure.database.users import SqlUserRepository
 from infrastructure.database.votes import SqlVoteRepository
 
-REFUSALS: Final[dict[str, type[EmailTaken | UsernameTaken | InvalidToken]]] = {
+REFUSALS: Final[dict[str, type[EmailTaken | UsernameTaken | InvalidToken | KeyInUse]]] = {
     "uq_users_email_key": EmailTaken,
     "users.email_key": EmailTaken,
     "uq_users_username_key": UsernameTaken,
@@ -24,6 +26,7 @@ REFUSALS: Final[dict[str, type[EmailTaken | UsernameTaken | InvalidToken]]] = {
     "fk_posts_owner_id_users": InvalidToken,
     "fk_sessions_user_id_users": InvalidToken,
     "fk_votes_user_id_users": InvalidToken,
+    "pk_answers": KeyInUse,
     "FOREIGN KEY constraint failed": InvalidToken,  # SQLite does not say which; posts are locked, so an account is gone
 }
 """What the database's refusals mean, by the constraint's name on PostgreSQL, by the column on SQLite."""
@@ -37,6 +40,7 @@ class SqlUnitOfWork:
         self.sessions = SqlSessionRepository(link)
         self.posts = SqlPostRepository(link)
         self.votes = SqlVoteRepository(link)
+        self.answers = SqlAnswerRepository(link)
         self.posts_seen = SqlPostReader(lambda: nullcontext(link))
 
 

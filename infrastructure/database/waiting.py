@@ -8,7 +8,7 @@ import asyncio
 import select
 from typing import Any, Final
 
-from psycopg2 import OperationalError
+from psycopg2 import Error, InterfaceError, OperationalError
 from psycopg2.extensions import POLL_OK, POLL_READ, connection
 from sqlalchemy.util import await_only
 from sqlalchemy.util.concurrency import in_greenlet
@@ -21,6 +21,15 @@ network that swallows everything, does not keep to its own limits."""
 
 class Overdue(OperationalError):
     """The database did not answer in time."""
+
+
+def is_lost(error: Error) -> bool:
+    """Tell whether an error of the driver's is that the connection broke; a server that is slow may still be at work.
+
+    Before it goes down, a server says so: ADMIN SHUTDOWN, CRASH SHUTDOWN, CANNOT CONNECT NOW.
+    """
+    said_so = error.pgcode in {None, "57P01", "57P02", "57P03"}
+    return said_so and isinstance(error, OperationalError | InterfaceError) and not isinstance(error, Overdue)
 
 
 class WaitingConnection(connection):

@@ -5,6 +5,7 @@ import signal
 import socket
 import sys
 from contextlib import nullcontext
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Final
@@ -42,7 +43,7 @@ def serve(
     container = Container()
     settings = container.settings()
     settings.require_servable()
-    container.migrations().require_current()
+    container.migrations().await_current(partial(typer.echo, err=True))
     port = _free_port(host, port)
     configure_logs(settings)
     for warning in settings.warnings():

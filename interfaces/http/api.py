@@ -21,6 +21,7 @@ from infrastructure.logs import cause_of, configure_logs
 from interfaces.http import admin, posts, sessions, system, users, votes
 from interfaces.http.addresses import Proxies
 from interfaces.http.deps import Desk
+from interfaces.http.leaving import Leaving
 from interfaces.http.middleware import AnswerHeaders, BodyLimit, Cors, Paths, RequestIds, Unexpected
 from interfaces.http.paging import Cursors, InvalidCursor
 from interfaces.http.problems import (
@@ -34,7 +35,7 @@ from interfaces.http.problems import (
 
 CORS_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 CORS_ALLOWED = ("Authorization", "Content-Type", "If-Match", "If-None-Match", "Idempotency-Key", "X-Request-ID")
-CORS_EXPOSED = ("ETag", "Link", "Location", "Retry-After", "X-Request-ID")
+CORS_EXPOSED = ("ETag", "Idempotency-Replayed", "Link", "Location", "Retry-After", "X-Request-ID")
 
 log = structlog.get_logger()
 
@@ -44,12 +45,14 @@ NOT_JSON = "This takes JSON: send it with the header Content-Type: application/j
 def create_api(container: Container) -> FastAPI:
     """Build the API around a container."""
     settings, metrics = container.settings(), container.metrics()
+    leaving = Leaving(settings.drain_seconds)
 
     @asynccontextmanager
     async def lifespan(_api: FastAPI) -> AsyncIterator[None]:
         runners = (container.runner(), container.long_runner())
         for runner in runners:
             runner.start()
+        leaving.prepare()
         yield
         container.database().close()
         for runner in runners:
@@ -73,6 +76,7 @@ def create_api(container: Container) -> FastAPI:
         cursors=Cursors(settings.signing_keys()),
         proxies=proxies,
         public_reads=settings.public_reads,
+        leaving=leaving,
     )
     api.state.metrics = metrics
 
@@ -92,7 +96,7 @@ def create_api(container: Container) -> FastAPI:
         allow_headers=CORS_ALLOWED,
         expose_headers=CORS_EXPOSED,
     )
-    api.add_middleware(AnswerHeaders, proxies=proxies)
+    api.add_middleware(AnswerHeaders, proxies=proxies, leaving=leaving)
     api.add_middleware(RequestIds, proxies=proxies, observe=metrics.answered)
 
     api.add_exception_handler(DomainError, _refuse)

@@ -11,6 +11,7 @@ from fastapi.security.base import SecurityBase
 from application.app import App
 from domain.users import ANONYMOUS, Actor, NotAuthenticated
 from interfaces.http.addresses import Proxies
+from interfaces.http.leaving import Leaving
 from interfaces.http.paging import Cursors
 
 P = ParamSpec("P")
@@ -42,6 +43,7 @@ class Desk:
     cursors: Cursors
     proxies: Proxies
     public_reads: bool
+    leaving: Leaving
 
 
 async def get_desk(request: Request) -> Desk:

@@ -15,6 +15,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from interfaces.http.addresses import Proxies
+from interfaces.http.leaving import Leaving
 from interfaces.http.problems import problem_response, request_id
 
 BODY_MAX: Final = 1_048_576
@@ -100,9 +101,10 @@ class AnswerHeaders:
     What an answer says itself stands: the documentation pages have a policy of their own.
     """
 
-    def __init__(self, app: ASGIApp, proxies: Proxies) -> None:
+    def __init__(self, app: ASGIApp, proxies: Proxies, leaving: Leaving) -> None:
         self._app = app
         self._proxies = proxies
+        self._leaving = leaving
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request."""
@@ -119,6 +121,8 @@ class AnswerHeaders:
                     MutableHeaders(raw=raw).add_vary_header("Authorization")
                 else:
                     raw.append((b"vary", b"Authorization"))
+                if self._leaving.has_begun:
+                    raw.append((b"connection", b"close"))
                 if self._proxies.is_secure(scope):
                     raw.append((b"strict-transport-security", b"max-age=31536000"))
             await send(message)

@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from datetime import datetime
 from http import HTTPStatus
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Header, Response
 from pydantic import MISSING, BaseModel, Field
 from pydantic_core import to_json
 
@@ -20,6 +20,24 @@ from interfaces.http.problems import problems
 from interfaces.http.strict_json import StrictRoute
 
 router = APIRouter(tags=["posts"], route_class=StrictRoute, strict_content_type=False)
+
+
+IdempotencyKey = Annotated[
+    str | None,
+    Header(
+        alias="Idempotency-Key",
+        min_length=1,
+        max_length=255,
+        pattern=r"^[!-~]+$",
+        description="Visible ASCII that the client makes up for one post, so that it can be sent again safely.",
+    ),
+]
+REPLAYED: Final = {
+    "Idempotency-Replayed": {
+        "description": "`true` if this was answered before, to an earlier request with the same key.",
+        "schema": {"type": "string", "enum": ["true"]},
+    }
+}
 
 
 class PostIn(BaseModel):
@@ -157,12 +175,26 @@ async def list_posts(actor: Reader, desk: DeskDep, query: Annotated[PostsQuery, 
     "/posts",
     status_code=201,
     response_model=PostOut,
-    responses=problems("not-authenticated", "invalid-token", "validation", "unavailable") | {201: TAGGED},
+    responses=problems(
+        "not-authenticated",
+        "invalid-token",
+        "idempotency-key-in-use",
+        "idempotency-key-reused",
+        "validation",
+        "unavailable",
+    )
+    | {201: {"headers": TAGGED["headers"] | REPLAYED}},
 )
-async def write_post(body: PostIn, actor: SignedIn, desk: DeskDep) -> Response:
-    """Write a post."""
-    post = await desk.run(desk.app.write_post, actor, body.title, body.content, body.published)
-    return _answer(post, created=True)
+async def write_post(body: PostIn, actor: SignedIn, desk: DeskDep, idempotency_key: IdempotencyKey = None) -> Response:
+    """Write a post; repeated with the same `Idempotency-Key` within 24 hours, the answer comes again and no post."""
+    told = (actor, body.title, body.content, body.published)
+    if idempotency_key is None:
+        return _answer(await desk.run(desk.app.write_post, *told), created=True)
+    post, is_replayed = await desk.run(desk.app.write_post_once, *told, idempotency_key)
+    answer = _answer(post, created=True)
+    if is_replayed:
+        answer.headers["Idempotency-Replayed"] = "true"
+    return answer
 
 
 @router.get(

@@ -14,6 +14,7 @@ from typing import Any, Final
 from starlette.responses import Response
 
 from domain.errors import Conflict, DomainError, Forbidden, Invalid, NotFound, Stale, TooManyRequests, Unauthenticated
+from domain.posts import KeyReused
 
 MEDIA_TYPE: Final = "application/problem+json"
 RETRY_AFTER_SECONDS: Final = 2
@@ -129,6 +130,12 @@ PROBLEMS: Final[Mapping[str, Problem]] = {
         "This would leave nobody to administer: the account is the last active administrator.",
         "Make somebody else an administrator first.",
     ),
+    "idempotency-key-in-use": Problem(
+        409,
+        "Idempotency key in use",
+        "Another request under this Idempotency-Key is still being worked on.",
+        "Try again in a moment: the answer is then the one that the other request gets.",
+    ),
     "version-mismatch": Problem(
         412,
         "Version mismatch",
@@ -146,6 +153,12 @@ PROBLEMS: Final[Mapping[str, Problem]] = {
         "Invalid request",
         "Something in the request is missing, malformed or out of bounds; `errors` says what and where.",
         "Mend what `errors` names and send it again.",
+    ),
+    "idempotency-key-reused": Problem(
+        422,
+        "Idempotency key reused",
+        "Under this Idempotency-Key you have written another post within the last 24 hours.",
+        "Make up a new key for every post; repeat a key only with the same body.",
     ),
     "invalid-cursor": Problem(
         422,
@@ -216,8 +229,9 @@ def domain_problem(error: DomainError) -> ProblemResponse:
     if PROBLEMS[error.code].status != status:
         raise AssertionError(f"{error.code} is documented with another status than {status}")
     if isinstance(error, Invalid):
-        where = {"loc": ["body", error.field], "message": error.detail, "code": error.reason}
-        return validation_problem([where])
+        place = "header" if isinstance(error, KeyReused) else "body"
+        where = {"loc": [place, error.field], "message": error.detail, "code": error.reason}
+        return validation_problem([where], error.code)
     headers = {}
     if status == HTTPStatus.UNAUTHORIZED:
         sent = error.code == "invalid-token"

@@ -9,6 +9,7 @@ from uvicorn.protocols.http.flow_control import FlowControl, service_unavailable
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from interfaces.http.addresses import Proxies
+from interfaces.http.leaving import Leaving
 from interfaces.http.middleware import DEFAULT_HEADERS, AnswerHeaders, RequestIds
 from interfaces.http.problems import unavailable_problem
 
@@ -255,5 +256,5 @@ async def _overloaded(scope: Scope, receive: Receive, send: Send) -> None:
     await answer(scope, receive, send)
 
 
-overloaded: Final[Any] = RequestIds(AnswerHeaders(_overloaded, Proxies(())), Proxies(()))
+overloaded: Final[Any] = RequestIds(AnswerHeaders(_overloaded, Proxies(()), Leaving()), Proxies(()))
 """What answers in the application's stead when there are too many connections."""

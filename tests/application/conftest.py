@@ -7,7 +7,7 @@ import pytest
 from application.admin import SeeDashboard
 from application.app import App
 from application.passwords import CheckPassword, Guard, Limits
-from application.posts import DeletePost, EditPost, ListPosts, ReadPost, WritePost
+from application.posts import DeletePost, EditPost, ListPosts, ReadPost, WritePost, WritePostOnce
 from application.sessions import Authenticate, EndSession, EndSessions, ListSessions, RefreshSession, SignIn, SignOut
 from application.users import (
     ChangePassword,
@@ -98,6 +98,7 @@ def world() -> World:
         end_sessions=EndSessions(uow),
         authenticate=Authenticate(users, tokens, clock),
         write_post=WritePost(uow, clock),
+        write_post_once=WritePostOnce(uow, clock),
         read_post=ReadPost(posts),
         list_posts=ListPosts(posts),
         edit_post=EditPost(uow, clock),

@@ -7,7 +7,7 @@ import pytest
 from application.paging import NEWEST_FIRST, Order, Position, SortBy, Window
 from application.views import PostFilter
 from domain.errors import Invalid
-from domain.posts import NotYourPost, PostChanges, PostNotFound, VersionMismatch
+from domain.posts import KeyReused, NotYourPost, PostChanges, PostNotFound, VersionMismatch
 from domain.users import ANONYMOUS
 from domain.votes import Direction
 from tests.application.conftest import World
@@ -30,6 +30,39 @@ def test_what_breaks_a_rule_is_not_written(world: World) -> None:
         world.app.write_post(world.person(), " ", "Some content", True)
 
     assert not world.database.rows.posts
+
+
+def test_a_post_is_written_once_under_a_key(world: World) -> None:
+    ann, bob = world.person("ann"), world.person("bob")
+    written, _ = world.app.write_post_once(ann, " A title ", "Some content", True, "key")
+    world.app.edit_post(ann, written.id, PostChanges(title="Another"))
+    world.clock.advance(timedelta(hours=23))
+
+    assert world.app.write_post_once(ann, "A title", "Some content", True, "key") == (written, True)
+    assert len(world.database.rows.posts) == 1
+    for writer, key in ((ann, "another key"), (bob, "key")):
+        assert not world.app.write_post_once(writer, "A title", "Some content", True, key)[1]
+
+
+def test_a_key_is_good_for_a_day(world: World) -> None:
+    ann = world.person()
+    first, _ = world.app.write_post_once(ann, "A title", "Some content", True, "key")
+    world.clock.advance(timedelta(hours=24))
+
+    second, is_replayed = world.app.write_post_once(ann, "Another", "Some content", True, "key")
+
+    assert (second.id != first.id, is_replayed) == (True, False)
+
+
+@pytest.mark.parametrize("other", [("B", "C", True), ("T", "B", True), ("T", "C", False)])
+def test_a_key_stands_for_one_post(world: World, other: tuple[str, str, bool]) -> None:
+    ann = world.person()
+    world.app.write_post_once(ann, "T", "C", True, "key")
+
+    with pytest.raises(KeyReused):
+        world.app.write_post_once(ann, *other, "key")
+
+    assert len(world.database.rows.posts) == 1
 
 
 def test_a_draft_is_nobody_elses_business(world: World) -> None:

@@ -314,6 +314,7 @@ COMMANDS = [("migrate",), ("serve",), ("users", "create-admin", "--email", "ann@
 
 @pytest.mark.parametrize("words", COMMANDS)
 def test_a_server_that_does_not_listen_is_one_line(words: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("infrastructure.database.migrations.START_SECONDS", 0)
     monkeypatch.setenv("DATABASE_URL", f"postgresql://ann:{SECRET}@127.0.0.1:{free_port()}/forum")
     said = run(*words).refused()
     assert "Connection refused" in said

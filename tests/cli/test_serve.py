@@ -7,15 +7,22 @@ import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from threading import Event
+from typing import Any
 
 import httpx2
 import pytest
-from sqlalchemy import URL
+from alembic.script import ScriptDirectory
+from sqlalchemy import URL, text
 
+from infrastructure.database.engine import open_engine
+from infrastructure.database.migrations import config
 from tests.backends import empty
-from tests.cli.command import run, run_command
-from tests.servers import serving
+from tests.cli.command import plain, run, run_command
+from tests.proxy import Proxy
+from tests.servers import serving, starting
 
+HEAD = ScriptDirectory.from_config(config()).get_current_head()
 GOOD_KEY = "0123456789abcdef" * 4
 ANN = {"email": "ann@example.com", "password": "Ann's password"}
 
@@ -62,6 +69,50 @@ def test_an_unmigrated_database_is_not_served() -> None:
     assert "run: agora migrate" in run("serve").refused()
 
 
+@pytest.mark.parametrize("command", ["serve", "migrate"])
+def test_a_schema_of_a_newer_release_is_not_touched(at: URL, command: str) -> None:
+    engine = open_engine(at, connections=1)
+    with engine.begin() as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    try:
+        assert "newer than this release" in run(command).refused()
+    finally:
+        with engine.begin() as connection:
+            connection.execute(text("UPDATE alembic_version SET version_num = :head"), {"head": HEAD})
+        engine.dispose()
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        ({"password": "wrong"}, "password authentication failed"),
+        ({"username": "nobody"}, "password authentication failed"),
+        ({"database": "nowhere"}, 'database "nowhere" does not exist'),
+    ],
+)
+def test_a_database_that_refuses_us_is_not_waited_for(
+    database_of: Callable[[str], URL], wrong: dict[str, Any], words: str
+) -> None:
+    ended = run_command("serve", DATABASE_URL=plain(database_of("postgres").set(**wrong)))
+    assert words in ended.refused()
+    assert "waiting" not in ended.errors
+
+
+def test_a_database_that_is_not_up_yet_is_waited_for(database_of: Callable[[str], URL]) -> None:
+    url = database_of("postgres")
+    is_up = Event()
+    with (
+        Proxy(lambda: url.port if is_up.is_set() else None) as way,
+        starting(url.set(port=way.port)) as server,
+    ):
+        server.wait_until_it_says("waiting for the database: ")
+        is_up.set()
+        server.wait_until_started()
+        assert httpx2.get(f"{server.address}/health/ready").status_code == 200
+        assert server.end() == 0
+    assert "Traceback" not in server.said
+
+
 @pytest.mark.usefixtures("at")
 def test_a_port_that_is_taken_is_one_line() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
@@ -102,6 +153,22 @@ def test_the_server_says_where_everything_is_serves_and_ends_well(at: URL) -> No
     assert "Traceback" not in server.said
     assert ANN["password"] not in server.said
     assert not at.password or at.password not in server.said
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_server_that_is_told_to_end_serves_on_and_is_not_ready(at: URL, workers: int) -> None:
+    with serving(at, workers, DRAIN_SECONDS="60") as server, httpx2.Client(base_url=server.address) as client:
+        assert client.get("/health/ready").headers.get("Connection") is None
+        for worker in server.workers:
+            os.kill(worker, signal.SIGTERM)
+        while (answer := client.get("/health/ready")).status_code == 200:
+            pass
+        assert (answer.status_code, answer.headers["Connection"]) == (503, "close")
+        assert answer.json()["checks"] == {"database": "ok", "migrations": "ok", "server": "told to end"}
+        answer = client.get("/profile", headers={"Authorization": "Bearer x"})
+        assert (answer.status_code, answer.headers["Connection"]) == (401, "close")
+        assert server.end() == 0  # told a second time, they do not wait
+    assert "Traceback" not in server.said
 
 
 def test_a_given_key_signs_across_restarts_and_is_not_warned_about(database_of: Callable[[str], URL]) -> None:

@@ -36,9 +36,11 @@ STATUSES = {
     "username-taken": 409,
     "already-voted": 409,
     "last-admin": 409,
+    "idempotency-key-in-use": 409,
     "version-mismatch": 412,
     "body-too-large": 413,
     "validation": 422,
+    "idempotency-key-reused": 422,
     "invalid-cursor": 422,
     "rate-limited": 429,
     "internal": 500,
@@ -92,6 +94,9 @@ class Failing:
             raise self._error
 
         return fail
+
+    def __call__(self) -> NoReturn:
+        raise self._error
 
 
 def as_json(body: object) -> dict[str, Any]:

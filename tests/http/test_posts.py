@@ -8,8 +8,9 @@ import httpx2
 import pytest
 from sqlalchemy import URL
 
+from domain.posts import KeyInUse
 from tests.fakes import FrozenClock
-from tests.http.conftest import Api, Person, as_json, but_its_id, require_problem, running_api
+from tests.http.conftest import Api, Failing, Person, as_json, but_its_id, require_problem, running_api
 
 NEW_YEAR = "2026-01-01T00:00:00Z"
 FIVE_PAST = "2026-01-01T00:05:00Z"
@@ -29,6 +30,57 @@ def titles(answer: httpx2.Response) -> list[str]:
 
 
 # Writing.
+
+
+def test_a_request_that_is_repeated_under_its_key_is_answered_again(ann: Person) -> None:
+    once = {"headers": {"Idempotency-Key": "a-key"}}
+    first = ann("POST", "/posts", json=POST, **once)
+    assert first.status_code == 201
+    assert "Idempotency-Replayed" not in first.headers
+    ann("PATCH", first.headers["Location"], json={"title": "Another"})
+
+    again = ann("POST", "/posts", content=b'{"content": "Some content", "title": "A title"}', **once)
+
+    body, headers = but_its_id(again)
+    assert headers.pop("idempotency-replayed") == "true"
+    assert (again.status_code, body, headers) == (201, *but_its_id(first))
+    assert len(ann("GET", "/posts").json()) == 1
+
+
+def test_a_key_is_not_for_another_post(ann: Person) -> None:
+    once = {"headers": {"Idempotency-Key": "a-key"}}
+    ann("POST", "/posts", json=POST, **once)
+
+    problem = require_problem(ann("POST", "/posts", json=POST | {"title": "Another"}, **once), "idempotency-key-reused")
+
+    assert [error["loc"] for error in problem["errors"]] == [["header", "Idempotency-Key"]]
+    assert len(ann("GET", "/posts").json()) == 1
+
+
+def test_a_key_that_is_in_use_is_a_conflict(url: URL) -> None:
+    with running_api(url) as api:
+        ann = api.person("ann")
+    with running_api(url, {"uow": Failing(KeyInUse())}) as api:
+        answer = api.client.post(
+            "/posts", json=POST, headers={"Authorization": f"Bearer {ann.token}", "Idempotency-Key": "a-key"}
+        )
+    require_problem(answer, "idempotency-key-in-use")
+
+
+@pytest.mark.parametrize("key", ["!", "~" * 255, '"in-quotes"', "8e03978e-40d5-43dd-bc93-6894a57f9324"])
+def test_what_a_key_may_be(ann: Person, key: str) -> None:
+    for replayed in (None, "true"):
+        answer = ann("POST", "/posts", json=POST, headers={"Idempotency-Key": key})
+        assert (answer.status_code, answer.headers.get("Idempotency-Replayed")) == (201, replayed)
+
+
+@pytest.mark.parametrize("key", [b"", b"~" * 256, b"two words", b"caf\xc3\xa9", b"a\x7f", b"a\tb"])
+def test_what_a_key_may_not_be(ann: Person, key: bytes) -> None:
+    answer = ann("POST", "/posts", json=POST, headers={b"Idempotency-Key": key})
+
+    problem = require_problem(answer, "validation")
+    assert [error["loc"] for error in problem["errors"]] == [["header", "Idempotency-Key"]]
+    assert ann("GET", "/posts").json() == []
 
 
 def test_a_new_post_is_shown_whole(frozen_api: Api) -> None:

@@ -168,12 +168,14 @@ def test_everything_that_checks_a_password_counts_the_same_failures() -> None:
 
 def test_what_goes_on_reaches_the_metrics(url: URL) -> None:
     with wired(url, metrics=True) as container:
-        metrics, runner = container.metrics(), container.runner()
+        metrics, runner, long_runner = container.metrics(), container.runner(), container.long_runner()
         with container.database().read():
             assert values(metrics.page() or b"", "agora_database_connections_in_use") == {(): 1}
-        assert isinstance(runner, LoopRunner | ThreadRunner)
-        assert runner._waiting is metrics.connections_waiting
-        assert container.long_runner()._waiting is metrics.hashes_waiting
+        assert isinstance(runner._runner, LoopRunner | ThreadRunner)
+        assert isinstance(long_runner._runner, ThreadRunner)
+        assert runner._runner._waiting is metrics.connections_waiting
+        assert long_runner._runner._waiting is metrics.hashes_waiting
+        assert runner._retried == long_runner._retried == metrics.retried
         assert container.hasher()._running is metrics.hashes_running
         assert container.check().guard.meter is container.app().cast_vote.meter is metrics
 

@@ -222,7 +222,7 @@ def test_on_sqlite_it_is_seen_who_waits_to_write(sqlite_url: URL) -> None:
     [
         ("TimeZone", "UTC"),
         ("statement_timeout", "5s"),
-        ("lock_timeout", "4s"),
+        ("lock_timeout", "1s"),
         ("idle_in_transaction_session_timeout", "10s"),
         ("application_name", "agora"),
         ("transaction_isolation", "read committed"),

@@ -1,0 +1,124 @@
+"""What operators do while people vote: servers end one after the other, the schema changes, the disk fills up."""
+
+import resource
+import signal
+import sqlite3
+from contextlib import ExitStack, closing
+from pathlib import Path
+from threading import Event, Thread
+from types import TracebackType
+from typing import Self
+
+import httpx2
+from alembic import command
+
+from infrastructure.database.engine import open_engine
+from infrastructure.database.migrations import Migrations, config
+from tests.faults.conftest import TIMES, serve
+from tests.faults.load import HANG_SECONDS, Forum, Load, is_refusal
+from tests.proxy import Proxy
+from tests.servers import Server
+
+
+class Balancer(Proxy):
+    """A proxy in front of servers, which asks each of them all the time whether it is ready."""
+
+    def __init__(self) -> None:
+        super().__init__(self.next_port)
+        self.servers: list[Server] = []
+        self._ready: list[int] = []
+        self._turn = 0
+        self._is_over = Event()
+        self._asking = Thread(target=self._ask)
+
+    def __enter__(self) -> Self:
+        self._asking.start()
+        return super().__enter__()
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._is_over.set()
+        self._asking.join()
+        super().__exit__(kind, error, at)
+
+    def next_port(self) -> int | None:
+        ready, self._turn = self._ready, self._turn + 1
+        return ready[self._turn % len(ready)] if ready else None
+
+    def _ask(self) -> None:
+        with httpx2.Client(timeout=HANG_SECONDS) as client:
+            while not self._is_over.wait(0.05):
+                self._ready = [server.port for server in self.servers if self._is_ready(client, server)]
+
+    @staticmethod
+    def _is_ready(client: httpx2.Client, server: Server) -> bool:
+        try:
+            return client.get(f"{server.address}/health/ready").is_success
+        except httpx2.TransportError:
+            return False
+
+
+def test_servers_that_end_one_after_the_other_fail_no_request(forum: Forum) -> None:
+    with ExitStack() as stack, Balancer() as balancer:
+        balancer.servers = [stack.enter_context(serve(forum.url, DRAIN_SECONDS="1")) for _ in range(2)]
+        while balancer.next_port() is None:
+            pass
+        with Load(f"http://127.0.0.1:{balancer.port}", forum, rate=200) as load:
+            for turn in range(2 * TIMES):
+                if turn:
+                    balancer.servers.append(stack.enter_context(serve(forum.url, DRAIN_SECONDS="1")))
+                    load.wait_for("acknowledged", 20)
+                assert balancer.servers[turn].end(signal.SIGTERM) == 0
+                load.wait_for("acknowledged", 20)
+        assert load.counts.keys() == {"acknowledged"}
+        load.require_kept()
+
+
+def test_a_schema_that_changes_meanwhile_fails_no_request(forum: Forum) -> None:
+    engine = open_engine(forum.url, connections=1)
+    with serve(forum.url) as server, Load(server.address, forum) as load:
+        for _ in range(TIMES):
+            load.wait_for("acknowledged", 10)
+            with engine.connect() as connection:
+                alembic = config()
+                alembic.attributes["connection"] = connection
+                command.downgrade(alembic, "-1")  # the latest step, which concerns no vote
+            load.wait_for("acknowledged", 10)
+            Migrations(forum.url).upgrade()
+        load.wait_for("acknowledged", 10)
+    engine.dispose()
+    assert load.counts.keys() == {"acknowledged"}
+    load.require_kept()
+
+
+def test_a_full_disk_is_503_for_those_who_write_and_heals(file_forum: Forum) -> None:
+    voter, file = file_forum.voters[0], Path(str(file_forum.url.database))
+    with (
+        serve(file_forum.url) as server,
+        httpx2.Client(base_url=server.address, headers=voter.headers, timeout=HANG_SECONDS) as client,
+    ):
+
+        def write() -> httpx2.Response:
+            return client.post("/posts", json={"title": "A title", "content": "Some content " * 1_000})
+
+        written = {write().json()["id"]}
+        unlimited = resource.prlimit(server.process.pid, resource.RLIMIT_FSIZE)
+        # No file of the server's may grow beyond this: what the system says then is not what it says of a full disk
+        # (EFBIG, not ENOSPC), but SQLite is told in the same way that it cannot write.
+        room = sum(part.stat().st_size for part in file.parent.glob(f"{file.name}*"))
+        resource.prlimit(server.process.pid, resource.RLIMIT_FSIZE, (room, unlimited[1]))
+        while (answer := write()).is_success:
+            written.add(answer.json()["id"])
+        for _ in range(10 * TIMES):
+            assert is_refusal(write())
+            for post_id in written:
+                assert client.get(f"/posts/{post_id}").status_code == 200
+            assert client.get("/posts").status_code == 200
+        resource.prlimit(server.process.pid, resource.RLIMIT_FSIZE, unlimited)
+        for _ in range(3):
+            written.add(write().json()["id"])
+        assert server.end() == 0
+    with closing(sqlite3.connect(file)) as connection:
+        assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+        found = {post_id for (post_id,) in connection.execute("SELECT id FROM posts")}
+    assert found == written | set(file_forum.posts)
+    file_forum.require_true_counters()
