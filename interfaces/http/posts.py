@@ -144,11 +144,11 @@ def _answer(post: PostView, *, known: Sequence[str] | None = None, created: bool
     tag = entity_tag(post.version, body)
     headers = {"ETag": tag}
     if is_known(tag, known):
-        return Response(status_code=HTTPStatus.NOT_MODIFIED, headers=headers)
+        return Response(status_code=HTTPStatus.NOT_MODIFIED.value, headers=headers)
     if created:
         headers["Location"] = f"/posts/{post.id}"
     status = HTTPStatus.CREATED if created else HTTPStatus.OK
-    return Response(body, status, headers, media_type="application/json")
+    return Response(body, status.value, headers, media_type="application/json")
 
 
 @router.get(
