@@ -235,8 +235,9 @@ class Postgres:
 
 
 def free_port() -> int:
-    """Find a port on loopback that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """Find a port on loopback that nobody listens on, none of those that the system lends to clients in passing."""
+    while True:
+        port = secrets.choice(range(20_000, 32_000))
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port

@@ -71,6 +71,7 @@ SHARED = {
         "conditional",
         "deps",
         "fields",
+        "leaving",
         "middleware",
         "paging",
         "problems",

@@ -9,7 +9,7 @@ class Leaving:
     """Answers SIGTERM: from then on `has_begun`, and so many seconds later the server ends as it would have at once.
 
     A proxy that looks at `/health/ready` turns to other workers meanwhile, and no connection that it holds is closed
-    just when it sends a request over it. A second SIGTERM ends the server at once.
+    just when it sends a request over it. Whoever cannot wait sends SIGINT.
     """
 
     def __init__(self, seconds: int = 0) -> None:
@@ -23,8 +23,8 @@ class Leaving:
         loop, end = asyncio.get_running_loop(), signal.getsignal(signal.SIGTERM)
 
         def leave() -> None:
-            if callable(end):
-                loop.call_later(0 if self.has_begun else self._seconds, end, signal.SIGTERM, None)
+            if not self.has_begun and callable(end):  # a worker may be told twice: by its parent as well
+                loop.call_later(self._seconds, end, signal.SIGTERM, None)
             self.has_begun = True
 
         loop.add_signal_handler(signal.SIGTERM, leave)

@@ -8,7 +8,7 @@ import pytest
 
 from tests.faults.conftest import TIMES, serve
 from tests.faults.load import Forum, Load
-from tests.postgres import Postgres
+from tests.postgres import Postgres, free_port
 
 
 def test_a_database_that_is_killed_loses_no_vote(breakable: Postgres, forum: Forum) -> None:
@@ -29,7 +29,7 @@ def test_a_database_that_is_killed_loses_no_vote(breakable: Postgres, forum: For
 def test_a_server_that_is_killed_loses_no_vote(request: pytest.FixtureRequest, kind: str) -> None:
     forum: Forum = request.getfixturevalue(kind)
     with ExitStack() as stack:
-        server = stack.enter_context(serve(forum.url))
+        server = stack.enter_context(serve(forum.url, port=free_port()))
         with Load(server.address, forum, may_break=True) as load:
             for _ in range(TIMES):
                 load.wait_for("acknowledged", 20)
