@@ -13,7 +13,7 @@ from fastapi import Header
 
 DIGEST_BYTES: Final = 12
 
-_TAG: Final = re.compile(r'[ \t]*(W/)?"([\x21\x23-\x7e\x80-\xff]*)"[ \t]*(?:,|$)')
+_TAG: Final = re.compile(r'(W/)?"([\x21\x23-\x7e\x80-\xff]*)"[ \t]*(?:,[ \t,]*|\Z)')
 _VERSIONED: Final = re.compile(r"([1-9][0-9]{0,17})-[0-9a-f]+")
 
 IfMatch = Annotated[
@@ -52,6 +52,7 @@ def known_versions(if_match: Sequence[str] | None) -> Container[int] | None:
 
 
 def _tags(text: str) -> list[tuple[str, str]]:
+    text = text.strip(" \t,")  # lists may hold empty elements (RFC 9110, section 5.6.1)
     tags, at = [], 0
     while at < len(text):
         tag = _TAG.match(text, at)
