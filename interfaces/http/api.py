@@ -35,7 +35,7 @@ from interfaces.http.problems import (
 
 CORS_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 CORS_ALLOWED = ("Authorization", "Content-Type", "If-Match", "If-None-Match", "Idempotency-Key", "X-Request-ID")
-CORS_EXPOSED = ("ETag", "Idempotency-Replayed", "Link", "Location", "Retry-After", "X-Request-ID")
+CORS_EXPOSED = ("ETag", "Link", "Location", "Retry-After", "X-Request-ID")
 
 log = structlog.get_logger()
 

@@ -11,7 +11,7 @@ from tests.http.conftest import Api, Failing, require_problem, running_api
 FRIEND, STRANGER = "https://a.example", "https://b.example"
 METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"}
 ALLOWED = {"authorization", "content-type", "if-match", "if-none-match", "idempotency-key", "x-request-id"}
-EXPOSED = {"ETag", "Idempotency-Replayed", "Link", "Location", "Retry-After", "X-Request-ID"}
+EXPOSED = {"ETag", "Link", "Location", "Retry-After", "X-Request-ID"}
 
 
 @pytest.fixture
