@@ -13,7 +13,7 @@ from typing import Any
 import psycopg2
 import pytest
 import uvloop
-from sqlalchemy import URL, BigInteger, Text, bindparam, cast, func, insert, literal_column, select
+from sqlalchemy import URL, BigInteger, Text, bindparam, cast, func, insert, literal_column, select, true
 
 from application.ports import Unavailable
 from infrastructure.database.engine import Database, PostgresDatabase, open_database
@@ -27,7 +27,12 @@ PATIENCE_SECONDS = 20
 CONNECTIONS = 3
 
 BACKEND = Statement(select(func.pg_backend_pid()))
-LOCK = Statement(select(cast(func.pg_advisory_xact_lock(cast(bindparam("key"), BigInteger)), Text)))
+LOCK = Statement(  # however long it takes
+    select(
+        func.set_config(literal_column("'lock_timeout'"), literal_column("'0'"), true()),
+        cast(func.pg_advisory_xact_lock(cast(bindparam("key"), BigInteger)), Text),
+    )
+)
 LENGTH = Statement(select(func.length(cast(bindparam("said"), Text)), cast(bindparam("said"), Text)))
 ADD = Statement(insert(attempts).values(bucket=bindparam("name"), count=literal_column("1"), ends_at=func.now()))
 TOTAL = Statement(select(func.count()).select_from(attempts))
@@ -379,7 +384,7 @@ def test_the_socket_that_gets_the_number_of_a_lost_one_is_heard(
                 with pytest.raises(Unavailable):
                     await site.run(lose, site, numbers, stranger)
             elif how == "overdue":
-                monkeypatch.setattr("infrastructure.database.waiting.ANSWER_SECONDS", 0.05)
+                monkeypatch.setattr("infrastructure.database.waiting.ANSWER_SECONDS", 0.3)
                 with pytest.raises(Unavailable):
                     await site.run(wait_in_vain, site, numbers)
                 monkeypatch.undo()
