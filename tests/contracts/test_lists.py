@@ -127,7 +127,7 @@ def ranges() -> Iterator[tuple[datetime | None, datetime | None]]:
 def test_every_order_with_every_filter_is_what_a_plain_model_says(backend: Backend) -> None:
     world = fill(backend)
     readers = (world.ann, world.root, ANONYMOUS)
-    owners = (None, world.ann.id, world.bob.id)
+    owners = (None, world.ann.id)
     filters = [
         PostFilter(search, published, owner, since, until)
         for published, owner, search in product((None, True, False), owners, ("", "apple"))
@@ -156,7 +156,7 @@ def asked(world: World) -> st.SearchStrategy[tuple[Actor, PostFilter, Order]]:
 def test_pages_of_every_size_together_are_the_whole_list(backend: Backend) -> None:
     world = fill(backend)
 
-    @settings(QUICK, max_examples=50)
+    @settings(QUICK, max_examples=30)
     @given(asked(world), st.integers(1, 12), st.integers(0, 12))
     def pages_are_the_list(question: tuple[Actor, PostFilter, Order], limit: int, skip: int) -> None:
         whole = listed(world.posts, *question)
@@ -267,7 +267,7 @@ def test_a_walk_among_posts_while_others_write_neither_repeats_nor_misses_any(ba
     forum = Forum(backend)
     filters = st.sampled_from([PostFilter(), PostFilter(search="apple"), PostFilter(since=NOW + MINUTE)])
 
-    @settings(QUICK, max_examples=40)
+    @settings(QUICK, max_examples=30)
     @given(st.sampled_from([*ORDERS, Order(), Order(descending=False)]), filters, st.integers(1, 4), gaps(Forum.DEEDS))
     def nothing_is_repeated_or_missed(order: Order, which: PostFilter, limit: int, between: list[list[Deed]]) -> None:
         forum.begin(9)

@@ -260,8 +260,8 @@ def test_the_last_page_links_to_no_next(written: tuple[Person, list[int]]) -> No
     assert (ids(last), links(last)[0]) == ([posts[0]], None)
 
 
-WALKS = ["", *(f"sort_by={by}&order={order}" for by in ("date", "votes", "hot") for order in ("asc", "desc"))]
-FILTERS = ["", "published=true", "published=false", "search=POST%201", "since=2026-01-01T00:00:02Z&published=true"]
+WALKS = [f"sort_by={by}&order={order}" for by in ("date", "votes", "hot") for order in ("asc", "desc")]
+FILTERS = ["", "published=false", "search=POST%201", "since=2026-01-01T00:00:02Z&published=true"]
 
 
 def test_following_the_links_to_the_end_gives_the_whole_list_once(written: tuple[Person, list[int]]) -> None:
