@@ -6,6 +6,7 @@ from random import uniform
 from typing import Final, ParamSpec, TypeVar
 
 from application.ports import Interrupted
+from infrastructure.deadlines import is_over, start_deadline
 from infrastructure.runners import Runner
 
 P = ParamSpec("P")
@@ -20,7 +21,7 @@ def _uncounted() -> None:
 
 
 class RetryingRunner:
-    """Runs use cases, and those again that were `Interrupted`: whole, three times at most.
+    """Runs use cases, and those again that were `Interrupted`: whole, three times at most, and not past the deadline.
 
     Between two tries it holds neither a connection nor a turn, and nobody up.
     """
@@ -35,10 +36,13 @@ class RetryingRunner:
         Raises:
             Unavailable: somebody always was, or too many others are waiting.
         """
+        start_deadline()
         for longest in PAUSES_SECONDS:
             try:
                 return await self._runner.run(work, *args, **kwargs)
             except Interrupted:
+                if is_over():
+                    raise
                 self._retried()
             await asyncio.sleep(uniform(0, longest))  # noqa: S311 - nobody gains by guessing it
         return await self._runner.run(work, *args, **kwargs)

@@ -13,6 +13,7 @@ from sqlalchemy.util import greenlet_spawn
 
 from application.ports import Unavailable
 from infrastructure.database.waiting import wait
+from infrastructure.deadlines import seconds_left
 from infrastructure.metrics import UNMEASURED, Span
 
 P = ParamSpec("P")
@@ -63,7 +64,7 @@ class _Turns:
         loop = asyncio.get_running_loop()
         turn: asyncio.Future[None] = loop.create_future()
         self._queue.append(turn)
-        alarm = loop.call_later(WAIT_SECONDS, self._refuse, turn)
+        alarm = loop.call_later(seconds_left(WAIT_SECONDS), self._refuse, turn)
         try:
             with self._waiting:
                 await turn

@@ -20,6 +20,7 @@ from sqlalchemy.util.concurrency import in_greenlet
 from application.ports import Interrupted, Unavailable
 from infrastructure.database.links import Link, PipelinedLink
 from infrastructure.database.waiting import CONNECT_SECONDS, WaitingConnection, is_lost
+from infrastructure.deadlines import seconds_left
 from infrastructure.metrics import UNMEASURED, Span
 
 POOL_WAIT_SECONDS: Final = 2
@@ -107,7 +108,9 @@ class SqliteDatabase:
     def write(self) -> Iterator[Link]:
         """Lend a connection inside a transaction."""
         with self._waiting:
-            self._turn.acquire()
+            has_turn = self._turn.acquire(timeout=seconds_left(SQLITE_BUSY_SECONDS))
+        if not has_turn:
+            raise Unavailable("somebody else has been writing all the time")
         try:
             with failures_named(), self.engine.connect() as connection, self._in_use, connection.begin():
                 yield Link(connection)
@@ -241,7 +244,6 @@ def open_engine(url: URL, connections: int) -> Engine:
         max_overflow=0,
         pool_timeout=POOL_WAIT_SECONDS,
         hide_parameters=True,
-        connect_args={"timeout": SQLITE_BUSY_SECONDS},
     )
     event.listen(engine, "connect", _prepare_sqlite)
     event.listen(engine, "begin", _begin_sqlite)
@@ -276,6 +278,8 @@ def _prepare_sqlite(connection: sqlite3.Connection, _entry: ConnectionPoolEntry)
 
 
 def _begin_sqlite(connection: Connection) -> None:
+    milliseconds = int(seconds_left(SQLITE_BUSY_SECONDS) * 1_000)
+    connection.connection.cursor().execute(f"PRAGMA busy_timeout = {milliseconds}")
     # A writer takes its lock at the start: one that reads first and writes later fails when somebody came between.
     if connection.get_execution_options().get("isolation_level") != "AUTOCOMMIT":
         connection.exec_driver_sql("BEGIN IMMEDIATE")

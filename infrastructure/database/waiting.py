@@ -13,6 +13,8 @@ from psycopg2.extensions import POLL_OK, POLL_READ, connection
 from sqlalchemy.util import await_only
 from sqlalchemy.util.concurrency import in_greenlet
 
+from infrastructure.deadlines import seconds_left
+
 CONNECT_SECONDS: Final = 3
 ANSWER_SECONDS: Final = 5.5
 """How long an answer may take: a little more than the server itself gives a statement. One that is frozen, or beyond a
@@ -72,7 +74,7 @@ def wait(awaited: connection) -> None:
     """
     try:
         while (state := awaited.poll()) != POLL_OK:
-            seconds = ANSWER_SECONDS if getattr(awaited, "is_open", True) else CONNECT_SECONDS
+            seconds = seconds_left(ANSWER_SECONDS if getattr(awaited, "is_open", True) else CONNECT_SECONDS)
             if isinstance(awaited, WaitingConnection) and in_greenlet():
                 _wait_on_loop(awaited, state, seconds)
             else:

@@ -18,6 +18,7 @@ from starlette.routing import Match
 from application.ports import Unavailable
 from domain.errors import DomainError
 from infrastructure.container import Container
+from infrastructure.deadlines import forget_deadline
 from infrastructure.logs import cause_of, configure_logs
 from interfaces.http import admin, posts, sessions, system, users, votes
 from interfaces.http.addresses import Proxies
@@ -98,7 +99,7 @@ def create_api(container: Container) -> FastAPI:
         expose_headers=CORS_EXPOSED,
     )
     api.add_middleware(AnswerHeaders, proxies=proxies, leaving=leaving)
-    api.add_middleware(RequestIds, proxies=proxies, observe=metrics.answered)
+    api.add_middleware(RequestIds, proxies=proxies, begin=forget_deadline, observe=metrics.answered)
 
     api.add_exception_handler(DomainError, _refuse)
     api.add_exception_handler(Unavailable, _unavailable)

@@ -41,6 +41,9 @@ METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OP
 Observe = Callable[[str, str, int, float], None]
 """Takes the method, the route's template, the status and the seconds of a request that is over."""
 
+Begin = Callable[[], None]
+"""Told that a request begins, in the context that all its work runs in."""
+
 log: Final = structlog.get_logger()
 
 
@@ -50,9 +53,12 @@ class RequestIds:
     They name the route by its template: a path or a query may hold anything, secrets and line breaks included.
     """
 
-    def __init__(self, app: ASGIApp, proxies: Proxies, observe: Observe | None = None) -> None:
+    def __init__(
+        self, app: ASGIApp, proxies: Proxies, begin: Begin | None = None, observe: Observe | None = None
+    ) -> None:
         self._app = app
         self._proxies = proxies
+        self._begin = begin
         self._observe = observe
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -63,6 +69,8 @@ class RequestIds:
         given = Headers(scope=scope).get("x-request-id", "")
         this_id = given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(16)
         request_id.set(this_id)
+        if self._begin:
+            self._begin()
         method, started, status = scope["method"], time.perf_counter(), 0
 
         async def send_with_id(message: Message) -> None:

@@ -49,7 +49,15 @@ def swallowed(_breakable: Postgres, way: Proxy) -> Iterator[None]:
     way.flow()
 
 
-STALLS = (frozen, swallowed) if TIMES > 1 else (frozen,)
+@contextmanager
+def slowed(_breakable: Postgres, way: Proxy) -> Iterator[None]:
+    """Let two messages through within a request's time, and no more: some requests take three."""
+    way.delay_seconds = 1.2
+    yield
+    way.delay_seconds = 0
+
+
+STALLS = (frozen, slowed, swallowed) if TIMES > 1 else (frozen, slowed)
 
 
 @pytest.mark.parametrize("stalled", STALLS)
