@@ -32,6 +32,7 @@ from infrastructure.database.archive import Archive
 from infrastructure.database.engine import Database, open_database
 from infrastructure.database.migrations import Migrations, SqlHealth
 from infrastructure.database.posts import SqlPostReader
+from infrastructure.database.standby import Standby
 from infrastructure.database.throttle import NoThrottle, SqlThrottle
 from infrastructure.database.unit_of_work import SqlUnitOfWorkFactory
 from infrastructure.database.users import SqlUserReader
@@ -55,6 +56,19 @@ def _codec(settings: Settings) -> JwtTokenCodec:
 def _runner(settings: Settings, waiting: Span) -> Runner:
     kind = ThreadRunner if settings.url.get_backend_name() == "sqlite" else LoopRunner
     return kind(settings.threads, "too many requests are being worked on at once", waiting)
+
+
+def _lists(settings: Settings, database: Database, metrics: Metrics) -> Database | Standby:
+    if settings.read_url is None:
+        return database
+    standby = open_database(
+        settings.read_url,
+        settings.threads,
+        CORES,
+        prepare=settings.prepare_statements,
+        in_use=metrics.connections_in_use,
+    )
+    return Standby(database, standby, metrics.read_at_standby)
 
 
 def _throttle(settings: Settings, database: Database) -> Throttle:
@@ -110,7 +124,13 @@ class Container(containers.DeclarativeContainer):
     users = providers.Singleton(SqlUserReader, database.provided.read)
     posts = providers.Singleton(SqlPostReader, database.provided.read)
     votes = providers.Singleton(SqlVoteReader, database.provided.read)
-    dashboard = providers.Singleton(SqlDashboardReader, database.provided.read)
+
+    lists = providers.Singleton(_lists, settings, database, metrics)
+    user_lists = providers.Singleton(SqlUserReader, lists.provided.read)
+    post_lists = providers.Singleton(SqlPostReader, lists.provided.read)
+    vote_lists = providers.Singleton(SqlVoteReader, lists.provided.read)
+    dashboard = providers.Singleton(SqlDashboardReader, lists.provided.read)
+
     migrations = providers.Singleton(Migrations, settings.provided.url)
     health = providers.Singleton(SqlHealth, database, migrations)
 
@@ -137,13 +157,13 @@ class Container(containers.DeclarativeContainer):
         create_admin=providers.Singleton(CreateAdmin, uow, hasher, common, clock),
         see_user=providers.Singleton(SeeUser, users),
         see_own_account=providers.Singleton(SeeOwnAccount, users),
-        list_users=providers.Singleton(ListUsers, users),
+        list_users=providers.Singleton(ListUsers, user_lists),
         find_account=providers.Singleton(FindAccount, users, clock),
         edit_user=providers.Singleton(EditUser, uow),
         edit_own_account=providers.Singleton(EditOwnAccount, users, uow, check),
         change_password=providers.Singleton(ChangePassword, users, uow, check, hasher, common),
         delete_own_account=providers.Singleton(DeleteOwnAccount, users, uow, check),
-        export_own_data=providers.Singleton(ExportOwnData, users, posts, votes),
+        export_own_data=providers.Singleton(ExportOwnData, users, post_lists, vote_lists),
         sign_in=providers.Singleton(SignIn, users, uow, check, hasher, tokens, refresh_tokens, clock),
         refresh_session=providers.Singleton(RefreshSession, uow, tokens, refresh_tokens, clock),
         sign_out=providers.Singleton(SignOut, uow),
@@ -154,11 +174,11 @@ class Container(containers.DeclarativeContainer):
         write_post=providers.Singleton(WritePost, uow, clock),
         write_post_once=providers.Singleton(WritePostOnce, uow, clock),
         read_post=providers.Singleton(ReadPost, posts),
-        list_posts=providers.Singleton(ListPosts, posts),
+        list_posts=providers.Singleton(ListPosts, post_lists),
         edit_post=providers.Singleton(EditPost, uow, clock),
         delete_post=providers.Singleton(DeletePost, uow),
         cast_vote=providers.Singleton(CastVote, uow, clock, metrics),
-        list_own_votes=providers.Singleton(ListOwnVotes, votes),
+        list_own_votes=providers.Singleton(ListOwnVotes, vote_lists),
         verify_votes=verify_votes,
         repair_votes=providers.Singleton(RepairVotes, verify_votes, uow),
         see_dashboard=providers.Singleton(SeeDashboard, dashboard, clock),

@@ -13,14 +13,16 @@ from pathlib import Path
 from shlex import quote
 from typing import Final
 
-from sqlalchemy import Connection, func, select, text
+from sqlalchemy import Connection, Engine, func, select, text
 from sqlalchemy.exc import SQLAlchemyError
 
 from application.ports import Clock, Unavailable
 from application.views import Recount
 from application.votes import VerifyVotes
 from infrastructure.database.engine import failures_named, open_engine
+from infrastructure.database.links import Link
 from infrastructure.database.migrations import Migrations
+from infrastructure.database.standby import position_of, replayed_by, unfit
 from infrastructure.passwords import CORES
 from infrastructure.settings import Settings, origin
 
@@ -29,6 +31,9 @@ PARTS: Final = ("DB_HOST", "DB_PORT", "DB_USER", "DB_PASSWORD", "DB_NAME")
 SKEW_NOTED: Final = timedelta(seconds=1)
 SKEW_HARMFUL: Final = timedelta(seconds=10)
 """What tokens forgive between two machines: `LEEWAY_SECONDS` in `infrastructure/tokens.py`."""
+
+CATCH_UP_SECONDS: Final = 1.0
+"""How long a standby is given to catch up with where the database was."""
 
 LIMITS: Final = text(
     "SELECT current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int"
@@ -91,6 +96,7 @@ class Doctor:
     def __init__(self, settings: Settings, migrations: Migrations, verify: VerifyVotes, clock: Clock) -> None:
         self._settings = settings
         self._engine = open_engine(settings.url, connections=1)
+        self._standby = open_engine(settings.read_url, connections=1) if settings.read_url else None
         self._migrations = migrations
         self._verify = verify
         self._clock = clock
@@ -116,19 +122,22 @@ class Doctor:
         if self._postgres:
             yield from self._tried("the clock", self._of_clock())
             yield from self._tried("the limit on connections", self._of_pool(workers))
+        if self._standby is not None:
+            yield from self._tried("the standby", self._of_standby(self._standby))
         if all(finding.level is Level.OK for finding in schema):
             yield from self._tried("the counters", self._of_counters(watch))
         else:
             yield _warning("the counters were not checked: the schema is not this release's")
 
     @contextmanager
-    def _asking(self) -> Iterator[Connection]:
-        """Lend a connection for questions; none is kept open."""
+    def _asking(self, engine: Engine | None = None) -> Iterator[Connection]:
+        """Lend a connection for questions, to the database or whatever else is named; none is kept open."""
+        engine = engine or self._engine
         try:
-            with failures_named(), self._engine.connect() as connection:
+            with failures_named(), engine.connect() as connection:
                 yield connection.execution_options(isolation_level="AUTOCOMMIT")
         finally:
-            self._engine.dispose()
+            engine.dispose()
 
     @staticmethod
     def _tried(what: str, check: Iterator[Finding]) -> Iterator[Finding]:
@@ -207,12 +216,8 @@ class Doctor:
                 connection.execute(select(1))
         except (Unavailable, SQLAlchemyError, OSError) as error:
             reason = _reason(error)
-            if "password authentication failed" in reason:
-                remedy = self._remedy_for_password()
-            else:
-                remedy = next(
-                    (remedy for said, remedy in UNREACHABLE if re.search(said, reason)), "ask its server's log"
-                )
+            is_refused = "password authentication failed" in reason
+            remedy = self._remedy_for_password() if is_refused else _remedy(reason)
             return _problem(f"the database cannot be reached: {reason}", remedy)
         return _ok("the database answers")
 
@@ -269,6 +274,29 @@ class Doctor:
             level = Level.WARNING if total <= allowed else Level.PROBLEM
             yield Finding(level, says, f"{lower}, or allow {total + limits.others} by {where}")
 
+    def _of_standby(self, standby: Engine) -> Iterator[Finding]:
+        """Check that the standby is one of this database. Without one the primary answers everything."""
+        with self._asking() as connection:
+            position = position_of(Link(connection))
+        try:
+            with self._asking(standby) as connection:
+                replayed, is_standby = replayed_by(Link(connection), CATCH_UP_SECONDS)
+        except Unavailable as error:
+            yield _warning(f"the standby cannot be reached: {_reason(error)}", _remedy(_reason(error)))
+            return
+        if reason := unfit(replayed, position, is_standby=is_standby):
+            yield _problem(
+                f"DATABASE_READ_URL names no standby of this database: {reason}",
+                "name one that streams from it, or leave DATABASE_READ_URL out; after a failover rebuild the standby",
+            )
+        elif replayed.bytes < position.bytes:
+            yield _warning(
+                f"the standby is {position.bytes - replayed.bytes} bytes behind, and the primary answers in its stead",
+                "ask the standby SELECT pg_is_wal_replay_paused(), and the primary SELECT * FROM pg_stat_replication",
+            )
+        else:
+            yield _ok("the standby has caught up")
+
     def _of_counters(self, watch: Watch) -> Iterator[Finding]:
         posts = wrong = 0
         for batch in watch(self._verify(), self._verify.last_id()):
@@ -304,6 +332,10 @@ class Doctor:
                 f"in {origin(name)}, put the value between single quotes if it holds a quote or a # after a blank"
             )
         return "; ".join(remedies)
+
+
+def _remedy(reason: str) -> str:
+    return next((remedy for said, remedy in UNREACHABLE if re.search(said, reason)), "ask its server's log")
 
 
 def _reason(error: Exception) -> str:

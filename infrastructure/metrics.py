@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Final
+from typing import Final, Literal, get_args
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
@@ -25,6 +25,10 @@ Span = AbstractContextManager[object]
 UNMEASURED: Final[Span] = nullcontext()
 
 
+StandbyOutcome = Literal["answered", "behind", "left_out"]
+"""What became of a read that a standby may answer: it did, or the primary, because the standby was behind or unfit."""
+
+
 class Metrics(NoMeter):
     """What can be counted and measured; this one keeps nothing, and costs next to nothing."""
 
@@ -38,6 +42,9 @@ class Metrics(NoMeter):
 
     def retried(self) -> None:
         """Count a transaction that is run again."""
+
+    def read_at_standby(self, outcome: StandbyOutcome) -> None:
+        """Count a read that a standby may answer."""
 
     def page(self) -> bytes | None:
         """Write what was counted in Prometheus' text format; None where nothing is."""
@@ -73,6 +80,10 @@ class PrometheusMetrics(Metrics):
         throttled = self._counter("throttled", "Attempts that were refused because there were too many.", "attempt")
         self._throttled = {attempt: throttled.labels(attempt) for attempt in ("password", "registration")}
         self._retried = self._counter("transactions_retried", "Transactions that were run again after a conflict.")
+        reads = self._counter("standby_reads", "Reads that a standby may answer, by who did and why.", "outcome")
+        self._reads: dict[StandbyOutcome, Counter] = {
+            outcome: reads.labels(outcome) for outcome in get_args(StandbyOutcome)
+        }
         votes = self._counter("votes", "Votes that were cast, by what they did to the voter's earlier one.", "outcome")
         self._votes = {outcome: votes.labels(outcome.name.lower()) for outcome in Outcome}
 
@@ -96,6 +107,10 @@ class PrometheusMetrics(Metrics):
     def retried(self) -> None:
         """Count a transaction that is run again."""
         self._retried.inc()
+
+    def read_at_standby(self, outcome: StandbyOutcome) -> None:
+        """Count a read that a standby may answer."""
+        self._reads[outcome].inc()
 
     def page(self) -> bytes:
         """Write what was counted, by all workers that are or were."""

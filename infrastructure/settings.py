@@ -54,6 +54,10 @@ class Settings(BaseModel):
         SecretStr | None,
         Field(description="Where the data is: `postgresql://user:password@host:5432/name` or `sqlite:///file`."),
     ] = None
+    database_read_url: Annotated[
+        SecretStr | None,
+        Field(description="A hot standby of it that answers lists: `postgresql://user:password@host:5432/name`."),
+    ] = None
     db_host: Annotated[
         str | None, Field(description="PostgreSQL's host; `localhost` if another `DB_*` name is set.")
     ] = None
@@ -181,6 +185,23 @@ class Settings(BaseModel):
             database=self.db_name or "agora",
         )
 
+    @property
+    def read_url(self) -> URL | None:
+        """Where the standby is, if there is one.
+
+        Raises:
+            SettingsError: `DATABASE_READ_URL` names no PostgreSQL, or the database that it should follow is none.
+        """
+        if self.database_read_url is None:
+            return None
+        url = database_url(self.database_read_url.get_secret_value(), "DATABASE_READ_URL")
+        if "sqlite" in (url.get_backend_name(), self.url.get_backend_name()):
+            raise SettingsError(
+                "DATABASE_READ_URL is for a standby of PostgreSQL, and SQLite has none: leave it out, or name"
+                " PostgreSQL in both"
+            )
+        return url
+
     def require_servable(self) -> None:
         """Refuse what must not serve in production.
 
@@ -245,7 +266,7 @@ NAMES: Final = frozenset(name.upper() for name in Settings.model_fields)
 """Every name that is read, as it is written in the environment."""
 
 
-def database_url(text: str) -> URL:
+def database_url(text: str, name: str = "DATABASE_URL") -> URL:
     """Read a database URL as people write it.
 
     `postgres://` and `postgresql://` mean psycopg2, although SQLAlchemy 2.1 reads another driver into the second
@@ -256,22 +277,22 @@ def database_url(text: str) -> URL:
     """
     whole = _URL.fullmatch(text.strip())
     if whole is None:
-        raise SettingsError("DATABASE_URL is not a URL: write postgresql://user:password@host:5432/name")
+        raise SettingsError(f"{name} is not a URL: write postgresql://user:password@host:5432/name")
     scheme, user, password = whole["scheme"], whole["user"], whole["password"]
     if scheme not in {"postgres", "postgresql", "postgresql+psycopg2", "sqlite", "sqlite+pysqlite"}:
         ours = next((f"; write {kind}:// instead" for kind in ("postgresql", "sqlite") if scheme.startswith(kind)), "")
-        raise SettingsError(f"DATABASE_URL begins with {scheme}://: Agora speaks postgresql:// and sqlite:///{ours}")
+        raise SettingsError(f"{name} begins with {scheme}://: Agora speaks postgresql:// and sqlite:///{ours}")
     driver = "sqlite" if scheme.startswith("sqlite") else "postgresql+psycopg2"
     try:
         url = make_url(f"{driver}://{whole['rest']}")
     except (ArgumentError, ValueError):
         raise SettingsError(
-            "DATABASE_URL cannot be read: write postgresql://user:password@host:5432/name, and a / # or ? in the"
+            f"{name} cannot be read: write postgresql://user:password@host:5432/name, and a / # or ? in the"
             " name as %2F %23 or %3F"
         ) from None
     in_memory = ":memory:" in (url.database or ":memory:") or url.query.get("mode") == "memory"
     if driver == "sqlite" and in_memory:
-        raise SettingsError("DATABASE_URL names no file: write sqlite:///agora.db; a database in memory is not shared")
+        raise SettingsError(f"{name} names no file: write sqlite:///agora.db; a database in memory is not shared")
     if user is not None:
         url = url.set(username=unquote(user))
     if password is not None:
@@ -306,10 +327,10 @@ def load_settings(folder: Path | None = None) -> Settings:
         settings = Settings.model_validate(values)
     except ValidationError as error:
         raise SettingsError("; ".join(_sentence(reason) for reason in error.errors(include_input=False))) from None
-    if not all(is_storable(str(part)) for part in settings.url):
+    if not all(is_storable(str(part)) for part in (*settings.url, *(settings.read_url or ()))):
         raise SettingsError(
-            "DATABASE_URL: an escaped NUL, or escaped bytes that are no UTF-8; remove them, and write %25"
-            " for a % that means itself"
+            "DATABASE_URL or DATABASE_READ_URL: an escaped NUL, or escaped bytes that are no UTF-8; remove them, and"
+            " write %25 for a % that means itself"
         )
     return settings
 

@@ -54,6 +54,7 @@ def private_server(**options: str) -> Iterator["Postgres"]:
             os.chown(folder, user.pw_uid, user.pw_gid)
         server = Postgres(_readable(find_binaries(), folder, as_somebody_else=user is not None), folder, user, options)
         try:
+            server.make()
             server.start()
             yield server
         finally:
@@ -125,34 +126,66 @@ class Postgres:
         )
         self._environment = {"PATH": os.environ.get("PATH", ""), "LC_ALL": "C", "TZ": "UTC"}
         self._process: subprocess.Popen[bytes] | None = None
-        self._make(user)
+        self._user = user
         self.url = URL.create("postgresql+psycopg2", "agora", PASSWORD, "127.0.0.1", free_port(), "postgres")
 
-    def _make(self, user: pwd.struct_passwd | None) -> None:
+    def make(self) -> None:
+        """Make its files."""
         password_file = self._folder / "password"
         password_file.write_text(PASSWORD + "\n")
-        if user is not None:
-            os.chown(password_file, user.pw_uid, user.pw_gid)
-        made = subprocess.run(
-            [
-                self._binaries / "initdb",
-                "--no-sync",
-                "--auth=scram-sha-256",
-                "--username=agora",
-                f"--pwfile={password_file}",
-                "--encoding=UTF8",
-                "--locale=C",
-                f"--pgdata={self._folder / 'data'}",
-            ],
+        self._give(password_file)
+        self._run(
+            "initdb",
+            "--no-sync",
+            "--auth=scram-sha-256",
+            "--username=agora",
+            f"--pwfile={password_file}",
+            "--encoding=UTF8",
+            "--locale=C",
+            f"--pgdata={self._folder / 'data'}",
+        )
+
+    @contextmanager
+    def standby(self, name: str = "standby") -> Iterator["Postgres"]:
+        """Lend a hot standby that follows this server."""
+        folder = self._folder / name
+        folder.mkdir()
+        self._give(folder)
+        standby = Postgres(self._binaries, folder, self._user, self._more)
+        self._run(
+            "pg_basebackup",
+            "--no-sync",
+            "--checkpoint=fast",
+            "--write-recovery-conf",
+            f"--pgdata={folder / 'data'}",
+            "--host=127.0.0.1",
+            f"--port={self.url.port}",
+            "--username=agora",
+        )
+        try:
+            standby.start()
+            yield standby
+        finally:
+            standby.stop()
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def _give(self, path: Path) -> None:
+        """Give something to the server's user."""
+        if self._user is not None:
+            os.chown(path, self._user.pw_uid, self._user.pw_gid)
+
+    def _run(self, program: str, *words: str) -> None:
+        done = subprocess.run(
+            [self._binaries / program, *words],
             cwd=self._folder,
-            env=self._environment,
+            env=self._environment | {"PGPASSWORD": PASSWORD},
             capture_output=True,
             text=True,
             check=False,
             **self._identity,
         )
-        if made.returncode != 0:
-            raise RuntimeError(f"initdb of {self._binaries} failed:\n{made.stdout}{made.stderr}")
+        if done.returncode != 0:
+            raise RuntimeError(f"{program} of {self._binaries} failed:\n{done.stdout}{done.stderr}")
 
     def start(self) -> None:
         """Start it, and wait until it lets people in."""

@@ -61,6 +61,11 @@ class Link:
         """The connection itself, for what is not asked often."""
         return self._connection
 
+    @property
+    def memory(self) -> dict[Any, Any]:
+        """What is kept as long as the connection lives that the latest answer came over."""
+        return self._connection.info
+
     def execute(self, statement: Executable, values: Values | Sequence[Values] | None = None) -> CursorResult[Any]:
         """Run a statement through SQLAlchemy."""
         return self.connection.execute(statement, values)

@@ -56,6 +56,7 @@ def create_api(container: Container) -> FastAPI:
             runner.start()
         leaving.prepare()
         yield
+        container.lists().close()
         container.database().close()
         for runner in runners:
             runner.stop()

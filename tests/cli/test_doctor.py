@@ -13,12 +13,13 @@ from sqlalchemy import URL
 
 from infrastructure.container import Container
 from infrastructure.database.engine import open_engine
+from infrastructure.database.migrations import Migrations
 from infrastructure.passwords import CORES
 from infrastructure.settings import load_settings
 from interfaces.cli.common import with_bar
 from tests.backends import PostgresServer, sql_backend
 from tests.cli.command import plain, run, run_command
-from tests.postgres import free_port
+from tests.postgres import free_port, private_server
 from tests.samples import add_post, add_user
 
 SECRET = "hunter2"
@@ -168,6 +169,8 @@ def test_two_ways_of_naming_the_database_are_a_warning(monkeypatch: pytest.Monke
         ({"DATABASE_URL": f"db.example/{SECRET}"}, "write postgresql://user:password@host:5432/name"),
         ({"DATABASE_URL": f"postgresql://ann:{SECRET}%00@db.example/forum"}, "write %25 for a % that means itself"),
         ({"THREADS": "many"}, "THREADS: "),
+        ({"DATABASE_READ_URL": f"db.example/{SECRET}"}, "DATABASE_READ_URL is not a URL"),
+        ({"DATABASE_READ_URL": f"postgresql://ann:{SECRET}@db.example/forum"}, "SQLite has none: leave it out"),
     ],
 )
 def test_settings_that_cannot_be_used_are_a_problem_that_says_what_to_write(
@@ -292,6 +295,57 @@ def test_a_pool_that_is_larger_than_the_database_allows_is_a_problem(
     monkeypatch.setenv("THREADS", fewer[1])
     assert findings("--workers", "2")["problem"] == []
     assert "start fewer workers" in only(findings("--workers", str(each * 2), code=1)["problem"])
+
+
+# A standby.
+
+
+@pytest.fixture(scope="module")
+def followed() -> Iterator[tuple[URL, URL]]:
+    """A migrated PostgreSQL and a standby of it."""
+    with private_server() as server:
+        Migrations(server.url).upgrade()
+        with server.standby() as standby:
+            yield server.url, standby.url
+
+
+@pytest.fixture
+def standby(followed: tuple[URL, URL], monkeypatch: pytest.MonkeyPatch) -> URL:
+    """A standby of the database, which the settings name."""
+    monkeypatch.setenv("DATABASE_URL", plain(followed[0]))
+    monkeypatch.setenv("DATABASE_READ_URL", plain(followed[1]))
+    return followed[1]
+
+
+def test_a_standby_that_has_caught_up_is_fine(standby: URL) -> None:
+    assert "the standby has caught up" in findings()["ok"]
+    assert plain(standby) not in run("doctor").output
+
+
+def test_a_standby_that_repeats_nothing_is_a_warning(
+    followed: tuple[URL, URL], standby: URL, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("infrastructure.doctor.CATCH_UP_SECONDS", 0)
+    execute(standby, "SELECT pg_wal_replay_pause()")
+    execute(followed[0], "UPDATE alembic_version SET version_num = version_num")
+    said = only(findings()["warning"])
+    assert re.match("the standby is [0-9]+ bytes behind, .* -> ask the standby SELECT pg_is_wal_replay_paused", said)
+    execute(standby, "SELECT pg_wal_replay_resume()")
+
+
+@pytest.mark.usefixtures("standby")
+def test_a_standby_that_cannot_be_reached_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DATABASE_READ_URL", f"postgresql://ann:{SECRET}@127.0.0.1:{free_port()}/forum")
+    said = only(findings()["warning"])
+    assert re.match("the standby cannot be reached: .*Connection refused.* -> start PostgreSQL", said)
+
+
+@pytest.mark.usefixtures("standby")
+def test_a_standby_of_something_else_is_a_problem(own_postgres: URL, monkeypatch: pytest.MonkeyPatch) -> None:
+    said = only(findings(code=1)["problem"])
+    assert said.startswith("DATABASE_READ_URL names no standby of this database: it follows another database -> name")
+    monkeypatch.setenv("DATABASE_READ_URL", plain(own_postgres))
+    assert "it is no standby, or none any more" in only(findings(code=1)["problem"])
 
 
 # SQLite alone: its files.

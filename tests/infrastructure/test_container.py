@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import astuple
+from typing import Any
 
 import pytest
 from argon2 import extract_parameters
@@ -16,6 +17,7 @@ from application.views import Claims
 from domain.errors import TooManyRequests
 from domain.users import InvalidCredentials, InvalidToken
 from infrastructure.container import Container
+from infrastructure.database.standby import Standby
 from infrastructure.database.throttle import NoThrottle, SqlThrottle
 from infrastructure.runners import LoopRunner, ThreadRunner
 from infrastructure.settings import Settings
@@ -161,6 +163,38 @@ def test_everything_that_checks_a_password_counts_the_same_failures() -> None:
         for use_case in (app.sign_in, app.edit_own_account, app.change_password, app.delete_own_account):
             assert use_case.check is check
         assert app.register_user.guard is check.guard
+
+
+# A standby.
+
+
+def test_without_a_standby_the_database_answers_everything() -> None:
+    with wired() as container:
+        assert container.lists() is container.database()
+
+
+def test_lists_may_be_answered_by_a_standby_and_nothing_else(postgres_url: URL) -> None:
+    url = SecretStr(postgres_url.render_as_string(hide_password=False))
+    with wired(postgres_url, database_read_url=url) as container, closing(container.lists()) as lists:
+        app, database = container.app(), container.database()
+        assert isinstance(lists, Standby)
+        there: list[Any] = [
+            app.list_posts.posts,
+            app.list_users.users,
+            app.list_own_votes.votes,
+            app.export_own_data.posts,
+            app.export_own_data.votes,
+            app.see_dashboard.dashboard,
+        ]
+        here: list[Any] = [
+            app.read_post.posts,
+            app.authenticate.users,
+            app.see_own_account.users,
+            app.sign_in.users,
+            app.verify_votes.votes,
+        ]
+        assert [reader._reading for reader in there] == [lists.read] * len(there)
+        assert [reader._reading for reader in here] == [database.read] * len(here)
 
 
 # Metrics.

@@ -1,0 +1,164 @@
+"""Reading from a hot standby: a second PostgreSQL that repeats what the first one does, a moment later."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Final, NamedTuple
+
+import structlog
+from sqlalchemy import text
+
+from application.ports import Interrupted, Unavailable
+from infrastructure.database.engine import Database
+from infrastructure.database.links import Link, Statement
+from infrastructure.deadlines import within
+from infrastructure.logs import cause_of
+from infrastructure.metrics import StandbyOutcome
+
+STANDBY_SECONDS: Final = 2.5
+"""How long a standby may take for everything, so that the primary has time left to answer in its stead."""
+
+LATE_SECONDS: Final = 0.1
+LOST_SECONDS: Final = 5.0
+"""How long a standby is left alone that was behind, and one that cannot be asked; then one request tries it."""
+
+PAUSES_SECONDS: Final = (0.0, 0.005)
+"""How long a standby is given to catch up, before each look."""
+
+POSITION: Final = Statement(
+    text(
+        "SELECT ('x' || left(pg_walfile_name(flushed), 8))::bit(32)::int, pg_wal_lsn_diff(flushed, '0/0')::bigint"
+        " FROM pg_current_wal_flush_lsn() AS flushed"
+    )
+)
+"""The primary's timeline, and how far its log is safe on disk, in bytes: everything that was ever acknowledged."""
+
+CLUSTER: Final = Statement(text("SELECT system_identifier, current_database() FROM pg_control_system()"))
+
+REPLAYED: Final = Statement(
+    text(
+        "SELECT system_identifier, current_database(), timeline_id,"
+        " pg_wal_lsn_diff(coalesce(pg_last_wal_replay_lsn(), '0/0'), '0/0')::bigint, pg_is_in_recovery()"
+        " FROM pg_sleep(:seconds), pg_control_system(), pg_control_checkpoint()"
+    )
+)
+"""The same of a standby, and how far it has repeated the primary's log: a later statement sees at least that."""
+
+log: Final = structlog.get_logger()
+
+
+class Position(NamedTuple):
+    """A place in the history of a database: which cluster, database and timeline, and how many bytes of log."""
+
+    cluster: int
+    database: str
+    timeline: int
+    bytes: int
+
+
+def position_of(link: Link) -> Position:
+    """Ask a primary how far it has got."""
+    ((timeline, flushed),) = link.rows(POSITION, {})
+    if "cluster" not in link.memory:
+        (link.memory["cluster"],) = link.rows(CLUSTER, {})
+    cluster, database = link.memory["cluster"]
+    return Position(cluster, database, timeline, flushed)
+
+
+def replayed_by(link: Link, pause: float) -> tuple[Position, bool]:
+    """Ask a standby how far it has got after so many seconds, and whether it is one."""
+    ((*replayed, is_standby),) = link.rows(REPLAYED, {"seconds": pause})
+    return Position(*replayed), is_standby
+
+
+def unfit(replayed: Position, position: Position, *, is_standby: bool) -> str | None:
+    """Tell why this is no standby of that primary, if it is none: then it does not matter how far each has got."""
+    if replayed[:2] != position[:2]:
+        return "it follows another database"
+    if not is_standby:
+        return "it is no standby, or none any more"
+    if replayed.timeline != position.timeline:
+        return "it follows another timeline, as after a failover"
+    return None
+
+
+class Standby:
+    """Has questions answered by a hot standby, and by the primary whenever that one would know more.
+
+    Nobody misses what was committed before they asked, their own writes least of all. The primary is asked how far its
+    log has got, and the standby, in a statement before the question, whether it has repeated that much of the same
+    log. Such a pair of looks costs the primary about as much as finding one row.
+    """
+
+    def __init__(self, primary: Database, standby: Database, count: Callable[[StandbyOutcome], None]) -> None:
+        self._primary = primary
+        self._standby = standby
+        self._count = count
+        self._rests_until = 0.0
+        self._reason: str | None = None
+
+    @contextmanager
+    def read(self) -> Iterator[Link]:
+        """Lend a connection for questions, to the standby if it may answer them.
+
+        Raises:
+            Interrupted: the standby was lost meanwhile; the primary answers the next try.
+            Unavailable: the primary cannot answer now.
+        """
+        if self._is_due():
+            position = self._position()
+            is_lent = False
+            try:
+                with within(STANDBY_SECONDS), self._standby.read() as link:
+                    if self._has_replayed(link, position):
+                        is_lent = True
+                        yield link
+                        self._count("answered")
+                        return
+            except Unavailable as error:
+                self._leave_out("it cannot answer now", cause_of(error))
+                if is_lent:
+                    raise Interrupted("the standby was lost") from error
+        else:
+            self._count("left_out")
+        with self._primary.read() as link:
+            yield link
+
+    def close(self) -> None:
+        """Close the connections to the standby."""
+        self._standby.close()
+
+    def _is_due(self) -> bool:
+        now = time.monotonic()
+        if now < self._rests_until:
+            return False
+        if self._rests_until:  # one sees whether it is fit again; the others go on without it until then
+            self._rests_until = now + LOST_SECONDS
+        return True
+
+    def _position(self) -> Position:
+        with self._primary.read() as link:
+            return position_of(link)
+
+    def _has_replayed(self, link: Link, position: Position) -> bool:
+        for pause in PAUSES_SECONDS:
+            replayed, is_standby = replayed_by(link, pause)
+            if reason := unfit(replayed, position, is_standby=is_standby):
+                self._leave_out(reason)
+                return False
+            if replayed.bytes >= position.bytes:
+                self._rests_until = 0.0
+                if self._reason is not None:
+                    log.info("standby is asked again")
+                    self._reason = None
+                return True
+        self._count("behind")
+        self._rests_until = time.monotonic() + LATE_SECONDS
+        return False
+
+    def _leave_out(self, reason: str, cause: str | None = None) -> None:
+        self._count("left_out")
+        self._rests_until = time.monotonic() + LOST_SECONDS
+        if reason != self._reason:
+            log.warning("standby is left out", reason=reason, cause=cause)
+            self._reason = reason
