@@ -1,15 +1,16 @@
 """Where use cases run while requests are served, so that the event loop is never held up by one that waits."""
 
 import asyncio
+import sys
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from functools import partial
-from typing import Final, ParamSpec, Protocol, TypeVar
+from typing import Any, Final, ParamSpec, Protocol, TypeVar
 
+from greenlet import GreenletExit, getcurrent, greenlet
 from psycopg2.extensions import set_wait_callback
-from sqlalchemy.util import greenlet_spawn
 
 from application.ports import Unavailable
 from infrastructure.database.waiting import wait
@@ -116,6 +117,37 @@ class ThreadRunner:
         self._pool.shutdown()
 
 
+class _Outcome:
+    """What became of a use case: what it returned, or what it raised."""
+
+    __slots__ = ("error", "value")
+
+    def __init__(self, value: Any, error: BaseException | None = None) -> None:
+        self.value = value
+        self.error = error
+
+
+class _Host(greenlet):  # type: ignore[misc]  # it has no types
+    """A greenlet in which one use case after another runs: making one takes memory from the system each time.
+
+    SQLAlchemy's `await_only` works in it as in those of its own, which end with what they run.
+    """
+
+    __sqlalchemy_greenlet_provider__ = True
+
+    def run(self, work: Callable[[], object]) -> None:
+        """Run what is handed in, and hand out its outcome, for ever."""
+        while True:
+            try:
+                outcome = _Outcome(work())
+            except GreenletExit:  # nobody waits for it any more
+                raise
+            except BaseException as error:  # noqa: BLE001 - whoever waits for it raises it
+                outcome = _Outcome(None, error)
+            del work  # and what it holds on to
+            work = self.parent.switch(outcome)
+
+
 class LoopRunner:
     """Runs use cases on the event loop itself; they let go of it wherever they wait for PostgreSQL.
 
@@ -134,13 +166,36 @@ class LoopRunner:
         await self._turns.take()
         try:
             # In a task of its own: a greenlet keeps the C stack above it, and that of a request is deep.
-            return await asyncio.get_running_loop().create_task(greenlet_spawn(partial(work, *args, **kwargs)))
+            return await asyncio.get_running_loop().create_task(self._hosted(partial(work, *args, **kwargs)))
         finally:
             self._turns.release()
+
+    async def _hosted(self, work: Callable[[], T]) -> T:
+        host = self._idle.pop() if self._idle else _Host()
+        host.gr_context = getcurrent().gr_context
+        given = host.switch(work)
+        while given.__class__ is not _Outcome:  # it waits for something
+            try:
+                answer = await given
+            except BaseException:  # noqa: BLE001 - the use case gets it, cancellation included
+                given = host.throw(*sys.exc_info())
+            else:
+                given = host.switch(answer)
+        self._idle.append(host)
+        found: T
+        found, error = given.value, given.error
+        given.value = given.error = None  # the host remembers its latest outcome
+        if error is None:
+            return found
+        try:
+            raise error
+        finally:
+            del error  # or the two would hold on to each other: its traceback begins here
 
     def start(self) -> None:
         """Have psycopg2 wait in our way, in the whole process."""
         self._turns = _Turns(self._connections, self._reason, self._waiting)
+        self._idle: list[_Host] = []
         LoopRunner._started += 1
         set_wait_callback(wait)
 

@@ -42,6 +42,8 @@ class Proxies:
         return bool(scope["scheme"] == "https")
 
     def _is_ours(self, text: str) -> bool:
+        if not self._networks:
+            return False
         address = _address(text)
         return address is not None and any(address in network for network in self._networks)
 
@@ -54,6 +56,7 @@ def _network(text: str) -> str:
     return UNKNOWN if address is None else str(address)
 
 
+@lru_cache(1024)
 def _address(text: str) -> IPv4Address | IPv6Address | None:
     """Read an address; a socket for both protocols shows IPv4 ones as IPv6 (RFC 4291, section 2.5.5.2)."""
     try:

@@ -1,6 +1,8 @@
 """Where use cases run while requests are served: how many at once, how long they wait for that, and what is left."""
 
 import asyncio
+import gc
+import weakref
 from collections.abc import Callable, Coroutine, Iterator
 from contextvars import ContextVar
 from threading import Event, get_ident
@@ -8,6 +10,7 @@ from typing import Any, Protocol
 
 import pytest
 import uvloop
+from greenlet import getcurrent
 from psycopg2.extensions import get_wait_callback
 from sqlalchemy.util import await_only
 
@@ -209,6 +212,58 @@ def test_a_use_case_that_is_cancelled_at_work_gives_its_turn_back(on_stage: Call
         assert await asyncio.gather(*stage.start(gate, 2 * TURNS)) == list(range(2 * TURNS))
 
     on_stage(play)
+
+
+def test_what_a_use_case_gave_or_raised_is_forgotten_with_it(on_stage: Callable[[Play], None]) -> None:
+    class Found(Exception):
+        pass
+
+    def work(found: list["weakref.ref[Found]"], *, fails: bool) -> Found:
+        it = Found()
+        found.append(weakref.ref(it))
+        if fails:
+            raise it
+        return it
+
+    async def play(stage: Stage) -> None:
+        found: list[weakref.ref[Found]] = []
+        await stage.runner.run(work, found, fails=False)
+        with pytest.raises(Found):
+            await stage.runner.run(work, found, fails=True)
+        await asyncio.sleep(0)
+        assert [reference() for reference in found[:1]] == [None]
+        gc.collect()
+        assert [reference() for reference in found] == [None, None]
+
+    on_stage(play)
+
+
+def test_use_cases_on_the_loop_share_their_greenlets_and_see_their_own_context() -> None:
+    async def main() -> None:
+        runner = LoopRunner(TURNS, "-")
+        runner.start()
+        hosts: set[object] = set()
+        event = asyncio.Event()
+
+        def work(number: int) -> tuple[int, str]:
+            hosts.add(getcurrent())
+            await_only(asyncio.sleep(0))
+            if number == 0:
+                await_only(event.wait())
+            return number, said.get()
+
+        async def ask(number: int) -> tuple[int, str]:
+            said.set(f"number {number}")
+            return await runner.run(work, number)
+
+        tasks = [asyncio.create_task(ask(number)) for number in range(20)]
+        await until(lambda: sum(task.done() for task in tasks) == len(tasks) - 1)
+        event.set()
+        assert await asyncio.gather(*tasks) == [(number, f"number {number}") for number in range(20)]
+        assert len(hosts) == TURNS
+        runner.stop()
+
+    asyncio.run(main())
 
 
 def test_only_threads_leave_the_loop(on_stage: Callable[[Play], None]) -> None:
