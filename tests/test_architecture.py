@@ -76,6 +76,7 @@ SHARED = {
         "paging",
         "problems",
         "protocol",
+        "straight",
         "strict_json",
     },
 }

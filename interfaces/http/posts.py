@@ -17,9 +17,9 @@ from interfaces.http.deps import DeskDep, Reader, SignedIn
 from interfaces.http.fields import Content, Flag, PostId, QueryFlag, QueryId, QueryMoment, Search, Title
 from interfaces.http.paging import LINKED, PageQuery, asked, documented, list_url
 from interfaces.http.problems import problems
-from interfaces.http.strict_json import StrictRoute
+from interfaces.http.straight import StraightRoute
 
-router = APIRouter(tags=["posts"], route_class=StrictRoute, strict_content_type=False)
+router = APIRouter(tags=["posts"], route_class=StraightRoute, strict_content_type=False)
 
 
 IdempotencyKey = Annotated[
@@ -238,9 +238,10 @@ async def patch_post(
 
 
 @router.delete("/posts/{post_id}", status_code=204, response_class=Response, responses=EDIT_PROBLEMS)
-async def delete_post(post_id: PostId, actor: SignedIn, desk: DeskDep, if_match: IfMatch = None) -> None:
+async def delete_post(post_id: PostId, actor: SignedIn, desk: DeskDep, if_match: IfMatch = None) -> Response:
     """Delete a post of your own, or as an administrator any post. The votes on it go with it."""
     await desk.run(desk.app.delete_post, actor, post_id, known_versions(if_match))
+    return Response(status_code=HTTPStatus.NO_CONTENT.value)
 
 
 def _changes(body: PostPutIn | PostPatchIn) -> PostChanges:

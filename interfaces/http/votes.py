@@ -1,10 +1,12 @@
 """Voting over HTTP: the classic POST /vote, and a resource for clients that retry. Both run one use case."""
 
 from datetime import datetime
+from http import HTTPStatus
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Response
 from pydantic import BaseModel, BeforeValidator, Field
+from pydantic_core import to_json
 
 from application.views import VoteReceipt
 from domain.votes import Direction
@@ -12,9 +14,9 @@ from interfaces.http.deps import DeskDep, SignedIn
 from interfaces.http.fields import JsonId, PostId, QueryDirection, json_integer
 from interfaces.http.paging import LINKED, PageQuery, asked, documented, list_url
 from interfaces.http.problems import problems
-from interfaces.http.strict_json import StrictRoute
+from interfaces.http.straight import StraightRoute
 
-router = APIRouter(tags=["votes"], route_class=StrictRoute, strict_content_type=False)
+router = APIRouter(tags=["votes"], route_class=StraightRoute, strict_content_type=False)
 
 
 class ClassicVoteIn(BaseModel):
@@ -40,22 +42,24 @@ class VoteOut(BaseModel):
     upvotes: int
     downvotes: int
 
-    @classmethod
-    def of(cls, receipt: VoteReceipt) -> "VoteOut":
-        """Show a receipt."""
-        return cls(
-            message=receipt.message,
-            post_id=receipt.post_id,
-            dir=receipt.direction,
-            votes=receipt.upvotes - receipt.downvotes,
-            upvotes=receipt.upvotes,
-            downvotes=receipt.downvotes,
-        )
+
+def _answer(receipt: VoteReceipt, status: HTTPStatus = HTTPStatus.OK) -> Response:
+    """Answer with a receipt: the members of `VoteOut`, written straight from the view."""
+    shown = {
+        "message": receipt.message,
+        "post_id": receipt.post_id,
+        "dir": receipt.direction,
+        "votes": receipt.upvotes - receipt.downvotes,
+        "upvotes": receipt.upvotes,
+        "downvotes": receipt.downvotes,
+    }
+    return Response(to_json(shown), status.value, media_type="application/json")
 
 
 @router.post(
     "/vote",
     status_code=201,
+    response_model=VoteOut,
     responses=problems(
         "not-authenticated",
         "invalid-token",
@@ -66,10 +70,11 @@ class VoteOut(BaseModel):
         "unavailable",
     ),
 )
-async def post_vote(body: ClassicVoteIn, actor: SignedIn, desk: DeskDep) -> VoteOut:
+async def post_vote(body: ClassicVoteIn, actor: SignedIn, desk: DeskDep) -> Response:
     """Vote on a post that you can see; what would change nothing is refused."""
-    cast_vote = desk.app.cast_vote
-    return VoteOut.of(await desk.run(cast_vote, actor, body.post_id, Direction(body.dir), repeatable=False))
+    direction = Direction(body.dir)
+    receipt = await desk.run(desk.app.cast_vote, actor, body.post_id, direction, repeatable=False)
+    return _answer(receipt, HTTPStatus.CREATED)
 
 
 class OwnVotePostOut(BaseModel):
@@ -96,42 +101,42 @@ class OwnVotesQuery(PageQuery):
 
 @router.get(
     "/users/me/votes",
+    response_model=list[OwnVoteOut],
     responses=problems("not-authenticated", "invalid-token", "validation", "invalid-cursor", "unavailable")
     | {200: LINKED},
     openapi_extra=documented(OwnVotesQuery),
 )
 async def list_own_votes(
-    actor: SignedIn,
-    desk: DeskDep,
-    query: Annotated[OwnVotesQuery, asked(OwnVotesQuery)],
-    response: Response,
-) -> list[OwnVoteOut]:
+    actor: SignedIn, desk: DeskDep, query: Annotated[OwnVotesQuery, asked(OwnVotesQuery)]
+) -> Response:
     """List one's own votes on posts that one can still see, latest first."""
     this_list = list_url("/users/me/votes", {"dir": query.dir})
     wanted = None if query.dir is None else Direction(query.dir)
     votes = await desk.run(desk.app.list_own_votes, actor, wanted, query.window(desk.cursors, this_list))
-    response.headers.update(query.links(desk.cursors, this_list, votes))
-    return [
-        OwnVoteOut(
-            post_id=vote.post_id,
-            dir=vote.direction,
-            created_at=vote.created_at,
-            post=OwnVotePostOut(id=vote.post_id, title=vote.title),
-        )
+    shown = [
+        {
+            "post_id": vote.post_id,
+            "dir": vote.direction,
+            "created_at": vote.created_at,
+            "post": {"id": vote.post_id, "title": vote.title},
+        }
         for vote in votes.items
     ]
+    headers = query.links(desk.cursors, this_list, votes)
+    return Response(to_json(shown), headers=headers, media_type="application/json")
 
 
 PROBLEMS = problems("not-authenticated", "invalid-token", "post-not-found", "validation", "unavailable")
 
 
-@router.put("/posts/{post_id}/vote", responses=PROBLEMS)
-async def put_vote(post_id: PostId, body: VoteIn, actor: SignedIn, desk: DeskDep) -> VoteOut:
+@router.put("/posts/{post_id}/vote", response_model=VoteOut, responses=PROBLEMS)
+async def put_vote(post_id: PostId, body: VoteIn, actor: SignedIn, desk: DeskDep) -> Response:
     """Make your vote on a post point this way, whatever it was."""
-    return VoteOut.of(await desk.run(desk.app.cast_vote, actor, post_id, Direction(body.dir)))
+    return _answer(await desk.run(desk.app.cast_vote, actor, post_id, Direction(body.dir)))
 
 
 @router.delete("/posts/{post_id}/vote", status_code=204, response_class=Response, responses=PROBLEMS)
-async def delete_vote(post_id: PostId, actor: SignedIn, desk: DeskDep) -> None:
+async def delete_vote(post_id: PostId, actor: SignedIn, desk: DeskDep) -> Response:
     """Have no vote on a post, whatever it was."""
     await desk.run(desk.app.cast_vote, actor, post_id, Direction.NONE)
+    return Response(status_code=HTTPStatus.NO_CONTENT.value)

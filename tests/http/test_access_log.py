@@ -65,7 +65,7 @@ def test_behind_a_proxy_of_ours_the_client_is_told(url: URL) -> None:
 
 
 def test_a_line_is_written_also_when_everything_failed(url: URL) -> None:
-    with running_api(url, {"posts": Failing(RuntimeError())}) as api:
+    with running_api(url, {"post_lists": Failing(RuntimeError())}) as api:
         ann = api.person("ann")
         with capture_logs() as log:
             ann("GET", "/posts")
