@@ -5,7 +5,6 @@ import signal
 import socket
 import sys
 from contextlib import nullcontext
-from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Final
@@ -43,7 +42,8 @@ def serve(
     container = Container()
     settings = container.settings()
     settings.require_servable()
-    container.migrations().await_current(partial(typer.echo, err=True))
+    migrations = container.migrations()
+    migrations.when_up(migrations.require_current, _say_waiting)
     port = _free_port(host, port)
     configure_logs(settings)
     for warning in settings.warnings():
@@ -79,7 +79,8 @@ def serve(
 def migrate() -> None:
     """Bring the database's schema up to date. What is up to date stays as it is."""
     container = Container()
-    container.migrations().upgrade()
+    migrations = container.migrations()
+    migrations.when_up(migrations.upgrade, _say_waiting)
     typer.echo(f"{_place(container.settings())} is up to date")
 
 
@@ -102,6 +103,10 @@ def _free_port(host: str, port: int) -> int:
             return found
     except OSError as error:
         raise Unavailable(f"cannot listen: {error.strerror}") from None
+
+
+def _say_waiting(why: str) -> None:
+    typer.echo(f"waiting for the database: {why}", err=True)
 
 
 def _place(settings: Settings) -> str:
