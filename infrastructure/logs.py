@@ -7,11 +7,14 @@ others log there (uvicorn, Alembic, SQLAlchemy) ends in the same processors.
 import logging
 import sqlite3
 import sys
+import threading
 import traceback
 from collections.abc import Iterator
+from contextlib import suppress
 from contextvars import ContextVar
 from json import JSONEncoder
-from typing import Final
+from types import TracebackType
+from typing import Final, TextIO
 
 import psycopg2
 import structlog
@@ -31,7 +34,8 @@ _encode: Final = JSONEncoder(default=repr).encode
 def configure_logs(settings: Settings, request_id: ContextVar[str] | None = None) -> None:
     """Send every logger's lines of `LOG_LEVEL` and above to standard error; in production each is a JSON object.
 
-    A line that is written while a request is at work carries the id in `request_id`.
+    A line that is written while a request is at work carries the id in `request_id`. In production the log tells what
+    nobody has caught, too, where Python would print it.
     """
     as_json = settings.fastapi_env == "production"
     finish: list[Processor] = [_tell_exception, *([_as_json] if as_json else [_escape, _console()])]
@@ -46,7 +50,7 @@ def configure_logs(settings: Settings, request_id: ContextVar[str] | None = None
         logger_factory=structlog.WriteLoggerFactory(sys.stderr),
         cache_logger_on_first_use=True,
     )
-    handler = logging.StreamHandler(sys.stderr)
+    handler = _Handler(sys.stderr)
     handler.addFilter(_leave_out)
     handler.setFormatter(
         ProcessorFormatter(
@@ -56,6 +60,10 @@ def configure_logs(settings: Settings, request_id: ContextVar[str] | None = None
     )
     logging.basicConfig(level=settings.log_level, handlers=[handler], force=True)
     logging.captureWarnings(True)
+    if as_json:
+        sys.excepthook = _tell_uncaught
+        threading.excepthook = _tell_uncaught_in_thread
+        sys.unraisablehook = _tell_unraisable
     is_debug = settings.log_level == "DEBUG"
     logging.getLogger("alembic").setLevel("DEBUG" if is_debug else "WARNING")  # it reports every look at the schema
     logging.getLogger("sqlalchemy.engine").setLevel("INFO" if is_debug else "WARNING")  # statements, without values
@@ -72,6 +80,27 @@ def cause_of(error: Exception) -> str | None:
     is_of_driver = isinstance(cause, (psycopg2.Error, sqlite3.Error)) and not getattr(cause, "pgcode", None)
     said = str(cause).strip().partition("\n")[0] if is_of_driver else ""
     return ": ".join(filter(None, (type(cause).__name__, said)))
+
+
+class _Handler(logging.StreamHandler[TextIO]):
+    """Writes lines; about one that cannot be written it says so in a line, where Python would print what is in it."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - the library's name
+        with suppress(Exception):
+            structlog.get_logger().error("a line could not be logged", logger=record.name, exc_info=True)
+
+
+def _tell_uncaught(_kind: type[BaseException], error: BaseException, _at: TracebackType | None) -> None:
+    structlog.get_logger().error("uncaught", exc_info=error)
+
+
+def _tell_uncaught_in_thread(args: threading.ExceptHookArgs) -> None:
+    if args.exc_type is not SystemExit:
+        structlog.get_logger().error("uncaught in a thread", exc_info=args.exc_value)
+
+
+def _tell_unraisable(args: "sys.UnraisableHookArgs") -> None:
+    structlog.get_logger().error("uncaught where nothing can be raised", exc_info=args.exc_value)
 
 
 def _leave_out(record: logging.LogRecord) -> bool:

@@ -335,6 +335,14 @@ def load_settings(folder: Path | None = None) -> Settings:
     return settings
 
 
+def is_production() -> bool:
+    """Tell whether this is production, also where the other settings are worth nothing."""
+    try:
+        return _sources(Path())[1][0] == ".env.production"
+    except SettingsError:
+        return os.environ.get("FASTAPI_ENV") == "production"
+
+
 def origin(name: str, folder: Path | None = None) -> str:
     """Tell where the setting of this name comes from: `environment`, a file's name, or `default`."""
     sources = _sources(folder or Path())

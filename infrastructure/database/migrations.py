@@ -67,22 +67,22 @@ class Migrations:
             self._require_known(connection)
             raise Unavailable("the database's schema is older than this release; run: agora migrate")
 
-    def await_current(self, say: Callable[[str], None]) -> None:
-        """Accept a schema that this release was written for, as soon as the database is up: both may start at once.
+    def when_up(self, act: Callable[[], None], say: Callable[[str], None]) -> None:
+        """Do one of the above as soon as the database is up: both may start at once.
 
-        `say` is told about every try that was in vain.
+        `say` is told, about every try that was in vain, what the database's driver said.
 
         Raises:
-            Unavailable: it is another one, the database refuses us, or it is not up after 30 seconds.
+            Unavailable: as `act` does, the database refuses us, or it is not up after 30 seconds.
         """
         until = time.monotonic() + START_SECONDS
         for pause in chain(START_PAUSES_SECONDS, repeat(START_PAUSES_SECONDS[-1])):
             try:
-                self.require_current()
+                act()
             except Unavailable as error:
                 if not is_absent(error) or time.monotonic() + pause > until:
                     raise
-                say(f"waiting for the database: {_reason(error)}")
+                say(_reason(error))
                 time.sleep(pause)
             else:
                 return

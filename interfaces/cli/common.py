@@ -1,12 +1,25 @@
-"""What commands share: the front door, how they show their examples, and how far they are."""
+"""What commands share: the front door, why they fail, how they show their examples, and how far they are."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
+from typing import Final
 
 from application.app import App
+from application.ports import Refused, Unavailable
 from application.views import Recount
+from domain.errors import DomainError
 from infrastructure.container import Container
+from infrastructure.settings import SettingsError
 from interfaces.cli.progress import progress
+
+EXPECTED: Final = (SettingsError, DomainError, Refused, Unavailable)
+"""What commands fail with. Anything else is a defect."""
+
+
+def reason(error: Exception) -> str:
+    """Tell in one line why a command fails, with what the database's driver said: clients of the API never see that."""
+    said = getattr(error.__cause__, "orig", None) if isinstance(error, Unavailable) else None
+    return f"{error} ({' '.join(str(said).split())})" if said else str(error)
 
 
 @contextmanager

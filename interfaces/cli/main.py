@@ -4,11 +4,8 @@ import sys
 
 import typer
 
-from application.ports import Refused, Unavailable
-from domain.errors import DomainError
-from infrastructure.settings import SettingsError
 from interfaces.cli import data, doctor, server, users, votes
-from interfaces.cli.common import examples
+from interfaces.cli.common import EXPECTED, examples, reason
 
 app = typer.Typer(
     help="Agora: a posts-and-votes backend.",
@@ -38,13 +35,5 @@ def main() -> None:
     """Run the command; what is refused ends with one line that says why."""
     try:
         app()
-    except (SettingsError, DomainError, Refused) as error:
-        sys.exit(f"agora: {error}")
-    except Unavailable as error:
-        sys.exit(f"agora: {error}{_reason(error)}")
-
-
-def _reason(error: Unavailable) -> str:
-    """Say what the database's driver said, which operators need and clients of the API never see."""
-    said = getattr(error.__cause__, "orig", None)
-    return f" ({' '.join(str(said).split())})" if said else ""
+    except EXPECTED as error:
+        sys.exit(f"agora: {reason(error)}")

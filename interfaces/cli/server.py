@@ -5,20 +5,20 @@ import signal
 import socket
 import sys
 from contextlib import nullcontext
-from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Final
 
 import structlog
 import typer
-import uvicorn
 
 from application.ports import Unavailable
 from infrastructure.container import Container
 from infrastructure.logs import configure_logs
 from infrastructure.metrics import counting_together
-from infrastructure.settings import Settings, masked, origin
+from infrastructure.settings import Settings, is_production, masked, origin
+from interfaces.cli.common import EXPECTED
+from interfaces.cli.processes import Config, give_up, run_server
 
 log = structlog.get_logger()
 
@@ -40,12 +40,26 @@ def serve(
     workers: Annotated[int, typer.Option(min=1, help="Processes that serve.")] = 1,
 ) -> None:
     """Serve the API over HTTP."""
+    for end in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(end, lambda *_: sys.exit())  # uvicorn ends in good order, then raises it once more
+    if not is_production():
+        _serve(host, port, workers)
+        return
+    configure_logs(Settings(fastapi_env="production"))  # from the first line on, whatever the other settings are worth
+    try:
+        _serve(host, port, workers)
+    except EXPECTED as error:
+        give_up(error)
+
+
+def _serve(host: str, port: int, workers: int) -> None:
     container = Container()
     settings = container.settings()
     settings.require_servable()
-    container.migrations().await_current(partial(typer.echo, err=True))
-    port = _free_port(host, port)
     configure_logs(settings)
+    migrations = container.migrations()
+    migrations.when_up(migrations.require_current, lambda said: log.warning("waiting for the database", reason=said))
+    port = _free_port(host, port)
     for warning in settings.warnings():
         log.warning(warning)
     if settings.secret_key is None:
@@ -56,30 +70,33 @@ def serve(
         log.info("serving", api=at, data=_place(settings))
     else:
         typer.echo(f"API   {at}\nDocs  {at}/docs\nData  {_place(settings)}", err=True)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit())  # uvicorn ends in good order, then raises it once more
     with counting_together(workers) if settings.metrics else nullcontext():
-        uvicorn.run(
-            "interfaces.http.api:serve",
-            factory=True,
-            host=host,
-            port=port,
-            workers=workers,
-            http=PROTOCOL,
-            ws="none",
-            access_log=False,
-            server_header=False,
-            proxy_headers=False,
-            timeout_keep_alive=KEEP_ALIVE_SECONDS,
-            limit_concurrency=CLIENTS_MAX,
-            timeout_graceful_shutdown=GRACE_SECONDS,
-            log_config=None,
+        run_server(
+            Config(
+                settings,
+                "interfaces.http.api:serve",
+                factory=True,
+                host=host,
+                port=port,
+                workers=workers,
+                http=PROTOCOL,
+                ws="none",
+                access_log=False,
+                server_header=False,
+                proxy_headers=False,
+                timeout_keep_alive=KEEP_ALIVE_SECONDS,
+                limit_concurrency=CLIENTS_MAX,
+                timeout_graceful_shutdown=GRACE_SECONDS,
+                log_config=None,
+            )
         )
 
 
 def migrate() -> None:
     """Bring the database's schema up to date. What is up to date stays as it is."""
     container = Container()
-    container.migrations().upgrade()
+    migrations = container.migrations()
+    migrations.when_up(migrations.upgrade, lambda said: typer.echo(f"waiting for the database: {said}", err=True))
     typer.echo(f"{_place(container.settings())} is up to date")
 
 

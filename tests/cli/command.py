@@ -1,5 +1,6 @@
 """The command `agora`: in this process, which is quick, and the real one."""
 
+import json
 import os
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from typer.testing import CliRunner
 
 from infrastructure.settings import Settings
 from interfaces.cli.main import main
+from tests.process import kept
 
 COMMAND = Path(sys.executable).with_name("agora")
 NAMES = {name.upper() for name in Settings.model_fields}
@@ -32,6 +34,15 @@ class Ended:
         assert self.errors.endswith("\n")
         return self.errors
 
+    def refused_in_the_log(self) -> str:
+        """Tell the one line of the log that said why it failed, a JSON object."""
+        assert self.code == 1, self.output + self.errors
+        assert self.output == ""
+        (line,) = map(json.loads, self.errors.splitlines())
+        assert (line["event"], line["level"]) == ("cannot serve", "error")
+        reason: str = line["reason"]
+        return reason
+
 
 def run(*words: str, typed: str | bytes = "") -> Ended:
     """Run the command in this process, as if somebody typed at its prompts."""
@@ -39,7 +50,7 @@ def run(*words: str, typed: str | bytes = "") -> Ended:
     sys.argv = ["agora", *words]
     code: object = 0
     try:
-        with CliRunner().isolation(typed) as streams:
+        with kept(), CliRunner().isolation(typed) as streams:
             try:
                 main()
             except SystemExit as end:

@@ -23,7 +23,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     for name in NAMES:
         monkeypatch.setenv(name, "")
-    monkeypatch.setattr("uvicorn.run", _serve_elsewhere)
+    monkeypatch.setattr("interfaces.cli.server.run_server", _serve_elsewhere)
     return tmp_path
 
 

@@ -15,6 +15,7 @@ from infrastructure.database.migrations import Migrations
 from tests.backends import PostgresServer
 from tests.cli.command import NAMES, plain, run, run_command
 from tests.postgres import free_port
+from tests.proxy import Proxy
 
 PASSWORD = "correct horse, battery: staple"
 SECRET = "hunter2"
@@ -120,6 +121,19 @@ def test_migrating_says_which_database_and_never_its_password(
 def test_without_settings_the_data_is_a_file_here(folder: Path) -> None:
     assert run("migrate").output == f"the file {folder / 'agora.db'} is up to date\n"
     assert (folder / "agora.db").exists()
+
+
+def test_migrating_waits_for_a_database_that_is_not_up_yet(
+    postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nowhere = iter((None, None))
+    with postgres.database(migrated=False) as url, Proxy(lambda: next(nowhere, url.port)) as way:
+        monkeypatch.setenv("DATABASE_URL", plain(url.set(port=way.port)))
+        done = run("migrate")
+        Migrations(url).require_current()
+    assert done.code == 0
+    assert "is up to date" in done.output
+    assert [line.partition(": ")[0] for line in done.errors.splitlines()] == ["waiting for the database"] * 2
 
 
 # settings
@@ -359,5 +373,7 @@ def test_a_file_that_is_no_database_is_one_line(
 
 
 def test_the_real_command_fails_with_one_line_too() -> None:
-    said = run_command("migrate", DATABASE_URL=f"postgresql://ann:{SECRET}@127.0.0.1:{free_port()}/forum").refused()
+    said = run_command(
+        "users", "list", DATABASE_URL=f"postgresql://ann:{SECRET}@127.0.0.1:{free_port()}/forum"
+    ).refused()
     assert SECRET not in said

@@ -1,11 +1,14 @@
 """The command `agora serve`: what it refuses, and the real server, as its own processes, on each database."""
 
+import json
 import os
 import re
 import signal
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -17,13 +20,15 @@ from sqlalchemy import URL, text
 
 from infrastructure.database.engine import open_engine
 from infrastructure.database.migrations import config
+from interfaces.cli.processes import AGAIN_SECONDS
 from tests.backends import empty
 from tests.cli.command import plain, run, run_command
 from tests.proxy import Proxy
-from tests.servers import serving, starting
+from tests.servers import Server, serving, starting
 
 HEAD = ScriptDirectory.from_config(config()).get_current_head()
 GOOD_KEY = "0123456789abcdef" * 4
+PRODUCTION: dict[str, Any] = {"FASTAPI_ENV": "production", "SECRET_KEY": GOOD_KEY}
 ANN = {"email": "ann@example.com", "password": "Ann's password"}
 
 
@@ -37,9 +42,18 @@ def token_from(client: httpx2.Client) -> dict[str, str]:
 # What is refused.
 
 
-def test_production_does_not_start_without_a_key(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("FASTAPI_ENV", "production")
-    assert "SECRET_KEY is missing" in run("serve").refused()
+def test_production_does_not_start_without_a_key() -> None:
+    assert "SECRET_KEY is missing" in run_command("serve", FASTAPI_ENV="production").refused_in_the_log()
+
+
+def test_production_does_not_start_on_settings_that_cannot_be_read(folder: Path) -> None:
+    (folder / ".env").write_text("FASTAPI_ENV=production\nTHREADS=many\n")
+    assert "THREADS" in run_command("serve").refused_in_the_log()
+
+
+def test_production_does_not_start_on_files_that_cannot_be_read(folder: Path) -> None:
+    (folder / ".env").write_bytes(b"\xff")
+    assert "a .env file cannot be read" in run_command("serve", FASTAPI_ENV="production").refused_in_the_log()
 
 
 @pytest.mark.parametrize(
@@ -50,18 +64,10 @@ def test_production_does_not_start_without_a_key(monkeypatch: pytest.MonkeyPatch
         ({"SECRET_KEY": GOOD_KEY, "CORS_ORIGINS": "*", "CORS_CREDENTIALS": "true"}, "CORS_ORIGINS is *"),
     ],
 )
-def test_production_does_not_start_on_weak_settings(
-    monkeypatch: pytest.MonkeyPatch, values: dict[str, str], words: str
-) -> None:
-    for name, value in {"FASTAPI_ENV": "production", **values}.items():
-        monkeypatch.setenv(name, value)
-    said = run("serve").refused()
+def test_production_does_not_start_on_weak_settings(values: dict[str, str], words: str) -> None:
+    said = run_command("serve", FASTAPI_ENV="production", **values).refused_in_the_log()
     assert words in said
     assert values["SECRET_KEY"] not in said
-
-
-def test_the_real_command_refuses_in_one_line_too() -> None:
-    assert "SECRET_KEY is missing" in run_command("serve", FASTAPI_ENV="production").refused()
 
 
 @pytest.mark.usefixtures("blank")
@@ -93,24 +99,39 @@ def test_a_schema_of_a_newer_release_is_not_touched(at: URL, command: str) -> No
 def test_a_database_that_refuses_us_is_not_waited_for(
     database_of: Callable[[str], URL], wrong: dict[str, Any], words: str
 ) -> None:
-    ended = run_command("serve", DATABASE_URL=plain(database_of("postgres").set(**wrong)))
-    assert words in ended.refused()
-    assert "waiting" not in ended.errors
+    at = plain(database_of("postgres").set(**wrong))
+    assert words in run_command("serve", DATABASE_URL=at).refused()
+    assert words in run_command("serve", DATABASE_URL=at, **PRODUCTION).refused_in_the_log()
 
 
-def test_a_database_that_is_not_up_yet_is_waited_for(database_of: Callable[[str], URL]) -> None:
-    url = database_of("postgres")
+@contextmanager
+def started_early(url: URL, workers: int = 1, **settings: Any) -> Iterator[tuple[Server, Event]]:
+    """Start the server before its database, which comes up with the event."""
     is_up = Event()
     with (
         Proxy(lambda: url.port if is_up.is_set() else None) as way,
-        starting(url.set(port=way.port)) as server,
+        starting(url.set(port=way.port), workers, **settings) as server,
     ):
-        server.wait_until_it_says("waiting for the database: ")
+        server.wait_until_it_says("waiting for the database")
+        yield server, is_up
+
+
+def test_a_database_that_is_not_up_yet_is_waited_for(database_of: Callable[[str], URL]) -> None:
+    with started_early(database_of("postgres")) as (server, is_up):
         is_up.set()
         server.wait_until_started()
         assert httpx2.get(f"{server.address}/health/ready").status_code == 200
         assert server.end() == 0
     assert "Traceback" not in server.said
+
+
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
+def test_a_server_that_waits_for_its_database_can_be_ended(
+    database_of: Callable[[str], URL], how: signal.Signals
+) -> None:
+    with started_early(database_of("postgres"), **PRODUCTION) as (server, _):
+        assert server.end(how) == 0
+    assert set(events(server)) == {"waiting for the database"}
 
 
 @pytest.mark.usefixtures("at")
@@ -132,6 +153,72 @@ def test_a_port_or_a_number_of_workers_that_cannot_be_is_a_wrong_call(words: tup
     done = run("serve", *words)
     assert done.code == 2
     assert words[0] in done.errors
+
+
+# What is logged in production, where each line is a JSON object, and what becomes of workers that cannot start.
+
+
+def events(server: Server) -> list[str]:
+    """Tell what each line of a server's log says, in production."""
+    return [json.loads(line)["event"] for line in server.said.splitlines()]
+
+
+@pytest.fixture
+def broken(folder: Path) -> dict[str, Any]:
+    """Settings with which every process that shall serve finds the installation broken."""
+    (folder / "sitecustomize.py").write_text("import sys\nsys.modules['interfaces.http.protocol'] = None\n")
+    return {"PYTHONPATH": str(folder), **PRODUCTION}
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_every_line_is_an_object_also_while_the_database_is_waited_for(
+    database_of: Callable[[str], URL], workers: int
+) -> None:
+    with started_early(database_of("postgres"), workers, **PRODUCTION) as (server, is_up):
+        is_up.set()
+        server.wait_until_started()
+        assert httpx2.get(f"{server.address}/health/ready").status_code == 200
+        assert server.end() == 0
+    assert events(server)[0] == "waiting for the database"
+    assert "request" in events(server)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_server_of_which_nothing_can_start_ends_and_says_why(
+    database_of: Callable[[str], URL], broken: dict[str, Any], workers: int
+) -> None:
+    with starting(database_of("sqlite"), workers, **broken) as server:
+        assert server.wait() == 1
+    assert events(server).count("uncaught") == workers
+    assert events(server).count("no worker is left") == workers - 1
+    assert "builtins.ModuleNotFoundError" in server.said
+
+
+def test_outside_production_what_keeps_a_server_from_starting_is_told_by_python(
+    database_of: Callable[[str], URL], broken: dict[str, Any]
+) -> None:
+    with starting(database_of("sqlite"), **broken | {"FASTAPI_ENV": "development"}) as server:
+        assert server.wait() == 1
+    assert "ModuleNotFoundError: import of interfaces.http.protocol halted" in server.said
+
+
+def test_a_worker_that_cannot_start_is_tried_again_now_and_then_while_others_serve(
+    database_of: Callable[[str], URL], folder: Path
+) -> None:
+    with serving(database_of("sqlite"), workers=2, **PRODUCTION) as server:
+        (folder / ".env").write_text("THREADS=0\n")
+        os.kill(server.workers[0], signal.SIGKILL)
+        server.wait_until_it_says("a worker failed", 2)
+        assert httpx2.get(f"{server.address}/health/ready").status_code == 200
+        (folder / ".env").unlink()
+        server.wait_until_it_says("Application startup complete", 3)
+        assert httpx2.get(f"{server.address}/health/ready").status_code == 200
+        assert server.end() == 0
+    lines = [json.loads(line) for line in server.said.splitlines()]
+    assert all("THREADS" in line["reason"] for line in lines if line["event"] == "cannot serve")
+    tries = [datetime.fromisoformat(line["timestamp"]) for line in lines if line["event"] == "a worker failed"]
+    assert min(later - earlier for earlier, later in pairwise(tries)) >= timedelta(seconds=AGAIN_SECONDS)
+    assert events(server).count("a worker ended") == 1
 
 
 # The real server.

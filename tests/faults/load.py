@@ -78,15 +78,24 @@ class Load:
     """Votes of everybody, at so many a second in all, until the block ends; what must not happen is raised there.
 
     An answer is a success, or a 503 that says when to come back. `may_break` allows connections to break as well: it is
-    the server that dies. Nothing may hang.
+    the server that dies. Nothing may take longer than `answer_seconds`.
     """
 
-    def __init__(self, address: str, forum: Forum, *, rate: int = 50, may_break: bool = False) -> None:
+    def __init__(
+        self,
+        address: str,
+        forum: Forum,
+        *,
+        rate: int = 50,
+        may_break: bool = False,
+        answer_seconds: float = HANG_SECONDS,
+    ) -> None:
         self.counts: Counter[str] = Counter()
         self._address = address
         self._forum = forum
         self._pause_seconds = VOTERS / rate
         self._may_break = may_break
+        self._answer_seconds = answer_seconds
         self._possible = {of: {direction} for of, direction in forum.require_true_counters().items()}
         self._faults: list[str] = []
         self._more = Condition()
@@ -104,13 +113,13 @@ class Load:
             thread.join()
         assert not self._faults, self._faults[:3]
 
-    def wait_for(self, what: str, times: int = 1) -> None:
+    def wait_for(self, what: str, times: int = 1, within_seconds: float | None = None) -> None:
         """Wait until something has happened so many times more: "acknowledged", "refused" or "broken"."""
         with self._more:
             until = self.counts[what] + times
-            while self.counts[what] < until:
-                assert not self._faults, self._faults[:3]
-                self._more.wait()
+            is_over = self._more.wait_for(lambda: self._faults or self.counts[what] >= until, within_seconds)
+            assert not self._faults, self._faults[:3]
+            assert is_over, f"not {what} within {within_seconds} s"
 
     def require_kept(self) -> None:
         """Require every acknowledged vote to be there, and every counter to be exact; what was refused may be both."""
@@ -120,7 +129,7 @@ class Load:
 
     def _vote(self, voter: Voter) -> None:
         chance = Random(voter.id)
-        with httpx2.Client(base_url=self._address, headers=voter.headers, timeout=HANG_SECONDS) as client:
+        with httpx2.Client(base_url=self._address, headers=voter.headers, timeout=self._answer_seconds) as client:
             while not self._is_over.wait(self._pause_seconds):
                 post_id, direction = chance.choice(self._forum.posts), chance.choice((1, 0, -1))
                 possible = self._possible.setdefault((voter.id, post_id), {0})

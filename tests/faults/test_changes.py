@@ -1,6 +1,5 @@
 """What operators do while people vote: servers end one after the other, the schema changes, the disk fills up."""
 
-import resource
 import signal
 import sqlite3
 from contextlib import ExitStack, closing
@@ -10,14 +9,18 @@ from types import TracebackType
 from typing import Self
 
 import httpx2
+import pytest
 from alembic import command
 
 from infrastructure.database.engine import open_engine
 from infrastructure.database.migrations import Migrations, config
 from tests.faults.conftest import TIMES, serve
+from tests.faults.disks import Limit, SmallDisk, can_mount
 from tests.faults.load import HANG_SECONDS, Forum, Load, is_refusal
 from tests.proxy import Proxy
 from tests.servers import Server
+
+DISKS = [*([SmallDisk] if can_mount() else []), Limit][: 1 if TIMES == 1 else 2]
 
 
 class Balancer(Proxy):
@@ -90,10 +93,11 @@ def test_a_schema_that_changes_meanwhile_fails_no_request(forum: Forum) -> None:
     load.require_kept()
 
 
-def test_a_full_disk_is_503_for_those_who_write_and_heals(file_forum: Forum) -> None:
-    voter, file = file_forum.voters[0], Path(str(file_forum.url.database))
+@pytest.mark.parametrize("kind", DISKS)
+def test_a_full_disk_is_503_for_those_who_write_and_heals(file_forum: Forum, kind: type[SmallDisk | Limit]) -> None:
+    voter, disk = file_forum.voters[0], kind(Path(str(file_forum.url.database)))
     with (
-        serve(file_forum.url) as server,
+        disk.serve() as server,
         httpx2.Client(base_url=server.address, headers=voter.headers, timeout=HANG_SECONDS) as client,
     ):
 
@@ -101,11 +105,7 @@ def test_a_full_disk_is_503_for_those_who_write_and_heals(file_forum: Forum) -> 
             return client.post("/posts", json={"title": "A title", "content": "Some content " * 1_000})
 
         written = {write().json()["id"]}
-        unlimited = resource.prlimit(server.process.pid, resource.RLIMIT_FSIZE)
-        # No file of the server's may grow beyond this: what the system says then is not what it says of a full disk
-        # (EFBIG, not ENOSPC), but SQLite is told in the same way that it cannot write.
-        room = sum(part.stat().st_size for part in file.parent.glob(f"{file.name}*"))
-        resource.prlimit(server.process.pid, resource.RLIMIT_FSIZE, (room, unlimited[1]))
+        disk.fill()
         while (answer := write()).is_success:
             written.add(answer.json()["id"])
         for _ in range(10 * TIMES):
@@ -113,11 +113,13 @@ def test_a_full_disk_is_503_for_those_who_write_and_heals(file_forum: Forum) -> 
             for post_id in written:
                 assert client.get(f"/posts/{post_id}").status_code == 200
             assert client.get("/posts").status_code == 200
-        resource.prlimit(server.process.pid, resource.RLIMIT_FSIZE, unlimited)
+        disk.clear()
         for _ in range(3):
             written.add(write().json()["id"])
         assert server.end() == 0
-    with closing(sqlite3.connect(file)) as connection:
+    assert disk.said in server.said
+    assert "Traceback" not in server.said
+    with closing(sqlite3.connect(str(file_forum.url.database))) as connection:
         assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
         found = {post_id for (post_id,) in connection.execute("SELECT id FROM posts")}
     assert found == written | set(file_forum.posts)

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, closing, contextmanager
+from time import monotonic
 
 import httpx2
 import pytest
@@ -15,6 +16,9 @@ from tests.postgres import Postgres
 from tests.proxy import Proxy
 from tests.servers import Server
 from tests.wire.raw import Wire
+
+ANSWER_SECONDS = HANG_SECONDS if TIMES == 1 else 6
+"""No answer may take longer, whatever happens; `make test` has other work beside it and only looks for what hangs."""
 
 REQUESTS = 250 if TIMES == 1 else 1_000 * TIMES
 THREADS = 2
@@ -68,10 +72,16 @@ def test_a_database_that_does_not_answer_is_503_and_comes_back(
     server: Server,
     stalled: Callable[[Postgres, Proxy], AbstractContextManager[None]],
 ) -> None:
-    with Load(server.address, forum) as load, httpx2.Client(base_url=server.address, timeout=HANG_SECONDS) as client:
+    with (
+        Load(server.address, forum, answer_seconds=ANSWER_SECONDS) as load,
+        httpx2.Client(base_url=server.address, timeout=ANSWER_SECONDS) as client,
+    ):
         load.wait_for("acknowledged", 20)
         with stalled(breakable, way):
+            until = monotonic() + 3 * TIMES
             load.wait_for("refused", 10 * TIMES)
+            while monotonic() < until:
+                load.wait_for("refused")
             assert client.get("/health/live").status_code == 200
             assert is_refusal(client.get("/health/ready"))
         load.wait_for("acknowledged", 20)

@@ -6,10 +6,13 @@ import io
 import json
 import logging
 import sqlite3
+import sys
+import threading
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from contextvars import ContextVar
+from threading import Thread
 from typing import Any, Literal, NoReturn
 
 import psycopg2
@@ -23,6 +26,7 @@ from infrastructure.database.engine import open_database
 from infrastructure.database.links import Statement
 from infrastructure.logs import cause_of, configure_logs
 from infrastructure.settings import Settings
+from tests.process import kept
 
 Level = Literal["DEBUG", "INFO", "WARNING", "ERROR"]
 Environment = Literal["development", "testing", "production"]
@@ -41,10 +45,6 @@ class Terminal(io.StringIO):
 @pytest.fixture
 def configured(monkeypatch: pytest.MonkeyPatch) -> Iterator[Configure]:
     """Configure the logs, and give what reads them; afterwards logging is as it was."""
-    root = logging.getLogger()
-    before = (root.level, root.handlers[:])
-    levels = {name: logging.getLogger(name).level for name in ("alembic", "sqlalchemy.engine")}
-    structlog.reset_defaults()
 
     def configure(
         environment: Environment = "production", level: Level = "INFO", stream: io.StringIO | None = None
@@ -54,13 +54,8 @@ def configured(monkeypatch: pytest.MonkeyPatch) -> Iterator[Configure]:
         configure_logs(Settings(fastapi_env=environment, log_level=level), request_id)
         return written.getvalue
 
-    yield configure
-    logging.captureWarnings(False)
-    structlog.reset_defaults()
-    root.setLevel(before[0])
-    root.handlers[:] = before[1]
-    for name, level in levels.items():
-        logging.getLogger(name).setLevel(level)
+    with kept():
+        yield configure
 
 
 def lines(written: str) -> list[dict[str, Any]]:
@@ -215,6 +210,65 @@ def test_warnings_of_python_are_lines_too(configured: Configure) -> None:
         logging.captureWarnings(True)
         warnings.warn("something is old", stacklevel=1)
     assert "something is old" in lines(log())[0]["event"]
+
+
+class Unfortunate:
+    """Something that cannot be given up without a failure."""
+
+    def __del__(self) -> None:
+        fail()
+
+
+def raise_in_a_thread() -> None:
+    thread = Thread(target=fail)
+    thread.start()
+    thread.join()
+
+
+def raise_where_nothing_can_be_raised() -> None:
+    Unfortunate()
+    gc.collect()
+
+
+def raise_to_the_interpreter() -> None:
+    try:
+        fail()
+    except ValueError as error:
+        sys.excepthook(type(error), error, error.__traceback__)
+
+
+def log_wrongly() -> None:
+    logging.getLogger("other").info("%d", "canary-local")
+
+
+UNCAUGHT = (raise_in_a_thread, raise_where_nothing_can_be_raised, raise_to_the_interpreter)
+
+
+@pytest.mark.parametrize("failure", [*UNCAUGHT, log_wrongly])
+def test_what_python_would_print_is_a_line_too_in_production(
+    configured: Configure, failure: Callable[[], None]
+) -> None:
+    log = configured()
+    failure()
+
+    (line,) = lines(log())
+    assert line["level"] == "error"
+    assert "Error" in line["exception"]
+    assert "canary-local" not in log()
+
+
+def test_a_thread_that_just_ends_is_no_line(configured: Configure) -> None:
+    log = configured()
+    thread = Thread(target=sys.exit)
+    thread.start()
+    thread.join()
+    assert log() == ""
+
+
+def test_outside_production_python_prints_what_nobody_has_caught(configured: Configure) -> None:
+    before = (sys.excepthook, threading.excepthook, sys.unraisablehook)
+    configured("development")
+    assert (sys.excepthook, threading.excepthook, sys.unraisablehook) == before
 
 
 def caused(error: Exception, cause: Exception | None) -> Exception:

@@ -1,0 +1,37 @@
+"""What the server sets for its whole process, which here is that of the tests."""
+
+import logging
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import structlog
+
+LEVELS = ("alembic", "sqlalchemy.engine")
+ENDS = (signal.SIGINT, signal.SIGTERM)
+
+
+@contextmanager
+def kept() -> Iterator[None]:
+    """Put everything back as it was: how it logs, who tells what nobody has caught, how it is ended."""
+    root = logging.getLogger()
+    level, handlers = root.level, root.handlers[:]
+    levels = {name: logging.getLogger(name).level for name in LEVELS}
+    hooks = sys.excepthook, threading.excepthook, sys.unraisablehook
+    ends = {end: signal.getsignal(end) for end in ENDS}
+    structlog.reset_defaults()
+    try:
+        yield
+    finally:
+        for end, handler in ends.items():
+            if signal.getsignal(end) != handler:
+                signal.signal(end, handler)
+        sys.excepthook, threading.excepthook, sys.unraisablehook = hooks
+        logging.captureWarnings(False)
+        structlog.reset_defaults()
+        root.setLevel(level)
+        root.handlers[:] = handlers
+        for name, before in levels.items():
+            logging.getLogger(name).setLevel(before)
