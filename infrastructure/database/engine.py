@@ -19,7 +19,7 @@ from sqlalchemy.util.concurrency import in_greenlet
 
 from application.ports import Interrupted, Unavailable
 from infrastructure.database.links import Link, PipelinedLink
-from infrastructure.database.waiting import CONNECT_SECONDS, WaitingConnection, is_lost
+from infrastructure.database.waiting import CONNECT_SECONDS, Overdue, WaitingConnection, is_lost
 from infrastructure.deadlines import seconds_left
 from infrastructure.metrics import UNMEASURED, Span
 
@@ -327,17 +327,34 @@ def _said(error: Exception) -> BaseException | None:
     return error.orig if isinstance(error, DBAPIError) else error
 
 
-NOT_YET: Final = re.compile("starting up|shutting down|recovery|not yet accepting|too many|remaining connection slots")
+NOT_YET: Final = re.compile(
+    "FATAL: +(the database system is (starting up|shutting down|in recovery mode|not yet accepting)"
+    "|sorry, too many clients|too many connections|remaining connection slots)"
+)
 """What PostgreSQL says when it will let us in later (57P03, 53300): the driver does not tell the state then."""
+
+NO_ANSWER: Final = re.compile(
+    "Connection refused|timed out|timeout expired|No route to host|(Network|Host) is (unreachable|down)"
+    "|could not translate host name|failed: No such file|Connection reset|Broken pipe"
+    "|closed the connection|connection has been closed|connection already closed|EOF detected|unexpected eof"
+)
+"""What the driver says when nobody answers, or not to the end: what stands in the way may pass by itself."""
 
 
 def is_absent(error: Unavailable) -> bool:
-    """Tell whether a database cannot be reached yet. One that answers and refuses us will not think better of it."""
-    failed = error.__cause__
-    if not isinstance(failed, OperationalError) or not isinstance(failed.orig, psycopg2.OperationalError):
+    """Tell whether a database may be there by itself a little later: it is not up, out of reach, or locked (SQLite).
+
+    One that answers and refuses us will not think better of it, and neither will one that answers as none would.
+    """
+    said = _said(error.__cause__) if isinstance(error.__cause__, Exception) else None
+    if isinstance(said, sqlite3.OperationalError):
+        return said.sqlite_errorname.startswith("SQLITE_BUSY")
+    if not isinstance(said, psycopg2.Error):
         return False
-    said = str(failed.orig)
-    return failed.statement is None and ("FATAL" not in said or NOT_YET.search(said) is not None)
+    if isinstance(said, Overdue) or said.pgcode is not None:
+        return isinstance(said, Overdue) or is_lost(said)
+    tries = re.split("\n(?=connection to server)", str(said))  # one for each address, and with and without TLS
+    return all((NOT_YET if "FATAL" in each else NO_ANSWER).search(each) for each in tries)
 
 
 def violated(error: Exception) -> str:

@@ -1,5 +1,6 @@
 """Connections: what they are opened with, what failing is called, and that the next use works again."""
 
+import socket
 import sqlite3
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -7,15 +8,17 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
+import psycopg2
 import pytest
 from pydantic import SecretStr
 from sqlalchemy import URL, text
-from sqlalchemy.exc import DBAPIError, ProgrammingError
+from sqlalchemy.exc import DBAPIError, OperationalError, ProgrammingError
 
 from application.ports import Unavailable
 from domain.users import UserNotFound
-from infrastructure.database.engine import Database, open_database
+from infrastructure.database.engine import Database, failures_named, is_absent, open_database, open_engine
 from infrastructure.database.links import Link
+from infrastructure.database.waiting import Overdue
 from infrastructure.settings import Settings, database_url
 from tests.backends import PostgresServer, empty
 from tests.fakes import CountingSpan
@@ -136,6 +139,135 @@ def test_a_read_leaves_the_next_write_as_it_should_be(url: URL) -> None:
             link.execute(INSERT_USER, {"name": "ann"})
             raise UserNotFound(7)
         assert count_users(database) == 0
+
+
+# Whether a database that is not there may be there a little later.
+
+
+def connecting_to(url: URL) -> Unavailable:
+    """Give what it is called that we cannot connect."""
+    with pytest.raises(Unavailable) as failed, failures_named(), open_engine(url, connections=1).connect():
+        pytest.fail("we are let in")
+    return failed.value
+
+
+def caused_by(said: Exception) -> Unavailable:
+    error = Unavailable()
+    error.__cause__ = said
+    return error
+
+
+def test_a_server_that_does_not_listen_may_do_so_later(postgres_url: URL, tmp_path: Path) -> None:
+    assert is_absent(connecting_to(postgres_url.set(port=free_port())))
+    assert is_absent(connecting_to(postgres_url.set(host=str(tmp_path))))
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"password": "wrong"},
+        {"password": ""},
+        {"database": "recovery"},
+        {"database": "too many clients"},
+        {"query": {"sslmode": "require"}},
+        {"query": {"sslmode": "verify-full", "sslrootcert": "/no/such/file"}},
+    ],
+)
+def test_a_server_that_answers_and_does_not_let_us_in_will_not_do_so_later(
+    postgres_url: URL, wrong: dict[str, Any]
+) -> None:
+    assert not is_absent(connecting_to(postgres_url.set(**wrong)))
+
+
+@pytest.mark.parametrize("sslmode", ["disable", "prefer", "require"])
+def test_a_server_of_another_kind_will_not_become_one_of_ours(sslmode: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener, ThreadPoolExecutor(1) as thread:
+
+        def answer() -> None:
+            with listener.accept()[0] as client:
+                client.recv(1_000)
+                client.sendall(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n")
+
+        answered = thread.submit(answer)
+        at = URL.create("postgresql+psycopg2", "ann", "secret", "127.0.0.1", listener.getsockname()[1], "forum")
+        failed = connecting_to(at.set(query={"sslmode": sslmode}))
+        answered.result()
+    assert not is_absent(failed)
+
+
+FAILED = 'connection to server at "db.example" (192.0.2.1), port 5432 failed: '
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        f"{FAILED}Connection timed out",
+        f"{FAILED}timeout expired",
+        f"{FAILED}No route to host",
+        f"{FAILED}Network is unreachable",
+        f"{FAILED}server closed the connection unexpectedly\n\tThis probably means the server terminated abnormally",
+        f"{FAILED}could not receive data from server: Connection reset by peer",
+        f"{FAILED}SSL SYSCALL error: EOF detected",
+        "SSL connection has been closed unexpectedly",
+        'could not translate host name "db.example" to address: Temporary failure in name resolution',
+        f"{FAILED}FATAL:  the database system is starting up",
+        f"{FAILED}FATAL:  the database system is shutting down",
+        f"{FAILED}FATAL:  the database system is in recovery mode",
+        f"{FAILED}FATAL:  the database system is not yet accepting connections\nDETAIL:  Consistent recovery state",
+        f"{FAILED}FATAL:  sorry, too many clients already",
+        f'{FAILED}FATAL:  too many connections for role "agora"',
+        f"{FAILED}FATAL:  remaining connection slots are reserved for roles with the SUPERUSER attribute",
+        f"{FAILED}Connection refused\n\tIs the server running?\n{FAILED}FATAL:  the database system is starting up\n",
+    ],
+)
+def test_what_may_pass_by_itself_is_known_by_what_the_driver_says(said: str) -> None:
+    raised = psycopg2.OperationalError(said)
+    for cause in (raised, OperationalError(None, None, raised), OperationalError("SELECT 1", None, raised)):
+        assert is_absent(caused_by(cause))
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        f"{FAILED}Connection refused\n{FAILED}server does not support SSL, but SSL was required",
+        f'{FAILED}Connection refused\n{FAILED}FATAL:  database "forum" does not exist',
+        f"{FAILED}could not open certificate file: No such file or directory",
+        "whatever nobody has thought of",
+    ],
+)
+def test_all_else_is_not_waited_for(said: str) -> None:
+    assert not is_absent(caused_by(OperationalError(None, None, psycopg2.OperationalError(said))))
+
+
+def test_an_answer_that_does_not_come_in_time_may_come_later() -> None:
+    assert is_absent(caused_by(OperationalError("SELECT 1", None, Overdue("no answer in time"))))
+
+
+def test_a_connection_that_is_lost_may_be_had_anew(postgres_url: URL, postgres_database: Database) -> None:
+    with opened(postgres_url) as database, pytest.raises(Unavailable) as lost, database.write() as link:
+        end_backend(postgres_database, ask(link, "SELECT pg_backend_pid()"))
+        ask(link, "SELECT 1")
+    assert is_absent(lost.value)
+
+
+def test_a_statement_that_is_refused_will_be_refused_later(postgres_database: Database) -> None:
+    with pytest.raises(Unavailable) as refused, postgres_database.write() as link:
+        link.connection.exec_driver_sql("SET LOCAL statement_timeout = 20")
+        link.connection.exec_driver_sql("SELECT pg_sleep(60)")
+    assert not is_absent(refused.value)
+
+
+def test_a_file_that_is_locked_may_be_free_later(sqlite_url: URL, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("infrastructure.database.engine.SQLITE_BUSY_SECONDS", 0)
+    with opened(sqlite_url) as database, closing(sqlite3.connect(str(sqlite_url.database))) as stranger:
+        stranger.execute("BEGIN IMMEDIATE")
+        with pytest.raises(Unavailable) as locked, database.write():
+            pytest.fail("somebody else has the lock")
+    assert is_absent(locked.value)
+
+
+def test_a_file_that_cannot_be_opened_will_not_open_by_itself(tmp_path: Path) -> None:
+    assert not is_absent(connecting_to(URL.create("sqlite", database=str(tmp_path / "data" / "agora.db"))))
 
 
 # SQLite.
