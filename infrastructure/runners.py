@@ -114,7 +114,7 @@ class ThreadRunner:
 
     def stop(self) -> None:
         """End the threads."""
-        self._pool.shutdown()
+        self._pool.shutdown(cancel_futures=True)
 
 
 class _Outcome:

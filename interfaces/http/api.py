@@ -88,9 +88,9 @@ def create_api(container: Container) -> FastAPI:
         api.router.routes.extend(feature.router.routes)
 
     # The first is the innermost.
+    api.add_middleware(BodyLimit)
     api.add_middleware(Unexpected)
     api.add_middleware(Paths)
-    api.add_middleware(BodyLimit)
     api.add_middleware(
         Cors,
         allow_origins=settings.cors_origins,

@@ -214,6 +214,26 @@ def test_a_use_case_that_is_cancelled_at_work_gives_its_turn_back(on_stage: Call
     on_stage(play)
 
 
+def test_who_waits_for_a_thread_that_is_still_at_work_is_not_waited_for_at_the_end() -> None:
+    async def main() -> None:
+        runner, gate = ThreadRunner(1, "-"), ThreadGate()
+        runner.start()
+        stage = Stage(runner, ThreadGate)
+        (given_up,) = stage.start(gate, 1)
+        await stage.see_at_work(1)
+        given_up.cancel()  # the thread works on
+        (waiting,) = stage.start(gate, 1)
+        await until(given_up.done)
+        await until(lambda: runner._pool._work_queue.qsize() > 0)
+        ended = asyncio.create_task(asyncio.to_thread(runner.stop))
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+        gate.open()
+        await ended
+
+    asyncio.run(main())
+
+
 def test_what_a_use_case_gave_or_raised_is_forgotten_with_it(on_stage: Callable[[Play], None]) -> None:
     class Found(Exception):
         pass
