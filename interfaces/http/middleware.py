@@ -33,6 +33,7 @@ DEFAULT_HEADERS: Final = {
 """Those of OWASP's HTTP Headers Cheat Sheet that concern an API."""
 
 _DEFAULTS: Final = [(name.lower().encode(), value.encode()) for name, value in DEFAULT_HEADERS.items()]
+_DEFAULT_NAMES: Final = frozenset(name for name, _ in _DEFAULTS)
 
 _REQUEST_ID: Final = re.compile("[A-Za-z0-9._-]{1,128}")
 
@@ -125,7 +126,7 @@ class AnswerHeaders:
             if message["type"] == "http.response.start":
                 raw = message["headers"]
                 said = {name for name, _ in raw}
-                raw.extend(header for header in _DEFAULTS if header[0] not in said)
+                raw.extend(_DEFAULTS if _DEFAULT_NAMES.isdisjoint(said) else [h for h in _DEFAULTS if h[0] not in said])
                 if b"vary" in said:
                     MutableHeaders(raw=raw).add_vary_header("Authorization")
                 else:

@@ -14,10 +14,10 @@ from pydantic import SecretStr
 from sqlalchemy import URL, text
 from sqlalchemy.exc import DBAPIError, OperationalError, ProgrammingError
 
-from application.ports import Unavailable
+from application.ports import Interrupted, Unavailable
 from domain.users import UserNotFound
 from infrastructure.database.engine import Database, failures_named, is_absent, open_database, open_engine
-from infrastructure.database.links import Link
+from infrastructure.database.links import Link, Statement
 from infrastructure.database.waiting import Overdue
 from infrastructure.settings import Settings, database_url
 from tests.backends import PostgresServer, empty
@@ -321,6 +321,29 @@ def test_a_missing_folder_is_unavailable_until_it_is_there(tmp_path: Path) -> No
             assert ask(link, "SELECT 1") == 1
 
 
+def test_nothing_is_written_to_a_file_that_is_gone_and_the_one_in_its_place_is_used(
+    sqlite: Database, sqlite_url: URL
+) -> None:
+    file = Path(str(sqlite_url.database))
+    other = file.with_suffix(".other")
+    with closing(sqlite3.connect(file)) as connection:
+        connection.execute("VACUUM INTO ?", [str(other)])
+    with sqlite.write() as link:
+        link.execute(INSERT_USER, {"name": "ann"})
+    assert count_users(sqlite) == 1
+
+    away = file.rename(file.with_suffix(".away"))
+    for lend in (sqlite.read, sqlite.write):
+        with pytest.raises(Unavailable, match="gone"), lend():
+            pytest.fail("there is no file of this name")
+    assert not file.exists()
+    other.rename(file)
+    assert count_users(sqlite) == 0
+    file.unlink()
+    away.rename(file)
+    assert count_users(sqlite) == 1
+
+
 def test_a_file_that_is_no_database_is_unavailable(tmp_path: Path) -> None:
     (tmp_path / "agora.db").write_text("Dear diary, " * 100)
     with opened(URL.create("sqlite", database=str(tmp_path / "agora.db"))) as database:
@@ -485,4 +508,47 @@ def test_a_transaction_that_idles_is_cut_off_and_unavailable(postgres_url: URL, 
                 while observer.execute(text("SELECT 1 FROM pg_stat_activity WHERE pid = :backend"), backend).first():
                     pass
             ask(link, "SELECT 1")
+        assert count_users(database) == 0
+
+
+def test_a_server_that_takes_no_changes_is_unavailable_and_asked_anew_each_time(postgres_url: URL) -> None:
+    with opened(postgres_url, connections=1) as database, opened(postgres_url) as other:
+        before = end_of(database, "SET default_transaction_read_only = on")
+        with pytest.raises(Unavailable, match="no changes"), database.write() as link:
+            link.execute(INSERT_USER, {"name": "ann"})
+        assert end_of(database, "SET default_transaction_read_only = on") != before
+        with pytest.raises(Unavailable, match="no changes"), database.write() as link:
+            link.later(Statement(INSERT_USER), {"name": "ann"})  # which is sent with the commit
+        with database.write() as link:
+            link.execute(INSERT_USER, {"name": "ann"})
+        assert count_users(other) == 1
+
+
+def end_of(database: Database, statement: str) -> object:
+    """Say something over the one connection, and tell which it is."""
+    with database.read() as link:
+        link.connection.exec_driver_sql(statement)
+        return ask(link, "SELECT pg_backend_pid()")
+
+
+def test_a_statement_that_was_prepared_for_other_tables_is_prepared_anew(postgres_url: URL) -> None:
+    statement = Statement(text("SELECT * FROM diary"))
+    with opened(postgres_url, connections=1) as database:
+        end_of(database, "CREATE TABLE diary (day integer)")
+        with database.read() as link:
+            assert link.rows(statement, {}) == []
+        end_of(database, "ALTER TABLE diary ALTER COLUMN day TYPE bigint")
+        with pytest.raises(Interrupted), database.read() as link:
+            link.rows(statement, {})
+        with database.read() as link:
+            assert link.rows(statement, {}) == []
+        end_of(database, "DROP TABLE diary")
+
+
+@pytest.mark.parametrize("state", ["25P03", "57P05", "57P01"])
+def test_what_a_server_says_when_it_hangs_up_is_a_lost_connection(state: str, postgres_url: URL) -> None:
+    farewell = text(f"DO $$ BEGIN RAISE EXCEPTION 'farewell' USING ERRCODE = '{state}'; END $$")
+    with opened(postgres_url) as database:
+        with pytest.raises(Interrupted), database.write() as link:
+            link.execute(farewell)
         assert count_users(database) == 0
