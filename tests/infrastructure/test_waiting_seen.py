@@ -16,8 +16,10 @@ both = pytest.mark.parametrize("kind", [LoopRunner, ThreadRunner])
 
 
 @asynccontextmanager
-async def busy(kind: type[LoopRunner | ThreadRunner], waiting: CountingSpan) -> AsyncIterator[Runner]:
-    """Lend a runner whose one turn is taken."""
+async def busy(
+    kind: type[LoopRunner | ThreadRunner], waiting: CountingSpan
+) -> AsyncIterator[tuple[Runner, asyncio.TaskGroup]]:
+    """Lend a runner whose one turn is taken, and a group of tasks that end before it stops."""
     runner = kind(1, "too many are at work", waiting)
     at_work, go_on, loop = asyncio.Event(), asyncio.Event(), asyncio.get_running_loop()
 
@@ -36,7 +38,7 @@ async def busy(kind: type[LoopRunner | ThreadRunner], waiting: CountingSpan) -> 
         tasks.create_task(runner.run(work))
         await at_work.wait()
         try:
-            yield runner
+            yield runner, tasks
         finally:
             go_on.set()
     runner.stop()
@@ -47,11 +49,11 @@ def test_it_is_seen_who_waits_for_a_turn(kind: type[LoopRunner | ThreadRunner]) 
     waiting = CountingSpan()
 
     async def wait() -> str:
-        async with busy(kind, waiting) as runner:
+        async with busy(kind, waiting) as (runner, tasks):
             assert waiting.entered == 0
-            other = asyncio.create_task(runner.run(str, "done"))
+            other = tasks.create_task(runner.run(str, "done"))
             await asyncio.to_thread(waiting.wait_for, 1)
-        return await other
+        return other.result()
 
     assert asyncio.run(wait()) == "done"
     assert (waiting.inside, waiting.entered) == (0, 1)
@@ -65,7 +67,7 @@ def test_who_waits_too_long_is_sent_away(
     waiting = CountingSpan()
 
     async def wait() -> None:
-        async with busy(kind, waiting) as runner:
+        async with busy(kind, waiting) as (runner, _):
             with pytest.raises(Unavailable, match="too many are at work"):
                 await runner.run(str)
 
