@@ -42,7 +42,7 @@ from infrastructure.doctor import Doctor
 from infrastructure.metrics import Metrics, PrometheusMetrics, Span
 from infrastructure.passwords import CORES, Argon2PasswordHasher
 from infrastructure.retries import RetryingRunner
-from infrastructure.runners import LoopRunner, Runner, ThreadRunner
+from infrastructure.runners import LoopRunner, Queues, Runner, ThreadRunner
 from infrastructure.settings import Settings, load_settings
 from infrastructure.tokens import JwtTokenCodec, RandomRefreshTokens
 
@@ -112,6 +112,12 @@ class Container(containers.DeclarativeContainer):
         RetryingRunner,
         providers.Singleton(_runner, settings, metrics.provided.connections_waiting),
         metrics.provided.retried,
+    )
+    queues = providers.Singleton(
+        Queues, runner, "too many want to change the same at once", metrics.provided.connections_waiting
+    )
+    health_runner = providers.Singleton(
+        RetryingRunner, providers.Singleton(ThreadRunner, 1, "the last look at the database has not ended")
     )
     long_runner = providers.Singleton(
         RetryingRunner,

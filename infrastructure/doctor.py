@@ -14,7 +14,6 @@ from shlex import quote
 from typing import Final
 
 from sqlalchemy import URL, Connection, Engine, func, select, text
-from sqlalchemy.exc import SQLAlchemyError
 
 from application.ports import Clock, Unavailable
 from application.views import Recount
@@ -24,6 +23,7 @@ from infrastructure.database.links import Link
 from infrastructure.database.migrations import Migrations
 from infrastructure.database.standby import position_of, replayed_by, unfit
 from infrastructure.database.tables import metadata
+from infrastructure.logs import DRIVER_ERRORS, said_by_driver
 from infrastructure.passwords import CORES
 from infrastructure.settings import Settings, origin
 
@@ -67,7 +67,7 @@ UNREACHABLE: Final = (
         "raise max_connections in postgresql.conf and restart PostgreSQL, or start fewer workers",
     ),
     ("Connection refused", "start PostgreSQL, or name the host and port where it listens"),
-    ("timeout expired", "see that host and port are right, and that no firewall is between"),
+    ("timeout expired|no answer in time", "see that host and port are right, and that no firewall is between"),
     ("translate host name", "correct the name of the host"),
     ("not a database", "name another file in DATABASE_URL: this one is not SQLite's"),
 )
@@ -167,7 +167,7 @@ class Doctor:
         """Make a check, or say why it cannot be made."""
         try:
             yield from check
-        except (Unavailable, SQLAlchemyError, OSError) as error:
+        except (Unavailable, *DRIVER_ERRORS, OSError) as error:
             yield _warning(f"{what} could not be checked: {_reason(error)}")
 
     def _of_settings(self) -> Iterator[Finding]:
@@ -252,7 +252,7 @@ class Doctor:
         try:
             with self._asking() as connection:
                 connection.execute(select(1))
-        except (Unavailable, SQLAlchemyError, OSError) as error:
+        except (Unavailable, *DRIVER_ERRORS, OSError) as error:
             reason = _reason(error)
             is_refused = "password authentication failed" in reason
             remedy = self._remedy_for_password() if is_refused else _remedy(reason, self._settings.url)
@@ -419,8 +419,7 @@ def _is_there(file: Path) -> bool:
 
 def _reason(error: Exception) -> str:
     """Tell what the driver said, in one line; drivers repeat no password."""
-    cause = error.__cause__ or error
-    return " ".join(str(getattr(cause, "orig", cause)).split())
+    return said_by_driver(error.__cause__ or error)
 
 
 def _user() -> str:

@@ -18,6 +18,7 @@ from typing import Final, TextIO
 
 import psycopg2
 import structlog
+from sqlalchemy.exc import DBAPIError
 from structlog.stdlib import ProcessorFormatter
 from structlog.typing import EventDict, Processor, WrappedLogger
 
@@ -67,6 +68,21 @@ def configure_logs(settings: Settings, request_id: ContextVar[str] | None = None
     is_debug = settings.log_level == "DEBUG"
     logging.getLogger("alembic").setLevel("DEBUG" if is_debug else "WARNING")  # it reports every look at the schema
     logging.getLogger("sqlalchemy.engine").setLevel("INFO" if is_debug else "WARNING")  # statements, without values
+
+
+DRIVER_ERRORS: Final = (DBAPIError, psycopg2.Error, sqlite3.Error)
+"""What databases' drivers raise, as it is and as SQLAlchemy hands it on."""
+
+
+def said_by_driver(error: BaseException) -> str:
+    """Tell in one line what a database's driver said of an error, for whoever operates it; values are left out.
+
+    A server quotes them in the details that come after its message, and in the message itself where the data is wrong.
+    """
+    said = getattr(error, "orig", error)
+    if (getattr(said, "pgcode", None) or "").startswith("22"):  # DATA EXCEPTION
+        return type(said).__name__
+    return " ".join((getattr(getattr(said, "diag", None), "message_primary", None) or str(said)).split())
 
 
 def cause_of(error: Exception) -> str | None:

@@ -3,7 +3,7 @@
 import asyncio
 import sys
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from functools import partial
@@ -114,7 +114,42 @@ class ThreadRunner:
 
     def stop(self) -> None:
         """End the threads."""
-        self._pool.shutdown()
+        self._pool.shutdown(cancel_futures=True)
+
+
+class Queues:
+    """Runs use cases that would only wait for each other in the database, such as votes on one post.
+
+    Few of them run at once for each key, and the others wait in the order in which they came, while they hold neither
+    a turn nor a connection that somebody else could use. Two: while one commits, the next one has its lock.
+    """
+
+    AT_ONCE: Final = 2
+
+    def __init__(self, runner: Runner, reason: str, waiting: Span = UNMEASURED) -> None:
+        self._runner = runner
+        self._reason = reason
+        self._waiting = waiting
+        self._queues: dict[Hashable, tuple[_Turns, int]] = {}
+
+    async def run(self, key: Hashable, work: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run one when it is its turn.
+
+        Raises:
+            Unavailable: too many others are waiting.
+        """
+        turns, users = self._queues.get(key) or (_Turns(self.AT_ONCE, self._reason, self._waiting), 0)
+        self._queues[key] = turns, users + 1
+        try:
+            await turns.take()
+            try:
+                return await self._runner.run(work, *args, **kwargs)
+            finally:
+                turns.release()
+        finally:
+            turns, users = self._queues.pop(key)
+            if users > 1:
+                self._queues[key] = turns, users - 1
 
 
 class _Outcome:

@@ -5,17 +5,22 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from math import inf
 from types import TracebackType
 from typing import Self
 
 CHUNK_BYTES = 65_536
+READY_FOR_QUERY = b"Z\x00\x00\x00\x05"
+"""How PostgreSQL ends every answer."""
 
 
 class Proxy:
     """Passes connections on to wherever `target` says at that moment; None is nowhere."""
 
-    def __init__(self, target: Callable[[], int | None]) -> None:
+    def __init__(self, target: Callable[[], int | None], answers: float = inf) -> None:
+        """Make one that swallows everything after so many answers of PostgreSQL's; the first is that it lets us in."""
         self._target = target
+        self._answers = answers
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=512)
         self.port: int = self._listener.getsockname()[1]
         self.delay_seconds = 0.0
@@ -62,7 +67,8 @@ class Proxy:
         self._flowing.clear()
 
     def flow(self) -> None:
-        """Pass everything on again."""
+        """Pass everything on again, from now on without an end."""
+        self._answers = inf
         self._flowing.set()
 
     def _accept(self) -> None:
@@ -90,6 +96,10 @@ class Proxy:
                     time.sleep(self.delay_seconds)
                 self._flowing.wait()
                 other.sendall(data)
+                if one is pair[1]:
+                    self._answers -= data.count(READY_FOR_QUERY)
+                    if self._answers <= 0:
+                        self.swallow()
         for end in pair:
             with suppress(OSError):
                 end.shutdown(socket.SHUT_RDWR)

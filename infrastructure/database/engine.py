@@ -5,6 +5,7 @@ import re
 import sqlite3
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
 from threading import Lock
 from types import TracebackType
 from typing import Any, Final, Protocol
@@ -18,13 +19,15 @@ from sqlalchemy.util import await_only, greenlet_spawn
 from sqlalchemy.util.concurrency import in_greenlet
 
 from application.ports import Interrupted, Unavailable
-from infrastructure.database.links import Link, PipelinedLink
-from infrastructure.database.waiting import CONNECT_SECONDS, WaitingConnection, is_lost
+from infrastructure.database.links import Link, PipelinedLink, is_outdated
+from infrastructure.database.waiting import CONNECT_SECONDS, Overdue, WaitingConnection, addresses, is_lost
 from infrastructure.deadlines import seconds_left
 from infrastructure.metrics import UNMEASURED, Span
 
 POOL_WAIT_SECONDS: Final = 2
 SQLITE_BUSY_SECONDS: Final = 5
+
+DEFAULT_PORT: Final = 5432
 
 POSTGRES_CONNECT: Final = {
     "connect_timeout": CONNECT_SECONDS,
@@ -93,6 +96,9 @@ class SqliteDatabase:
     def __init__(self, url: URL, connections: int, in_use: Span, waiting: Span) -> None:
         self._in_use = in_use
         self._waiting = waiting
+        name = str(url.database)
+        self._file = None if name.startswith("file:") else Path(name)
+        self._opened: tuple[int, int] | None = None
         self.engine = open_engine(url, connections)
         self._readers = self.engine.execution_options(isolation_level="AUTOCOMMIT")
         # SQLite has one writer at a time. Queue for it here: waiters at its own lock sleep and poll, and some starve.
@@ -101,7 +107,7 @@ class SqliteDatabase:
     @contextmanager
     def read(self) -> Iterator[Link]:
         """Lend a connection for questions."""
-        with failures_named(), self._readers.connect() as connection, self._in_use:
+        with failures_named(), self._connect(self._readers) as connection, self._in_use:
             yield Link(connection)
 
     @contextmanager
@@ -112,7 +118,7 @@ class SqliteDatabase:
         if not has_turn:
             raise Unavailable("somebody else has been writing all the time")
         try:
-            with failures_named(), self.engine.connect() as connection, self._in_use, connection.begin():
+            with failures_named(), self._connect(self.engine) as connection, self._in_use, connection.begin():
                 yield Link(connection)
         finally:
             self._turn.release()
@@ -120,6 +126,24 @@ class SqliteDatabase:
     def close(self) -> None:
         """Close every connection."""
         self.engine.dispose()
+
+    def _connect(self, engine: Engine) -> Connection:
+        """Connect to the file that has the name now: one that is open can be written to when it is removed already."""
+        found = self._identity()
+        if found is None and self._opened is not None:
+            raise Unavailable("the file of the database is gone")
+        if found != self._opened:
+            self.engine.dispose()
+        connection = engine.connect()
+        self._opened = found or self._identity()
+        return connection
+
+    def _identity(self) -> tuple[int, int] | None:
+        try:
+            status = self._file.stat() if self._file is not None else None
+        except OSError:
+            return None
+        return None if status is None else (status.st_dev, status.st_ino)
 
 
 class PostgresDatabase:
@@ -130,9 +154,10 @@ class PostgresDatabase:
         self.engine = _open_postgres(url, on_threads)
         self._on_loop = _open_postgres(url, at_once)
         event.listen(self._on_loop, "close", _unwatch)
+        event.listen(self._on_loop, "do_connect", _resolve)
         self._idle: list[Connection] = []
         self._has_connected = False
-        self._first_connect = asyncio.Lock()
+        self._connecting: asyncio.Task[None] | None = None
         self._prepare = prepare
 
     def read(self) -> AbstractContextManager[Link]:
@@ -145,6 +170,8 @@ class PostgresDatabase:
 
     def close(self) -> None:
         """Close every connection."""
+        if self._connecting is not None:
+            self._connecting.cancel()
         while self._idle:
             self._idle.pop().close()
         self.engine.dispose()
@@ -157,7 +184,7 @@ class PostgresDatabase:
         if self._idle:
             return self._idle.pop()
         if not self._has_connected:
-            await_only(self._connect_first())
+            await_only(self._connected())
         return self._on_loop.connect()
 
     def give_back(self, connection: Connection) -> None:
@@ -172,12 +199,21 @@ class PostgresDatabase:
             connection.rollback()
         self._idle.append(connection)
 
+    async def _connected(self) -> None:
+        """Wait for the first connection, which is made once for all who ask meanwhile, and fails for all of them.
+
+        SQLAlchemy looks at the server then, and holds a lock meanwhile that stops a thread.
+        """
+        if self._connecting is None:
+            self._connecting = asyncio.create_task(self._connect_first())
+        await asyncio.shield(self._connecting)
+
     async def _connect_first(self) -> None:
-        """Connect once, alone: SQLAlchemy looks at the server then, and holds a lock meanwhile that stops a thread."""
-        async with self._first_connect:
-            if not self._has_connected:
-                await greenlet_spawn(lambda: self._on_loop.connect().close())
-                self._has_connected = True
+        try:
+            await greenlet_spawn(lambda: self._on_loop.connect().close())
+            self._has_connected = True
+        finally:
+            self._connecting = None
 
 
 class _Lent:
@@ -203,10 +239,13 @@ class _Lent:
             if self._is_transaction:
                 self._end(failed=kind is not None)
         except Exception as failure:
+            error = failure
             _raise_named(failure)
             raise
         finally:
             self._database.in_use.__exit__(kind, error, at)
+            if isinstance(error, Exception) and getattr(_said(error), "pgcode", None) == READ_ONLY:
+                self._connection.invalidate()  # this server may stay so, and the address lead to another one by now
             self._database.give_back(self._connection)
         if isinstance(error, Exception):
             _raise_interrupted(error)  # not above: once COMMIT was sent, nobody can tell what has happened
@@ -270,6 +309,14 @@ def _unwatch(connection: Any, _entry: ConnectionPoolEntry) -> None:
     connection.unwatch()
 
 
+def _resolve(_dialect: object, _entry: object, _words: object, told: dict[str, Any]) -> None:
+    """Look the server's name up beside the loop: libpq would wait for the resolver itself, and without an end."""
+    names = str(told.get("host", "")).split(",")
+    if in_greenlet() and not any(name == "" or name.startswith("/") for name in names):  # which are sockets
+        ports = str(told.get("port", DEFAULT_PORT)).split(",")
+        told.update(await_only(addresses(names, ports if len(ports) > 1 else ports * len(names))))
+
+
 def _prepare_sqlite(connection: sqlite3.Connection, _entry: ConnectionPoolEntry) -> None:
     connection.isolation_level = None  # the driver would open transactions too late: see _begin_sqlite
     connection.execute("PRAGMA journal_mode = WAL")
@@ -288,6 +335,9 @@ def _begin_sqlite(connection: Connection) -> None:
 UNDONE: Final = frozenset({"40001", "40P01", "55P03"})
 """How PostgreSQL says that others were in the way: SERIALIZATION FAILURE, DEADLOCK DETECTED, LOCK NOT AVAILABLE."""
 
+READ_ONLY: Final = "25006"
+"""How PostgreSQL says that it takes no changes: READ ONLY SQL TRANSACTION, as a standby says always."""
+
 LOST: Final = psycopg2.OperationalError | psycopg2.InterfaceError
 """What the driver itself calls the failures of a connection."""
 
@@ -303,8 +353,15 @@ def failures_named() -> Iterator[None]:
 
 
 def _raise_named(error: Exception) -> None:
-    if getattr(_said(error), "pgcode", None) in UNDONE:
+    said = _said(error)
+    if getattr(said, "pgcode", None) in UNDONE:
         raise Interrupted("too many others want to change the same now") from error
+    if getattr(said, "pgcode", None) == READ_ONLY:
+        raise Unavailable("the database takes no changes now") from error
+    if isinstance(said, psycopg2.Error) and is_outdated(said):
+        raise Interrupted("the schema has changed") from error
+    if isinstance(said, psycopg2.Error) and is_lost(said):
+        raise Unavailable("the connection to the database was lost") from error
     if isinstance(error, OperationalError | InterfaceError | PoolTimeoutError | LOST):
         raise Unavailable("the database cannot answer now") from error
     if isinstance(error, DBAPIError):
@@ -327,17 +384,34 @@ def _said(error: Exception) -> BaseException | None:
     return error.orig if isinstance(error, DBAPIError) else error
 
 
-NOT_YET: Final = re.compile("starting up|shutting down|recovery|not yet accepting|too many|remaining connection slots")
+NOT_YET: Final = re.compile(
+    "FATAL: +(the database system is (starting up|shutting down|in recovery mode|not yet accepting)"
+    "|sorry, too many clients|too many connections|remaining connection slots)"
+)
 """What PostgreSQL says when it will let us in later (57P03, 53300): the driver does not tell the state then."""
+
+NO_ANSWER: Final = re.compile(
+    "Connection refused|timed out|timeout expired|No route to host|(Network|Host) is (unreachable|down)"
+    "|could not translate host name|failed: No such file|Connection reset|Broken pipe"
+    "|closed the connection|connection has been closed|connection already closed|EOF detected|unexpected eof"
+)
+"""What the driver says when nobody answers, or not to the end: what stands in the way may pass by itself."""
 
 
 def is_absent(error: Unavailable) -> bool:
-    """Tell whether a database cannot be reached yet. One that answers and refuses us will not think better of it."""
-    failed = error.__cause__
-    if not isinstance(failed, OperationalError) or not isinstance(failed.orig, psycopg2.OperationalError):
+    """Tell whether a database may be there by itself a little later: it is not up, out of reach, or locked (SQLite).
+
+    One that answers and refuses us will not think better of it, and neither will one that answers as none would.
+    """
+    said = _said(error.__cause__) if isinstance(error.__cause__, Exception) else None
+    if isinstance(said, sqlite3.OperationalError):
+        return said.sqlite_errorname.startswith("SQLITE_BUSY")
+    if not isinstance(said, psycopg2.Error):
         return False
-    said = str(failed.orig)
-    return failed.statement is None and ("FATAL" not in said or NOT_YET.search(said) is not None)
+    if isinstance(said, Overdue) or said.pgcode is not None:
+        return isinstance(said, Overdue) or is_lost(said)
+    tries = re.split("\n(?=connection to server)", str(said))  # one for each address, and with and without TLS
+    return all((NOT_YET if "FATAL" in each else NO_ANSWER).search(each) for each in tries)
 
 
 def violated(error: Exception) -> str:

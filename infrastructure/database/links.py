@@ -50,6 +50,11 @@ PING: Final = Statement(select(true()))
 BEGIN, COMMIT, ROLLBACK = (Statement(text(word), prepared=False) for word in ("BEGIN", "COMMIT", "ROLLBACK"))
 
 
+def is_outdated(error: psycopg2.Error) -> bool:
+    """Tell whether a statement that was prepared does not fit the tables any more: a migration has changed a type."""
+    return error.pgcode == "0A000" and "cached plan" in str(error)
+
+
 class Link:
     """A connection for questions, each its own transaction, or inside one transaction."""
 
@@ -172,8 +177,8 @@ class PipelinedLink(Link):
             parts = self._making_room(prepared, len(fresh), used) + parts
         try:
             cursor.execute(b"; ".join(parts))
-        except psycopg2.Error:
-            if fresh:  # nobody can tell now which of them are prepared
+        except psycopg2.Error as error:
+            if fresh or is_outdated(error):  # nobody can tell now which of them are prepared, or of what use they are
                 prepared.clear()
                 info["is unsure"] = True
             raise

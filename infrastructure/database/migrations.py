@@ -15,8 +15,10 @@ from sqlalchemy import URL, Connection
 
 import migrations
 from application.ports import Unavailable
+from infrastructure.database.bounds import bounded_waits
 from infrastructure.database.engine import Database, failures_named, is_absent, open_engine
 from infrastructure.database.strangers import in_the_way
+from infrastructure.logs import said_by_driver
 
 START_SECONDS: Final = 30
 START_PAUSES_SECONDS: Final = (0.25, 0.5, 1, 2)
@@ -46,9 +48,11 @@ class Migrations:
         Raises:
             Unavailable: it is a newer release's or somebody else's, or the database cannot answer now.
         """
-        with self._connect() as connection:
+        with self._look() as connection:
+            if self.is_current(connection):
+                return
             self._require_known(connection)
-            connection.rollback()  # Alembic begins a transaction of its own
+        with self._connect() as connection:
             self.upgrade_on(connection)
 
     def upgrade_on(self, connection: Connection) -> None:
@@ -62,7 +66,7 @@ class Migrations:
         Raises:
             Unavailable: it is another one, or the database cannot answer now.
         """
-        with self._connect() as connection:
+        with self._look() as connection:
             if self.is_current(connection):
                 return
             self._require_known(connection)
@@ -83,7 +87,7 @@ class Migrations:
             except Unavailable as error:
                 if not is_absent(error) or time.monotonic() + pause > until:
                     raise
-                say(_reason(error))
+                say(said_by_driver(error.__cause__ or error))
                 time.sleep(pause)
             else:
                 return
@@ -117,21 +121,26 @@ class Migrations:
         return tuple(_current(connection).intersection(self._steps))
 
     @contextmanager
+    def _look(self) -> Iterator[Connection]:
+        """Lend a connection for questions: it locks nothing, and each answer comes in time or not at all."""
+        with bounded_waits(), self._connect() as connection:
+            yield connection.execution_options(isolation_level="AUTOCOMMIT")
+
+    @contextmanager
     def _connect(self) -> Iterator[Connection]:
         engine = open_engine(self._url, connections=1)
         try:
-            with failures_named(), engine.connect() as connection:
-                yield connection
+            with failures_named():
+                with bounded_waits():
+                    connection = engine.connect()
+                with connection:
+                    yield connection
         finally:
             engine.dispose()
 
 
 def _current(connection: Connection) -> set[str]:
     return set(MigrationContext.configure(connection).get_current_heads())
-
-
-def _reason(error: Unavailable) -> str:
-    return " ".join(str(getattr(error.__cause__, "orig", "")).split())
 
 
 class SqlHealth:

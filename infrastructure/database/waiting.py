@@ -6,6 +6,8 @@ for the database, so that one thread serves every request and nobody pays for ha
 
 import asyncio
 import select
+import socket
+from collections.abc import Sequence
 from typing import Any, Final
 
 from psycopg2 import Error, InterfaceError, OperationalError
@@ -26,12 +28,42 @@ class Overdue(OperationalError):
 
 
 def is_lost(error: Error) -> bool:
-    """Tell whether an error of the driver's is that the connection broke; a server that is slow may still be at work.
+    """Tell whether an error of the driver's is that the connection broke. A slow server may still be at work."""
+    if error.pgcode is None:
+        return isinstance(error, OperationalError | InterfaceError) and not isinstance(error, Overdue)
+    return error.pgcode in FAREWELLS
 
-    Before it goes down, a server says so: ADMIN SHUTDOWN, CRASH SHUTDOWN, CANNOT CONNECT NOW.
+
+FAREWELLS: Final = frozenset({"57P01", "57P02", "57P03", "57P05", "25P03"})
+"""What a server says before it closes a connection: ADMIN SHUTDOWN, CRASH SHUTDOWN, CANNOT CONNECT NOW, IDLE SESSION
+TIMEOUT, IDLE IN TRANSACTION SESSION TIMEOUT."""
+
+
+async def addresses(names: Sequence[str], ports: Sequence[str]) -> dict[str, str]:
+    """Look hosts up, and tell libpq the addresses of all that were found, in their order, with their names and ports.
+
+    Raises:
+        OperationalError: none was found.
+        Overdue: the resolver does not answer in time.
     """
-    said_so = error.pgcode in {None, "57P01", "57P02", "57P03"}
-    return said_so and isinstance(error, OperationalError | InterfaceError) and not isinstance(error, Overdue)
+    loop = asyncio.get_running_loop()
+    found: list[tuple[str, str, str]] = []
+    failure: Exception | None = None
+    try:
+        async with asyncio.timeout(seconds_left(CONNECT_SECONDS)):
+            for name, port in zip(names, ports, strict=True):
+                try:
+                    infos = await loop.getaddrinfo(name, int(port), type=socket.SOCK_STREAM)
+                except OSError as error:
+                    failure = error
+                else:
+                    found += [(name, str(info[4][0]), port) for info in infos]
+    except TimeoutError:
+        if not found:
+            raise Overdue("the resolver did not answer in time") from None
+    if not found:
+        raise OperationalError(f"could not translate host name to address: {failure}")
+    return dict(zip(("host", "hostaddr", "port"), map(",".join, zip(*found, strict=True)), strict=True))
 
 
 class WaitingConnection(connection):

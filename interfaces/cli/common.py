@@ -9,17 +9,26 @@ from application.ports import Refused, Unavailable
 from application.views import Recount
 from domain.errors import DomainError
 from infrastructure.container import Container
+from infrastructure.database.bounds import bounded_waits
+from infrastructure.logs import DRIVER_ERRORS, said_by_driver
 from infrastructure.settings import SettingsError
 from interfaces.cli.progress import progress
 
-EXPECTED: Final = (SettingsError, DomainError, Refused, Unavailable)
+EXPECTED: Final = (SettingsError, DomainError, Refused, Unavailable, *DRIVER_ERRORS)
 """What commands fail with. Anything else is a defect."""
 
 
 def reason(error: Exception) -> str:
     """Tell in one line why a command fails, with what the database's driver said: clients of the API never see that."""
-    said = getattr(error.__cause__, "orig", None) if isinstance(error, Unavailable) else None
-    return f"{error} ({' '.join(str(said).split())})" if said else str(error)
+    if isinstance(error, DRIVER_ERRORS):
+        return f"the database refuses: {said_by_driver(error)}"
+    cause = error.__cause__
+    if not isinstance(cause, DRIVER_ERRORS):
+        return str(error)
+    said = said_by_driver(cause)
+    if "FATAL" in said:  # PostgreSQL, of those whom it does not let in
+        return f"the database does not let us in ({said}); agora doctor says what to do"
+    return f"{error} ({said})"
 
 
 @contextmanager
@@ -31,8 +40,15 @@ def front_door() -> Iterator[App]:
     """
     container = Container()
     container.migrations().require_current()
-    with closing(container.database()):
+    with asking(container):
         yield container.app()
+
+
+@contextmanager
+def asking(container: Container) -> Iterator[None]:
+    """Have no wait for the container's database without an end in the block, and close it afterwards."""
+    with bounded_waits(), closing(container.database()):
+        yield
 
 
 def examples(*lines: str) -> str:

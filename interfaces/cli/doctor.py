@@ -1,14 +1,13 @@
 """What is wrong, and what to do about it."""
 
 from collections import Counter
-from contextlib import closing
 from typing import Annotated, Final
 
 import typer
 
 from infrastructure.container import Container
 from infrastructure.settings import SettingsError
-from interfaces.cli.common import with_bar
+from interfaces.cli.common import asking, with_bar
 
 COLOURS: Final = {"ok": typer.colors.GREEN, "warning": typer.colors.YELLOW, "problem": typer.colors.RED}
 
@@ -29,7 +28,7 @@ def doctor(
         _show("warning", "nothing else was checked: the settings cannot be used")
         found["problem"] += 1
     else:
-        with closing(container.database()):
+        with asking(container):
             for finding in examiner.examine(workers, with_bar):
                 _show(finding.level, finding.says, finding.remedy)
                 found[finding.level] += 1

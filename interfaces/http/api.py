@@ -51,7 +51,7 @@ def create_api(container: Container) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(_api: FastAPI) -> AsyncIterator[None]:
-        runners = (container.runner(), container.long_runner())
+        runners = (container.runner(), container.long_runner(), container.health_runner())
         for runner in runners:
             runner.start()
         leaving.prepare()
@@ -75,7 +75,9 @@ def create_api(container: Container) -> FastAPI:
     api.state.desk = Desk(
         app=container.app(),
         run=container.runner().run,
+        run_queued=container.queues().run,
         run_long=container.long_runner().run,
+        run_health=container.health_runner().run,
         cursors=Cursors(settings.signing_keys()),
         proxies=proxies,
         public_reads=settings.public_reads,
@@ -88,9 +90,9 @@ def create_api(container: Container) -> FastAPI:
         api.router.routes.extend(feature.router.routes)
 
     # The first is the innermost.
+    api.add_middleware(BodyLimit)
     api.add_middleware(Unexpected)
     api.add_middleware(Paths)
-    api.add_middleware(BodyLimit)
     api.add_middleware(
         Cors,
         allow_origins=settings.cors_origins,

@@ -3,6 +3,12 @@
 import asyncio
 import signal
 import threading
+from multiprocessing import parent_process
+from typing import Final
+
+import structlog
+
+log: Final = structlog.get_logger()
 
 
 class Leaving:
@@ -17,10 +23,14 @@ class Leaving:
         self._seconds = seconds
 
     def prepare(self) -> None:
-        """Take SIGTERM over from the server that runs us."""
-        if not self._seconds or threading.current_thread() is not threading.main_thread():
+        """Take SIGTERM over from the server that runs us, and leave, too, when the parent of its workers is gone."""
+        if threading.current_thread() is not threading.main_thread():
             return
         loop, end = asyncio.get_running_loop(), signal.getsignal(signal.SIGTERM)
+        if (parent := parent_process()) is not None:  # killed alone, it tells nobody, and nobody would end us
+            loop.add_reader(parent.sentinel, _end_without_parent, loop, parent.sentinel)
+        if not self._seconds:
+            return
 
         def leave() -> None:
             if not self.has_begun and callable(end):  # a worker may be told twice: by its parent as well
@@ -28,3 +38,9 @@ class Leaving:
             self.has_begun = True
 
         loop.add_signal_handler(signal.SIGTERM, leave)
+
+
+def _end_without_parent(loop: asyncio.AbstractEventLoop, sentinel: int) -> None:
+    loop.remove_reader(sentinel)
+    log.warning("the parent is gone")
+    signal.raise_signal(signal.SIGTERM)

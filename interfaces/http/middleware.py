@@ -1,5 +1,6 @@
 """What happens to every request and answer: pure ASGI, outermost first in api.py."""
 
+import asyncio
 import re
 import secrets
 import time
@@ -16,7 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from interfaces.http.addresses import Proxies
 from interfaces.http.leaving import Leaving
-from interfaces.http.problems import problem_response, request_id
+from interfaces.http.problems import problem_response, request_id, unavailable_problem
 
 BODY_MAX: Final = 1_048_576
 """Bytes in a request's body: 1 MiB."""
@@ -32,6 +33,7 @@ DEFAULT_HEADERS: Final = {
 """Those of OWASP's HTTP Headers Cheat Sheet that concern an API."""
 
 _DEFAULTS: Final = [(name.lower().encode(), value.encode()) for name, value in DEFAULT_HEADERS.items()]
+_DEFAULT_NAMES: Final = frozenset(name for name, _ in _DEFAULTS)
 
 _REQUEST_ID: Final = re.compile("[A-Za-z0-9._-]{1,128}")
 
@@ -124,7 +126,7 @@ class AnswerHeaders:
             if message["type"] == "http.response.start":
                 raw = message["headers"]
                 said = {name for name, _ in raw}
-                raw.extend(header for header in _DEFAULTS if header[0] not in said)
+                raw.extend(_DEFAULTS if _DEFAULT_NAMES.isdisjoint(said) else [h for h in _DEFAULTS if h[0] not in said])
                 if b"vary" in said:
                     MutableHeaders(raw=raw).add_vary_header("Authorization")
                 else:
@@ -227,7 +229,10 @@ class Paths:
 
 
 class Unexpected:
-    """Answers 500 where everything else failed, without a word about what it was: that goes to the log."""
+    """Answers 500 where everything else failed, without a word about what it was: that goes to the log.
+
+    A request that the server has no more time for when it ends is answered with 503.
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -243,6 +248,10 @@ class Unexpected:
 
         try:
             await self._app(scope, receive, send_noting)
+        except asyncio.CancelledError:
+            if scope["type"] == "http" and not started:
+                await unavailable_problem("the server ends, and this took too long")(scope, receive, send)
+            raise
         except Exception:
             if scope["type"] != "http" or started:
                 raise

@@ -1,13 +1,14 @@
 """Posts over HTTP."""
 
+import re
 from collections.abc import Sequence
 from datetime import datetime
 from http import HTTPStatus
 from typing import Annotated, Final, Literal
 
 from fastapi import APIRouter, Header, Response
-from pydantic import MISSING, BaseModel, Field
-from pydantic_core import to_json
+from pydantic import MISSING, AfterValidator, BaseModel, Field, WithJsonSchema
+from pydantic_core import PydanticCustomError, to_json
 
 from application.paging import Order, SortBy
 from application.views import PostFilter, PostView
@@ -22,15 +23,20 @@ from interfaces.http.straight import StraightRoute
 router = APIRouter(tags=["posts"], route_class=StraightRoute, strict_content_type=False)
 
 
+def _one_key(keys: list[str] | None) -> list[str] | None:
+    if keys is not None and (len(keys) > 1 or not re.fullmatch("[!-~]{1,255}", keys[0])):
+        raise PydanticCustomError("idempotency_key", "This takes one key of 1 to 255 visible ASCII characters")
+    return keys
+
+
 IdempotencyKey = Annotated[
-    str | None,
+    list[str] | None,
+    AfterValidator(_one_key),
     Header(
         alias="Idempotency-Key",
-        min_length=1,
-        max_length=255,
-        pattern=r"^[!-~]+$",
         description="Visible ASCII that the client makes up for one post, so that it can be sent again safely.",
     ),
+    WithJsonSchema({"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]+$"}),
 ]
 REPLAYED: Final = {
     "Idempotency-Replayed": {
@@ -190,7 +196,7 @@ async def write_post(body: PostIn, actor: SignedIn, desk: DeskDep, idempotency_k
     told = (actor, body.title, body.content, body.published)
     if idempotency_key is None:
         return _answer(await desk.run(desk.app.write_post, *told), created=True)
-    post, is_replayed = await desk.run(desk.app.write_post_once, *told, idempotency_key)
+    post, is_replayed = await desk.run(desk.app.write_post_once, *told, *idempotency_key)
     answer = _answer(post, created=True)
     if is_replayed:
         answer.headers["Idempotency-Replayed"] = "true"

@@ -14,10 +14,12 @@ from typing import Any, Final
 from starlette.responses import Response
 
 from domain.errors import Conflict, DomainError, Forbidden, Invalid, NotFound, Stale, TooManyRequests, Unauthenticated
-from domain.posts import KeyReused
+from domain.posts import KeyInUse, KeyReused
 
 MEDIA_TYPE: Final = "application/problem+json"
 RETRY_AFTER_SECONDS: Final = 2
+KEY_IN_USE_SECONDS: Final = 1
+"""When to ask again for what another request is still working on."""
 
 request_id: ContextVar[str] = ContextVar("request_id", default="")
 """The id of the request at hand; middleware sets it."""
@@ -134,7 +136,7 @@ PROBLEMS: Final[Mapping[str, Problem]] = {
         409,
         "Idempotency key in use",
         "Another request under this Idempotency-Key is still being worked on.",
-        "Try again in a moment: the answer is then the one that the other request gets.",
+        "Try again after the seconds in the Retry-After header: the answer is then what the other request gets.",
     ),
     "version-mismatch": Problem(
         412,
@@ -238,6 +240,8 @@ def domain_problem(error: DomainError) -> ProblemResponse:
         headers["WWW-Authenticate"] = 'Bearer error="invalid_token"' if sent else "Bearer"
     if isinstance(error, TooManyRequests):
         headers["Retry-After"] = str(error.retry_after)
+    if isinstance(error, KeyInUse):
+        headers["Retry-After"] = str(KEY_IN_USE_SECONDS)
     return problem_response(error.code, error.detail, headers=headers)
 
 

@@ -86,10 +86,13 @@ class DeadlineProtocol(HttpToolsProtocol):
         super().on_url(url)
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Count the head, and leave out what comes after the body: a trailer is no header (RFC 9110, section 6.5.1)."""
+        """Count the head, and leave out what comes after the body: a trailer is no header (RFC 9110, section 6.5.1).
+
+        Neither are the blanks around a value part of it (section 5.5): the parser leaves those that follow it.
+        """
         self._count(len(name) + len(value))
         if self._in_head:
-            super().on_header(name, value)
+            super().on_header(name, value.rstrip(b" \t"))
 
     def on_headers_complete(self) -> None:
         """Note the end of the head."""

@@ -1,8 +1,11 @@
 """What operators type, and what they read: everything but serving."""
 
+import os
 import re
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
+from threading import Timer
 from typing import Any
 
 import pytest
@@ -10,7 +13,7 @@ from sqlalchemy import URL
 
 from domain.users import Role
 from infrastructure.container import Container
-from infrastructure.database.engine import open_database
+from infrastructure.database.engine import open_database, open_engine
 from infrastructure.database.migrations import Migrations
 from tests.backends import PostgresServer
 from tests.cli.command import NAMES, plain, run, run_command
@@ -353,6 +356,8 @@ def test_a_server_that_does_not_let_us_in_is_one_line(
     with postgres.database(migrated=False) as url:
         monkeypatch.setenv("DATABASE_URL", plain(url.set(**wrong)))
         refused = run(*words).refused()
+    assert refused.startswith("agora: the database does not let us in (")
+    assert refused.endswith("; agora doctor says what to do\n")
     assert said in refused
     assert SECRET not in refused
 
@@ -370,6 +375,92 @@ def test_a_file_that_is_no_database_is_one_line(
     (folder / "diary.txt").write_text("Dear diary, " * 100)
     monkeypatch.setenv("DATABASE_URL", "sqlite:///diary.txt")
     assert "file is not a database" in run(*words).refused()
+
+
+@pytest.fixture(params=[1, 3])
+def silent(request: pytest.FixtureRequest, postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A database that falls silent when it has let us in, or two answers later; cut off after half a minute."""
+    monkeypatch.setattr("infrastructure.database.migrations.START_SECONDS", 0)
+    monkeypatch.setattr("infrastructure.database.waiting.ANSWER_SECONDS", 0.5)
+    with postgres.database() as url, Proxy(lambda: url.port, answers=request.param) as way:
+        monkeypatch.setenv("DATABASE_URL", plain(url.set(port=way.port)))
+        end_of_patience = Timer(30, way.cut)
+        end_of_patience.start()
+        yield
+        end_of_patience.cancel()
+
+
+@pytest.mark.usefixtures("silent")
+@pytest.mark.parametrize("words", [*COMMANDS, ("votes", "verify"), ("votes", "repair"), ("users", "list")])
+def test_a_database_that_falls_silent_is_one_line(words: tuple[str, ...]) -> None:
+    assert "no answer in time" in run(*words).refused()
+
+
+@pytest.mark.usefixtures("silent")
+def test_the_doctor_finds_a_database_that_falls_silent() -> None:
+    done = run("doctor")
+    assert "no answer in time" in done.output
+    assert "Traceback" not in done.errors
+
+
+@pytest.mark.parametrize("after", [1, 3])
+def test_a_database_that_falls_silent_is_waited_for(
+    after: int, postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("infrastructure.database.waiting.ANSWER_SECONDS", 0.5)
+    heard = []
+    with postgres.database(migrated=False) as url, Proxy(lambda: url.port, answers=after) as way:
+
+        def hear(said: str) -> None:
+            heard.append(said)
+            way.flow()
+
+        end_of_patience = Timer(30, way.cut)
+        end_of_patience.start()
+        migrations = Migrations(url.set(port=way.port))
+        migrations.when_up(migrations.upgrade, hear)
+        end_of_patience.cancel()
+        Migrations(url).require_current()
+    assert heard == ["no answer in time"]
+
+
+@contextmanager
+def tenant(postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch, *, migrated: bool) -> Iterator[None]:
+    """Name a database in which we may look around, and nothing else."""
+    with postgres.database(migrated=migrated) as url:
+        role = f"tenant_{url.database}"
+        engine = open_engine(url, connections=1).execution_options(isolation_level="AUTOCOMMIT")
+        with engine.connect() as owner:
+            owner.exec_driver_sql(f"CREATE ROLE {role} LOGIN PASSWORD 'x'")
+            try:
+                monkeypatch.setenv("DATABASE_URL", plain(url.set(username=role, password="x")))
+                yield
+            finally:
+                owner.exec_driver_sql(f"DROP ROLE {role}")
+        engine.dispose()
+
+
+@pytest.mark.parametrize("words", [*COMMANDS, ("votes", "verify"), ("demo",), ("export", "-")])
+def test_missing_rights_are_one_line(
+    words: tuple[str, ...], postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with tenant(postgres, monkeypatch, migrated=True):
+        said = run(*words).refused()
+    assert said == "agora: the database refuses: permission denied for table alembic_version\n"
+
+
+def test_a_schema_that_we_may_not_change_is_one_line(postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    with tenant(postgres, monkeypatch, migrated=False):
+        said = run("migrate").refused()
+    assert said == "agora: the database refuses: permission denied for schema public\n"
+
+
+def test_missing_rights_are_one_line_of_the_log(postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    with tenant(postgres, monkeypatch, migrated=True):
+        said = run_command(
+            "serve", DATABASE_URL=os.environ["DATABASE_URL"], FASTAPI_ENV="production", SECRET_KEY=SECRET * 8
+        )
+    assert said.refused_in_the_log() == "the database refuses: permission denied for table alembic_version"
 
 
 def test_the_real_command_fails_with_one_line_too() -> None:

@@ -261,6 +261,16 @@ def test_a_server_that_is_told_to_end_serves_on_and_is_not_ready(
     assert "Traceback" not in server.said
 
 
+@pytest.mark.parametrize("drain", ["0", "1"])
+def test_workers_whose_parent_was_killed_alone_leave(database_of: Callable[[str], URL], drain: str) -> None:
+    with serving(database_of("sqlite"), workers=2, patience=20, DRAIN_SECONDS=drain) as server:
+        server.process.kill()
+        server.wait()  # until nobody is left who could say something
+    assert server.said.count("the parent is gone") == 2
+    assert server.said.count("Finished server process") == 2
+    assert "Traceback" not in server.said
+
+
 def test_a_given_key_signs_across_restarts_and_is_not_warned_about(database_of: Callable[[str], URL]) -> None:
     at = database_of("sqlite")
     empty(at)

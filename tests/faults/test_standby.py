@@ -1,7 +1,7 @@
 """A standby that lags, freezes, dies and is promoted: whoever writes and reads at once sees what they wrote, always."""
 
-from collections.abc import Iterator
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from threading import Condition, Event, Thread
 from types import TracebackType
 from typing import Self
@@ -14,7 +14,7 @@ from infrastructure.database.engine import open_database
 from tests.backends import empty
 from tests.cli.command import plain
 from tests.faults.conftest import TIMES, serve
-from tests.faults.load import HANG_SECONDS, Forum, Voter
+from tests.faults.load import HANG_SECONDS, Forum, Load, Voter
 from tests.infrastructure.test_metrics import values
 from tests.postgres import Postgres
 from tests.servers import Server
@@ -138,3 +138,44 @@ def test_whatever_happens_to_a_standby_nobody_misses_what_they_wrote(breakable: 
             assert answered(server) == before
         assert server.end() == 0
     assert "Traceback" not in server.said
+
+
+def test_when_the_primary_dies_and_its_standby_is_promoted_service_comes_back_by_itself(
+    breakable: Postgres, standby: Postgres
+) -> None:
+    forum = Forum(breakable.url)
+    hosts = tuple(f"127.0.0.1:{server.url.port}" for server in (breakable, standby))
+    both = {"host": hosts, "target_session_attrs": "read-write"}
+    with (
+        killed_for_good(breakable) as kill,
+        serve(forum.url.set(host=None, port=None, query=both)) as server,
+        closing(open_database(standby.url, 0, 1)) as at_standby,
+    ):
+        with Load(server.address, forum) as load:
+            load.wait_for("acknowledged", 20)
+            kill()
+            load.wait_for("refused", 5)
+            with at_standby.read() as link:
+                assert link.execute(text("SELECT pg_promote(false)")).scalar()
+            load.wait_for("acknowledged", 40)
+        assert server.end() == 0
+    assert "Traceback" not in server.said
+    forum.url = standby.url
+    forum.require_true_counters()
+
+
+@contextmanager
+def killed_for_good(primary: Postgres) -> Iterator[Callable[[], None]]:
+    """Let a primary be killed, and start it only when nobody could take it for the primary any more."""
+    is_dead = False
+
+    def kill() -> None:
+        nonlocal is_dead
+        primary.kill()
+        is_dead = True
+
+    try:
+        yield kill
+    finally:
+        if is_dead:
+            primary.start()

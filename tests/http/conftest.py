@@ -71,7 +71,7 @@ def require_problem(answer: httpx2.Response, slug: str, *also: str) -> dict[str,
     assert all(members[name] and isinstance(members[name], str) for name in ("title", "detail"))
     assert all(error.keys() == {"loc", "message", "code"} for error in members.get("errors", []))
     assert {name: answer.headers.get(name) for name in SECURITY_HEADERS} == SECURITY_HEADERS
-    assert ("Retry-After" in answer.headers) == (STATUSES[slug] in {429, 503})
+    assert ("Retry-After" in answer.headers) == (STATUSES[slug] in {429, 503} or slug == "idempotency-key-in-use")
     assert ("WWW-Authenticate" in answer.headers) == (STATUSES[slug] == 401)
     return members
 

@@ -65,6 +65,7 @@ def test_a_key_that_is_in_use_is_a_conflict(url: URL) -> None:
             "/posts", json=POST, headers={"Authorization": f"Bearer {ann.token}", "Idempotency-Key": "a-key"}
         )
     require_problem(answer, "idempotency-key-in-use")
+    assert answer.headers["Retry-After"] == "1"
 
 
 @pytest.mark.parametrize("key", ["!", "~" * 255, '"in-quotes"', "8e03978e-40d5-43dd-bc93-6894a57f9324"])
@@ -77,6 +78,15 @@ def test_what_a_key_may_be(ann: Person, key: str) -> None:
 @pytest.mark.parametrize("key", [b"", b"~" * 256, b"two words", b"caf\xc3\xa9", b"a\x7f", b"a\tb"])
 def test_what_a_key_may_not_be(ann: Person, key: bytes) -> None:
     answer = ann("POST", "/posts", json=POST, headers={b"Idempotency-Key": key})
+
+    problem = require_problem(answer, "validation")
+    assert [error["loc"] for error in problem["errors"]] == [["header", "Idempotency-Key"]]
+    assert ann("GET", "/posts").json() == []
+
+
+@pytest.mark.parametrize("other", ["one", "other", ""])
+def test_of_two_keys_none_is_chosen(ann: Person, other: str) -> None:
+    answer = ann("POST", "/posts", json=POST, headers=[("Idempotency-Key", "one"), ("Idempotency-Key", other)])
 
     problem = require_problem(answer, "validation")
     assert [error["loc"] for error in problem["errors"]] == [["header", "Idempotency-Key"]]

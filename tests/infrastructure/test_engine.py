@@ -1,5 +1,6 @@
 """Connections: what they are opened with, what failing is called, and that the next use works again."""
 
+import socket
 import sqlite3
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -7,15 +8,17 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
+import psycopg2
 import pytest
 from pydantic import SecretStr
 from sqlalchemy import URL, text
-from sqlalchemy.exc import DBAPIError, ProgrammingError
+from sqlalchemy.exc import DBAPIError, OperationalError, ProgrammingError
 
-from application.ports import Unavailable
+from application.ports import Interrupted, Unavailable
 from domain.users import UserNotFound
-from infrastructure.database.engine import Database, open_database
-from infrastructure.database.links import Link
+from infrastructure.database.engine import Database, failures_named, is_absent, open_database, open_engine
+from infrastructure.database.links import Link, Statement
+from infrastructure.database.waiting import Overdue
 from infrastructure.settings import Settings, database_url
 from tests.backends import PostgresServer, empty
 from tests.fakes import CountingSpan
@@ -138,6 +141,135 @@ def test_a_read_leaves_the_next_write_as_it_should_be(url: URL) -> None:
         assert count_users(database) == 0
 
 
+# Whether a database that is not there may be there a little later.
+
+
+def connecting_to(url: URL) -> Unavailable:
+    """Give what it is called that we cannot connect."""
+    with pytest.raises(Unavailable) as failed, failures_named(), open_engine(url, connections=1).connect():
+        pytest.fail("we are let in")
+    return failed.value
+
+
+def caused_by(said: Exception) -> Unavailable:
+    error = Unavailable()
+    error.__cause__ = said
+    return error
+
+
+def test_a_server_that_does_not_listen_may_do_so_later(postgres_url: URL, tmp_path: Path) -> None:
+    assert is_absent(connecting_to(postgres_url.set(port=free_port())))
+    assert is_absent(connecting_to(postgres_url.set(host=str(tmp_path))))
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"password": "wrong"},
+        {"password": ""},
+        {"database": "recovery"},
+        {"database": "too many clients"},
+        {"query": {"sslmode": "require"}},
+        {"query": {"sslmode": "verify-full", "sslrootcert": "/no/such/file"}},
+    ],
+)
+def test_a_server_that_answers_and_does_not_let_us_in_will_not_do_so_later(
+    postgres_url: URL, wrong: dict[str, Any]
+) -> None:
+    assert not is_absent(connecting_to(postgres_url.set(**wrong)))
+
+
+@pytest.mark.parametrize("sslmode", ["disable", "prefer", "require"])
+def test_a_server_of_another_kind_will_not_become_one_of_ours(sslmode: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener, ThreadPoolExecutor(1) as thread:
+
+        def answer() -> None:
+            with listener.accept()[0] as client:
+                client.recv(1_000)
+                client.sendall(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n")
+
+        answered = thread.submit(answer)
+        at = URL.create("postgresql+psycopg2", "ann", "secret", "127.0.0.1", listener.getsockname()[1], "forum")
+        failed = connecting_to(at.set(query={"sslmode": sslmode}))
+        answered.result()
+    assert not is_absent(failed)
+
+
+FAILED = 'connection to server at "db.example" (192.0.2.1), port 5432 failed: '
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        f"{FAILED}Connection timed out",
+        f"{FAILED}timeout expired",
+        f"{FAILED}No route to host",
+        f"{FAILED}Network is unreachable",
+        f"{FAILED}server closed the connection unexpectedly\n\tThis probably means the server terminated abnormally",
+        f"{FAILED}could not receive data from server: Connection reset by peer",
+        f"{FAILED}SSL SYSCALL error: EOF detected",
+        "SSL connection has been closed unexpectedly",
+        'could not translate host name "db.example" to address: Temporary failure in name resolution',
+        f"{FAILED}FATAL:  the database system is starting up",
+        f"{FAILED}FATAL:  the database system is shutting down",
+        f"{FAILED}FATAL:  the database system is in recovery mode",
+        f"{FAILED}FATAL:  the database system is not yet accepting connections\nDETAIL:  Consistent recovery state",
+        f"{FAILED}FATAL:  sorry, too many clients already",
+        f'{FAILED}FATAL:  too many connections for role "agora"',
+        f"{FAILED}FATAL:  remaining connection slots are reserved for roles with the SUPERUSER attribute",
+        f"{FAILED}Connection refused\n\tIs the server running?\n{FAILED}FATAL:  the database system is starting up\n",
+    ],
+)
+def test_what_may_pass_by_itself_is_known_by_what_the_driver_says(said: str) -> None:
+    raised = psycopg2.OperationalError(said)
+    for cause in (raised, OperationalError(None, None, raised), OperationalError("SELECT 1", None, raised)):
+        assert is_absent(caused_by(cause))
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        f"{FAILED}Connection refused\n{FAILED}server does not support SSL, but SSL was required",
+        f'{FAILED}Connection refused\n{FAILED}FATAL:  database "forum" does not exist',
+        f"{FAILED}could not open certificate file: No such file or directory",
+        "whatever nobody has thought of",
+    ],
+)
+def test_all_else_is_not_waited_for(said: str) -> None:
+    assert not is_absent(caused_by(OperationalError(None, None, psycopg2.OperationalError(said))))
+
+
+def test_an_answer_that_does_not_come_in_time_may_come_later() -> None:
+    assert is_absent(caused_by(OperationalError("SELECT 1", None, Overdue("no answer in time"))))
+
+
+def test_a_connection_that_is_lost_may_be_had_anew(postgres_url: URL, postgres_database: Database) -> None:
+    with opened(postgres_url) as database, pytest.raises(Unavailable) as lost, database.write() as link:
+        end_backend(postgres_database, ask(link, "SELECT pg_backend_pid()"))
+        ask(link, "SELECT 1")
+    assert is_absent(lost.value)
+
+
+def test_a_statement_that_is_refused_will_be_refused_later(postgres_database: Database) -> None:
+    with pytest.raises(Unavailable) as refused, postgres_database.write() as link:
+        link.connection.exec_driver_sql("SET LOCAL statement_timeout = 20")
+        link.connection.exec_driver_sql("SELECT pg_sleep(60)")
+    assert not is_absent(refused.value)
+
+
+def test_a_file_that_is_locked_may_be_free_later(sqlite_url: URL, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("infrastructure.database.engine.SQLITE_BUSY_SECONDS", 0)
+    with opened(sqlite_url) as database, closing(sqlite3.connect(str(sqlite_url.database))) as stranger:
+        stranger.execute("BEGIN IMMEDIATE")
+        with pytest.raises(Unavailable) as locked, database.write():
+            pytest.fail("somebody else has the lock")
+    assert is_absent(locked.value)
+
+
+def test_a_file_that_cannot_be_opened_will_not_open_by_itself(tmp_path: Path) -> None:
+    assert not is_absent(connecting_to(URL.create("sqlite", database=str(tmp_path / "data" / "agora.db"))))
+
+
 # SQLite.
 
 
@@ -187,6 +319,29 @@ def test_a_missing_folder_is_unavailable_until_it_is_there(tmp_path: Path) -> No
         (tmp_path / "data").mkdir()
         with database.read() as link:
             assert ask(link, "SELECT 1") == 1
+
+
+def test_nothing_is_written_to_a_file_that_is_gone_and_the_one_in_its_place_is_used(
+    sqlite: Database, sqlite_url: URL
+) -> None:
+    file = Path(str(sqlite_url.database))
+    other = file.with_suffix(".other")
+    with closing(sqlite3.connect(file)) as connection:
+        connection.execute("VACUUM INTO ?", [str(other)])
+    with sqlite.write() as link:
+        link.execute(INSERT_USER, {"name": "ann"})
+    assert count_users(sqlite) == 1
+
+    away = file.rename(file.with_suffix(".away"))
+    for lend in (sqlite.read, sqlite.write):
+        with pytest.raises(Unavailable, match="gone"), lend():
+            pytest.fail("there is no file of this name")
+    assert not file.exists()
+    other.rename(file)
+    assert count_users(sqlite) == 0
+    file.unlink()
+    away.rename(file)
+    assert count_users(sqlite) == 1
 
 
 def test_a_file_that_is_no_database_is_unavailable(tmp_path: Path) -> None:
@@ -353,4 +508,47 @@ def test_a_transaction_that_idles_is_cut_off_and_unavailable(postgres_url: URL, 
                 while observer.execute(text("SELECT 1 FROM pg_stat_activity WHERE pid = :backend"), backend).first():
                     pass
             ask(link, "SELECT 1")
+        assert count_users(database) == 0
+
+
+def test_a_server_that_takes_no_changes_is_unavailable_and_asked_anew_each_time(postgres_url: URL) -> None:
+    with opened(postgres_url, connections=1) as database, opened(postgres_url) as other:
+        before = end_of(database, "SET default_transaction_read_only = on")
+        with pytest.raises(Unavailable, match="no changes"), database.write() as link:
+            link.execute(INSERT_USER, {"name": "ann"})
+        assert end_of(database, "SET default_transaction_read_only = on") != before
+        with pytest.raises(Unavailable, match="no changes"), database.write() as link:
+            link.later(Statement(INSERT_USER), {"name": "ann"})  # which is sent with the commit
+        with database.write() as link:
+            link.execute(INSERT_USER, {"name": "ann"})
+        assert count_users(other) == 1
+
+
+def end_of(database: Database, statement: str) -> object:
+    """Say something over the one connection, and tell which it is."""
+    with database.read() as link:
+        link.connection.exec_driver_sql(statement)
+        return ask(link, "SELECT pg_backend_pid()")
+
+
+def test_a_statement_that_was_prepared_for_other_tables_is_prepared_anew(postgres_url: URL) -> None:
+    statement = Statement(text("SELECT * FROM diary"))
+    with opened(postgres_url, connections=1) as database:
+        end_of(database, "CREATE TABLE diary (day integer)")
+        with database.read() as link:
+            assert link.rows(statement, {}) == []
+        end_of(database, "ALTER TABLE diary ALTER COLUMN day TYPE bigint")
+        with pytest.raises(Interrupted), database.read() as link:
+            link.rows(statement, {})
+        with database.read() as link:
+            assert link.rows(statement, {}) == []
+        end_of(database, "DROP TABLE diary")
+
+
+@pytest.mark.parametrize("state", ["25P03", "57P05", "57P01"])
+def test_what_a_server_says_when_it_hangs_up_is_a_lost_connection(state: str, postgres_url: URL) -> None:
+    farewell = text(f"DO $$ BEGIN RAISE EXCEPTION 'farewell' USING ERRCODE = '{state}'; END $$")
+    with opened(postgres_url) as database:
+        with pytest.raises(Interrupted), database.write() as link:
+            link.execute(farewell)
         assert count_users(database) == 0

@@ -24,7 +24,7 @@ from sqlalchemy.exc import DBAPIError
 from application.ports import Unavailable
 from infrastructure.database.engine import open_database
 from infrastructure.database.links import Statement
-from infrastructure.logs import cause_of, configure_logs
+from infrastructure.logs import cause_of, configure_logs, said_by_driver
 from infrastructure.settings import Settings
 from tests.process import kept
 
@@ -311,6 +311,28 @@ def test_of_what_a_server_said_its_kind_is_told(
     assert "psycopg2.errors.QueryCanceled" in log()
     assert "cursor.execute(" in log()
     assert "canary" not in log()
+
+
+def test_operators_are_told_what_a_server_said_but_for_the_values_in_it(database_of: Callable[[str], URL]) -> None:
+    insert = "INSERT INTO attempts VALUES ('canary', {}, now())"
+    wrong = [insert.format("NULL"), "SELECT 'canary'::int", "SELECT nothing FROM attempts"]
+    said = []
+    with closing(open_database(database_of("postgres"), 0, 1)) as database:
+        for statement in wrong:
+            with pytest.raises(DBAPIError) as refused, database.write() as link:
+                link.connection.exec_driver_sql(statement)
+            said += [said_by_driver(refused.value), said_by_driver(refused.value.orig or refused.value)]
+    assert said[::2] == said[1::2]
+    assert said[::2] == [
+        'null value in column "count" of relation "attempts" violates not-null constraint',
+        "InvalidTextRepresentation",
+        'column "nothing" does not exist',
+    ]
+
+
+def test_operators_are_told_what_a_driver_noticed_in_one_line() -> None:
+    assert said_by_driver(psycopg2.OperationalError("lost:\n\tmaybe it ended\n")) == "lost: maybe it ended"
+    assert said_by_driver(sqlite3.OperationalError("database is locked")) == "database is locked"
 
 
 def test_of_other_causes_the_kind_is_told() -> None:

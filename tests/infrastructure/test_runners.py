@@ -16,7 +16,7 @@ from sqlalchemy.util import await_only
 
 from application.ports import Unavailable
 from infrastructure.database.waiting import wait
-from infrastructure.runners import LoopRunner, Runner, ThreadRunner
+from infrastructure.runners import LoopRunner, Queues, Runner, ThreadRunner
 from tests.infrastructure.conftest import until
 
 PATIENCE_SECONDS = 20
@@ -214,6 +214,26 @@ def test_a_use_case_that_is_cancelled_at_work_gives_its_turn_back(on_stage: Call
     on_stage(play)
 
 
+def test_who_waits_for_a_thread_that_is_still_at_work_is_not_waited_for_at_the_end() -> None:
+    async def main() -> None:
+        runner, gate = ThreadRunner(1, "-"), ThreadGate()
+        runner.start()
+        stage = Stage(runner, ThreadGate)
+        (given_up,) = stage.start(gate, 1)
+        await stage.see_at_work(1)
+        given_up.cancel()  # the thread works on
+        (waiting,) = stage.start(gate, 1)
+        await until(given_up.done)
+        await until(lambda: runner._pool._work_queue.qsize() > 0)
+        ended = asyncio.create_task(asyncio.to_thread(runner.stop))
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+        gate.open()
+        await ended
+
+    asyncio.run(main())
+
+
 def test_what_a_use_case_gave_or_raised_is_forgotten_with_it(on_stage: Callable[[Play], None]) -> None:
     class Found(Exception):
         pass
@@ -287,3 +307,64 @@ def test_psycopg2_waits_in_its_own_way_again_when_the_last_api_has_stopped() -> 
         assert get_wait_callback() is None
 
     asyncio.run(main())
+
+
+# Queues.
+
+
+def test_those_who_share_a_key_wait_for_each_other_and_for_nobody_else(on_stage: Callable[[Play], None]) -> None:
+    async def play(stage: Stage) -> None:
+        queues, gate, other = Queues(stage.runner, "too many"), stage.gate(), stage.gate()
+        monopoly = Queues(stage.runner, "too many")
+        monopoly.AT_ONCE = 1  # type: ignore[misc]
+        alike = [asyncio.create_task(monopoly.run(7, stage.work, gate, number)) for number in range(5)]
+        await stage.see_at_work(1)
+        for _ in range(10):
+            await asyncio.sleep(0)
+        assert stage.at_work == 1
+        different = asyncio.create_task(monopoly.run(8, stage.work, other, "other"))
+        await stage.see_at_work(2)
+        other.open()
+        assert await different == "other"
+        gate.open()
+        assert await asyncio.gather(*alike) == list(range(5))
+        assert monopoly._queues == queues._queues == {}
+
+    on_stage(play)
+
+
+def test_who_fails_or_gives_up_in_a_queue_leaves_it(on_stage: Callable[[Play], None]) -> None:
+    def fail() -> None:
+        raise KeyError
+
+    async def play(stage: Stage) -> None:
+        queues, gate = Queues(stage.runner, "too many"), stage.gate()
+        with pytest.raises(KeyError):
+            await queues.run(7, fail)
+        tasks = [asyncio.create_task(queues.run(7, stage.work, gate)) for _ in range(4)]
+        await stage.see_at_work(TURNS)
+        for task in tasks[2:]:
+            task.cancel()
+        gate.open()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        assert [task.cancelled() for task in tasks] == [False, False, True, True]
+        assert queues._queues == {}
+
+    on_stage(play)
+
+
+def test_who_waits_too_long_in_a_queue_is_refused(
+    on_stage: Callable[[Play], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("infrastructure.runners.WAIT_SECONDS", 0.02)
+
+    async def play(stage: Stage) -> None:
+        queues, gate = Queues(stage.runner, "too many on one post"), stage.gate()
+        tasks = [asyncio.create_task(queues.run(7, stage.work, gate)) for _ in range(TURNS)]
+        await stage.see_at_work(TURNS)
+        with pytest.raises(Unavailable, match="too many on one post"):
+            await queues.run(7, stage.work, gate)
+        gate.open()
+        await asyncio.gather(*tasks)
+
+    on_stage(play)

@@ -4,6 +4,7 @@ import asyncio
 import os
 import resource
 import socket
+import threading
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import ExitStack, asynccontextmanager, closing, contextmanager
 from functools import partial
@@ -14,11 +15,13 @@ import psycopg2
 import pytest
 import uvloop
 from sqlalchemy import URL, BigInteger, Text, bindparam, cast, func, insert, literal_column, select, true
+from sqlalchemy.exc import OperationalError
 
 from application.ports import Unavailable
 from infrastructure.database.engine import Database, PostgresDatabase, open_database
 from infrastructure.database.links import Link, Statement
 from infrastructure.database.tables import attempts
+from infrastructure.database.waiting import Overdue
 from infrastructure.runners import LoopRunner
 from tests.infrastructure.conftest import until
 from tests.infrastructure.test_engine import end_backend
@@ -230,6 +233,67 @@ def test_a_server_that_takes_connections_and_says_nothing_is_unavailable(
                 assert [type(one) for one in found] == [Unavailable] * 3
 
     on_loop(main)
+
+
+def test_while_nobody_has_connected_yet_all_wait_for_one_try(
+    on_loop: Callable[[Main], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("infrastructure.database.waiting.CONNECT_SECONDS", 0.05)
+
+    async def main() -> None:
+        with black_hole() as url, socket.create_server(("127.0.0.1", 0)) as listener:
+            async with serving(url.set(port=listener.getsockname()[1])) as site:
+                asked = [site.run(site.ask, TOTAL) for _ in range(CONNECTIONS)]
+                found = await asyncio.gather(*asked, return_exceptions=True)
+                assert [type(one) for one in found] == [Unavailable] * CONNECTIONS
+            listener.accept()[0].close()
+            listener.setblocking(False)
+            with pytest.raises(BlockingIOError):
+                listener.accept()
+
+    on_loop(main)
+
+
+# Names.
+
+
+def test_every_name_and_every_address_of_it_is_tried(on_loop: Callable[[Main], None], postgres_url: URL) -> None:
+    hosts = ("nowhere.invalid:5432", "localhost:1", f"localhost:{postgres_url.port}")
+
+    async def main() -> None:
+        async with serving(postgres_url.set(host=None, port=None, query={"host": hosts})) as site:
+            assert await site.run(site.ask, TOTAL) == 0
+
+    on_loop(main)
+
+
+def test_a_name_that_nobody_knows_is_unavailable(on_loop: Callable[[Main], None], postgres_url: URL) -> None:
+    async def main() -> None:
+        async with serving(postgres_url.set(host="nowhere.invalid")) as site:
+            with pytest.raises(Unavailable):
+                await site.run(site.ask, TOTAL)
+
+    on_loop(main)
+
+
+def test_a_resolver_that_says_nothing_holds_nobody_up(postgres_url: URL, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("infrastructure.database.waiting.CONNECT_SECONDS", 0.1)
+    over = threading.Event()
+    monkeypatch.setattr("socket.getaddrinfo", lambda *_words, **_more: over.wait(PATIENCE_SECONDS) and [])
+
+    async def main() -> None:
+        async with serving(postgres_url.set(host="silent.example")) as site:
+            asked = asyncio.create_task(site.run(site.ask, TOTAL))
+            for _ in range(3):
+                await asyncio.sleep(0.01)  # the loop goes on
+            assert not asked.done()
+            with pytest.raises(Unavailable) as caught:
+                await asked
+            assert isinstance(caught.value.__cause__, OperationalError)
+            assert isinstance(caught.value.__cause__.orig, Overdue)
+        over.set()
+
+    asyncio.run(main())
 
 
 def test_threads_beside_the_loop_wait_for_themselves_and_not_for_ever(

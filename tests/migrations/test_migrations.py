@@ -3,6 +3,7 @@
 import io
 import os
 import re
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -143,6 +144,33 @@ def test_migrating_what_is_up_to_date_changes_no_row(engine: Engine) -> None:
     Migrations(engine.url).upgrade()
 
     assert rows(engine) == before
+
+
+def test_a_look_at_the_schema_takes_no_lock(engine: Engine) -> None:
+    Migrations(engine.url).upgrade()
+    with engine.begin() as somebody:
+        somebody.execute(text("UPDATE users SET role = 'user'"))  # on SQLite whoever writes has locked the file
+        Migrations(
+            engine.url.update_query_dict({"timeout": "0"} if somebody.dialect.name == "sqlite" else {})
+        ).upgrade()
+        Migrations(engine.url).require_current()
+
+
+def test_a_file_that_is_locked_is_waited_for(tmp_path: Path) -> None:
+    url = URL.create("sqlite", database=str(tmp_path / "agora.db"), query={"timeout": "0"})
+    Migrations(url).upgrade()
+    heard = []
+    with closing(sqlite3.connect(str(url.database), isolation_level=None)) as somebody:
+        somebody.execute("PRAGMA locking_mode = EXCLUSIVE")
+        somebody.execute("BEGIN EXCLUSIVE")
+
+        def hear(said: str) -> None:
+            heard.append(said)
+            somebody.close()
+
+        migrations = Migrations(url)
+        migrations.when_up(migrations.require_current, hear)
+    assert heard == ["database is locked"]
 
 
 def test_the_tables_need_no_further_migration(engine: Engine) -> None:

@@ -16,12 +16,11 @@ REQUEST_SECONDS = 1
 CONNECTIONS = 200
 
 HURRIED = f"""
-import uvicorn
+from interfaces.cli import server
 from interfaces.cli.main import main
 from interfaces.http import protocol
 
-run = uvicorn.run
-uvicorn.run = lambda *words, **options: run(*words, **options | {{"limit_concurrency": {CONNECTIONS}}})
+server.CLIENTS_MAX = {CONNECTIONS}
 protocol.REQUEST_SECONDS = {REQUEST_SECONDS}
 main()
 """

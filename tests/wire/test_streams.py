@@ -1,7 +1,10 @@
 """Much data, many requests, and the end of the server."""
 
 import re
+import sqlite3
+import sys
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -169,6 +172,13 @@ def test_whoever_is_gone_before_the_answer_leaves_no_trace(server: Server) -> No
     assert "Traceback" not in server.said, server.said.partition("Traceback")[2]
 
 
+@pytest.mark.parametrize("blanks", [b"", b" ", b"\t \t"])
+def test_blanks_around_a_value_are_no_part_of_it(port: int, blanks: bytes) -> None:
+    with Wire(port) as wire:
+        wire.send(LIVE[:-2] + b"X-Request-ID:%sa-name%s\r\n\r\n" % (blanks, blanks))
+        assert wire.answer().headers["X-Request-ID"] == "a-name"
+
+
 # The end.
 
 
@@ -189,3 +199,39 @@ def test_a_request_at_work_is_finished_before_the_server_ends(database_of: Calla
         assert wire.rest() == b""
         assert server.wait() == 0
     assert "Traceback" not in server.said, server.said.partition("Traceback")[2]
+
+
+IMPATIENT = """
+from interfaces.cli import server
+from interfaces.cli.main import main
+
+server.GRACE_SECONDS = 1
+main()
+"""
+"""The command, but what is at work when its server is told to end has one second left."""
+
+
+@pytest.mark.parametrize("is_whole", [True, False], ids=["which waits for the database", "which waits for its body"])
+def test_a_request_that_the_server_cannot_wait_for_is_told_to_come_back(
+    database_of: Callable[[str], URL], is_whole: bool
+) -> None:
+    url = database_of("sqlite")
+    with (
+        quick(url, command=[sys.executable, "-c", IMPATIENT]) as server,
+        Wire(server.port) as wire,
+        closing(sqlite3.connect(str(url.database))) as somebody,
+    ):
+        somebody.execute("BEGIN IMMEDIATE")
+        wire.send(POST + b"Expect: 100-continue\r\nContent-Length: %d\r\n\r\n" % len(BODY))
+        assert wire.line() == b"HTTP/1.1 100 Continue\r\n"
+        assert wire.line() == b"\r\n"
+        if is_whole:
+            wire.send(BODY)
+        server.process.terminate()
+        answer = wire.answer()
+
+        assert (answer.status, answer.headers["Content-Type"]) == (503, "application/problem+json")
+        assert answer.headers["Retry-After"] == "2"
+        assert answer.headers["X-Content-Type-Options"] == "nosniff"
+        assert wire.rest() == b""
+        assert server.wait() == 0

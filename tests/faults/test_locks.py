@@ -1,0 +1,57 @@
+"""Somebody else holds locks for long: only those who want the same are refused."""
+
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from threading import Event
+
+import httpx2
+from sqlalchemy import text
+
+from infrastructure.database.engine import open_engine
+from tests.faults.conftest import TIMES, serve
+from tests.faults.load import HANG_SECONDS, Forum, is_refusal
+
+VOTERS = 40
+"""So many that one of them would always be first to take a turn that gets free."""
+
+
+def test_a_post_that_is_locked_for_long_refuses_those_who_vote_on_it_and_nobody_else(forum: Forum) -> None:
+    locked, other = forum.posts[:2]
+    is_over = Event()
+    others: Counter[str] = Counter()
+    engine = open_engine(forum.url, connections=1)
+    with (
+        serve(forum.url) as server,
+        httpx2.Client(base_url=server.address, timeout=HANG_SECONDS) as client,
+        closing(engine.connect()) as stranger,
+        ThreadPoolExecutor(VOTERS + 2) as pool,
+    ):
+
+        def vote(number: int) -> httpx2.Response:
+            voter = forum.voters[number % len(forum.voters)]
+            return client.put(f"/posts/{locked}/vote", json={"dir": 1}, headers=voter.headers)
+
+        def go_on(number: int) -> None:
+            voter = forum.voters[number % len(forum.voters)]
+            while not is_over.wait(0.05):
+                for answer in (
+                    client.get("/posts", headers=voter.headers),
+                    client.put(f"/posts/{other}/vote", json={"dir": 1}, headers=voter.headers),
+                    client.get("/health/ready"),
+                ):
+                    others[f"{answer.request.method} {answer.request.url.path} {answer.status_code}"] += 1
+
+        with stranger.begin():
+            stranger.execute(text("SELECT 1 FROM posts WHERE id = :id FOR UPDATE"), {"id": locked})
+            bystanders = [pool.submit(go_on, number) for number in range(2)]
+            refused = list(pool.map(vote, range(VOTERS * TIMES)))
+        assert all(is_refusal(answer) for answer in refused)
+        assert vote(0).status_code == 200
+        is_over.set()
+        for bystander in bystanders:
+            bystander.result()
+        assert server.end() == 0
+    engine.dispose()
+    assert set(others) == {"GET /posts 200", f"PUT /posts/{other}/vote 200", "GET /health/ready 200"}
+    forum.require_true_counters()
