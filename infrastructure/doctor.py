@@ -13,7 +13,7 @@ from pathlib import Path
 from shlex import quote
 from typing import Final
 
-from sqlalchemy import Connection, Engine, func, select, text
+from sqlalchemy import URL, Connection, Engine, func, select, text
 
 from application.ports import Clock, Unavailable
 from application.views import Recount
@@ -22,6 +22,7 @@ from infrastructure.database.engine import failures_named, open_engine
 from infrastructure.database.links import Link
 from infrastructure.database.migrations import Migrations
 from infrastructure.database.standby import position_of, replayed_by, unfit
+from infrastructure.database.tables import metadata
 from infrastructure.logs import DRIVER_ERRORS, said_by_driver
 from infrastructure.passwords import CORES
 from infrastructure.settings import Settings, origin
@@ -41,14 +42,30 @@ LIMITS: Final = text(
     " (SELECT datconnlimit FROM pg_database WHERE datname = current_database()) AS database,"
     " (SELECT rolconnlimit FROM pg_roles WHERE rolname = current_user) AS role,"
     " (SELECT count(*) FROM pg_stat_activity"
-    " WHERE datid IS NOT NULL AND application_name IS DISTINCT FROM 'agora') AS others"
+    " WHERE datid IS NOT NULL AND application_name IS DISTINCT FROM 'agora') AS others,"
+    " current_setting('superuser_reserved_connections')::int"
+    " + coalesce(current_setting('reserved_connections', true)::int, 0) AS reserved,"
+    " quote_ident(current_database()) AS database_name, quote_ident(current_user) AS role_name"
 )
 """How many connections the server, the database and the role allow, -1 for any number, and how many others hold."""
 
+RIGHTS: Final = text(
+    "SELECT quote_ident(relname) AS name, quote_ident(pg_get_userbyid(relowner)) AS owner,"
+    " quote_ident(current_user) AS role_name, quote_ident(current_database()) AS database_name,"
+    " has_table_privilege(oid, 'SELECT') AND (relname = 'alembic_version' OR has_table_privilege(oid, 'INSERT')"
+    " AND has_table_privilege(oid, 'UPDATE') AND has_table_privilege(oid, 'DELETE')) AS is_open"
+    " FROM pg_class WHERE relnamespace = current_schema()::regnamespace AND relkind IN ('r', 'p')"
+    " AND relname = ANY(:names) ORDER BY relname"
+)
+"""Our tables, to whom they belong, and whether we may do with them what we do."""
+
 UNREACHABLE: Final = (
-    ('role ".*" does not exist', "make the role: CREATE ROLE ... LOGIN PASSWORD '...'; or name another user"),
-    ('database ".*" does not exist', "make the database: CREATE DATABASE ... OWNER ...; or name another one"),
-    ("too many clients|connection slots", "raise max_connections in postgresql.conf, or start fewer workers"),
+    ('role ".*" does not exist', "make the role: CREATE ROLE {user} LOGIN PASSWORD '...'; or name another user"),
+    ('database ".*" does not exist', "make the database: CREATE DATABASE {database} OWNER {user}; or name another one"),
+    (
+        "too many clients|connection slots",
+        "raise max_connections in postgresql.conf and restart PostgreSQL, or start fewer workers",
+    ),
     ("Connection refused", "start PostgreSQL, or name the host and port where it listens"),
     ("timeout expired|no answer in time", "see that host and port are right, and that no firewall is between"),
     ("translate host name", "correct the name of the host"),
@@ -111,13 +128,19 @@ class Doctor:
             yield from self._tried("the files of the database", self._of_files(self._file))
         elif not self._postgres:
             yield _warning("the files of the database were not checked: DATABASE_URL names them by a URI")
+        if not self._postgres and workers > 1:
+            yield _warning(
+                f"SQLite has one writer at a time, for which {workers} workers would wait in turn",
+                "start one worker, or take PostgreSQL: agora export and agora import carry everything there",
+            )
         connected = self._connected()
         if connected is None or connected.level is Level.PROBLEM:
             yield from [connected] if connected else []
             yield _warning("what is in the database was not checked: it cannot be reached")
             return
         yield connected
-        schema = list(self._tried("the schema", self._of_schema()))
+        schema = list(self._tried("the rights on tables", self._of_rights())) if self._postgres else []
+        schema += [] if schema else self._tried("the schema", self._of_schema())
         yield from schema
         if self._postgres:
             yield from self._tried("the clock", self._of_clock())
@@ -127,7 +150,7 @@ class Doctor:
         if all(finding.level is Level.OK for finding in schema):
             yield from self._tried("the counters", self._of_counters(watch))
         else:
-            yield _warning("the counters were not checked: the schema is not this release's")
+            yield _warning("the counters were not checked: the schema is not fit for it, or could not be looked at")
 
     @contextmanager
     def _asking(self, engine: Engine | None = None) -> Iterator[Connection]:
@@ -173,8 +196,20 @@ class Doctor:
     def _of_files(self, file: Path) -> Iterator[Finding]:
         """Check a SQLite file and its folder, where SQLite makes two more files beside it."""
         me = _user()
+        for folder in reversed(file.parents[1:]):
+            if not _open_to_us(folder, os.X_OK) and folder.is_dir():
+                yield _problem(
+                    f"{me} cannot enter the folder {folder}, and so not reach {file}",
+                    f"run: chmod a+x {quote(str(folder))}; or name a file elsewhere in DATABASE_URL",
+                )
+                return
         if not file.parent.is_dir():
             yield _problem(f"there is no folder {file.parent}", "make it, or name another one in DATABASE_URL")
+            return
+        if _open_to_us(file.parent, os.X_OK) and file.is_dir():
+            yield _problem(
+                f"{file} is a folder, not a file", f"name a file in it: DATABASE_URL=sqlite:///{file}/agora.db"
+            )
             return
         found = []
         if not _open_to_us(file.parent, os.R_OK | os.W_OK | os.X_OK):
@@ -184,6 +219,9 @@ class Doctor:
                     f"run: chown {me} {quote(str(file.parent))} && chmod u+rwx {quote(str(file.parent))}",
                 )
             )
+            if not _open_to_us(file.parent, os.X_OK):
+                yield from found
+                return
         files = [name for name in (file, Path(f"{file}-wal"), Path(f"{file}-shm")) if name.exists()]
         for name in files:
             found += self._of_file(name, me)
@@ -209,7 +247,7 @@ class Doctor:
 
     def _connected(self) -> Finding | None:
         """Connect, but make no file that is not there."""
-        if self._file is not None and not self._file.exists():
+        if self._file is not None and not _is_there(self._file):
             return None
         try:
             with self._asking() as connection:
@@ -217,14 +255,18 @@ class Doctor:
         except (Unavailable, *DRIVER_ERRORS, OSError) as error:
             reason = _reason(error)
             is_refused = "password authentication failed" in reason
-            remedy = self._remedy_for_password() if is_refused else _remedy(reason)
+            remedy = self._remedy_for_password() if is_refused else _remedy(reason, self._settings.url)
             return _problem(f"the database cannot be reached: {reason}", remedy)
         return _ok("the database answers")
 
     def _of_schema(self) -> Iterator[Finding]:
         with self._asking() as connection:
+            strangers = self._migrations.strangers(connection)
             unknown, pending = self._migrations.unknown(connection), self._migrations.pending(connection)
-        if unknown:
+        if strangers:
+            says, _, remedy = strangers.partition("; ")
+            yield _problem(says, remedy)
+        elif unknown:
             yield _problem(
                 f"the schema is ahead of this release, which does not know {', '.join(unknown)}",
                 "run the release that migrated it, or a later one",
@@ -233,6 +275,21 @@ class Doctor:
             yield _problem(f"migrations are pending: {', '.join(pending)}", "run: agora migrate")
         else:
             yield _ok("the schema is this release's")
+
+    def _of_rights(self) -> Iterator[Finding]:
+        """Check that we may read and write our tables; nothing is said where we may."""
+        with self._asking() as connection:
+            tables = connection.execute(RIGHTS, {"names": [*metadata.tables, "alembic_version"]}).all()
+        for owner in sorted({table.owner for table in tables if not table.is_open}):
+            closed = [table for table in tables if table.owner == owner and not table.is_open]
+            names, (role, database) = [table.name for table in closed], closed[0][2:4]
+            yield _problem(
+                f"{role} may not read and write {', '.join(names)}, which belong to {owner}",
+                f"as {owner} or a superuser, in the database {database}: "
+                + " ".join(f"ALTER TABLE {name} OWNER TO {role};" for name in names)
+                + " or, where another role migrates:"
+                + f" GRANT SELECT, INSERT, UPDATE, DELETE ON {', '.join(names)} TO {role};",
+            )
 
     def _of_clock(self) -> Iterator[Finding]:
         with self._asking() as connection:
@@ -250,17 +307,22 @@ class Doctor:
     def _of_pool(self, workers: int) -> Iterator[Finding]:
         with self._asking() as connection:
             limits = connection.execute(LIMITS).one()
-        allowed, where = min(
-            (limit, where)
-            for limit, where in (
-                (limits.server, "max_connections in postgresql.conf"),
-                (limits.database, "the database: ALTER DATABASE ... CONNECTION LIMIT ..."),
-                (limits.role, "the role: ALTER ROLE ... CONNECTION LIMIT ..."),
+        each = self._settings.threads + CORES
+        total = each * workers
+        needed = total + limits.others
+        restart = (
+            f"set max_connections = {needed + limits.reserved} in postgresql.conf and restart PostgreSQL, which keeps"
+            f" {limits.reserved} of them for its superuser"
+        )
+        allowed, higher = min(
+            (limit, higher)
+            for limit, higher in (
+                (limits.server, restart),
+                (limits.database, f"run: ALTER DATABASE {limits.database_name} CONNECTION LIMIT {needed}"),
+                (limits.role, f"run: ALTER ROLE {limits.role_name} CONNECTION LIMIT {needed}"),
             )
             if limit >= 0
         )
-        each = self._settings.threads + CORES
-        total = each * workers
         says = (
             f"connections: {each} for each worker, {total} for {workers}; PostgreSQL allows {allowed}, and others hold"
             f" {limits.others} of them"
@@ -272,7 +334,7 @@ class Doctor:
             threads = free // workers - CORES
             lower = f"set THREADS to at most {threads}" if threads > 0 else "start fewer workers"
             level = Level.WARNING if total <= allowed else Level.PROBLEM
-            yield Finding(level, says, f"{lower}, or allow {total + limits.others} by {where}")
+            yield Finding(level, says, f"{lower}; or {higher}")
 
     def _of_standby(self, standby: Engine) -> Iterator[Finding]:
         """Check that the standby is one of this database. Without one the primary answers everything."""
@@ -282,7 +344,7 @@ class Doctor:
             with self._asking(standby) as connection:
                 replayed, is_standby = replayed_by(Link(connection), CATCH_UP_SECONDS)
         except Unavailable as error:
-            yield _warning(f"the standby cannot be reached: {_reason(error)}", _remedy(_reason(error)))
+            yield _warning(f"the standby cannot be reached: {_reason(error)}", _remedy(_reason(error), standby.url))
             return
         if reason := unfit(replayed, position, is_standby=is_standby):
             yield _problem(
@@ -334,8 +396,25 @@ class Doctor:
         return "; ".join(remedies)
 
 
-def _remedy(reason: str) -> str:
-    return next((remedy for said, remedy in UNREACHABLE if re.search(said, reason)), "ask its server's log")
+def _remedy(reason: str, url: URL) -> str:
+    is_file = url.get_backend_name() == "sqlite"
+    otherwise = "see that DATABASE_URL names a file of SQLite's" if is_file else "ask its server's log"
+    remedy = next((remedy for said, remedy in UNREACHABLE if re.search(said, reason)), otherwise)
+    return remedy.format(user=_identifier(url.username), database=_identifier(url.database))
+
+
+def _identifier(name: str | None) -> str:
+    """Write a name as SQL takes it."""
+    if name is None or re.fullmatch("[a-z_][a-z0-9_]*", name):
+        return name or "..."
+    return '"{}"'.format(name.replace('"', '""'))
+
+
+def _is_there(file: Path) -> bool:
+    try:
+        return file.is_file()
+    except PermissionError:  # a folder on the way to it is closed to us
+        return False
 
 
 def _reason(error: Exception) -> str:

@@ -58,6 +58,8 @@ class PrometheusMetrics(Metrics):
         disable_created_metrics()  # they would double the page, to tell when each line first had a value
         self._registry = CollectorRegistry()
         self._requests = self._counter("http_requests", "Requests that are over.", "method", "route", "status")
+        errors = self._counter("http_errors", "Requests that were answered with 500 or 503.", "status")
+        self._errors = {status: errors.labels(str(status)) for status in (500, 503)}
         self._seconds = Histogram(
             "agora_http_request_duration_seconds",
             "Seconds from the head of a request to the end of its answer.",
@@ -95,6 +97,8 @@ class PrometheusMetrics(Metrics):
         requests, duration = self._kept[key]
         requests.inc()
         duration.observe(seconds)
+        if status in self._errors:
+            self._errors[status].inc()
 
     def voted(self, outcome: Outcome) -> None:
         """Count a vote."""

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 from urllib.parse import unquote
 
-from dotenv import dotenv_values
+from dotenv.parser import parse_stream
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, SecretStr, ValidationError, field_validator
 from sqlalchemy import URL, make_url
 from sqlalchemy.exc import ArgumentError
@@ -363,12 +363,32 @@ def masked(value: object) -> str:
 def _sources(folder: Path) -> list[tuple[str, Mapping[str, str | None]]]:
     """Read all places that settings come from, the strongest first. What stands in a file is taken as it stands."""
     try:
-        common = dotenv_values(folder / ".env", interpolate=False)
+        common = _read(folder / ".env")
         environment = os.environ.get("FASTAPI_ENV") or common.get("FASTAPI_ENV") or "development"
-        own = dotenv_values(folder / f".env.{environment}", interpolate=False)
+        own = _read(folder / f".env.{environment}")
     except (OSError, ValueError):
         raise SettingsError("a .env file cannot be read: make it readable, and save it as UTF-8") from None
     return [("environment", os.environ), (f".env.{environment}", own), (".env", common)]
+
+
+def _read(file: Path) -> Mapping[str, str | None]:
+    """Read a .env file, if there is one.
+
+    Raises:
+        SettingsError: a line is none of such a file; it may hold a secret, so only its number is told.
+    """
+    values: dict[str, str | None] = {}
+    if not (file.is_file() or file.is_fifo()):
+        return values
+    with file.open(encoding="utf-8") as stream:
+        for said in parse_stream(stream):
+            if said.error:
+                text = said.original.string
+                line = said.original.line + text[: len(text) - len(text.lstrip())].count("\n")
+                raise SettingsError(f"{file}, line {line}: write NAME=value, and close what quotes it opens")
+            if said.key is not None:
+                values[said.key] = said.value
+    return values
 
 
 def _sentence(reason: Mapping[str, Any]) -> str:

@@ -42,6 +42,17 @@ class Proxy:
         self._flowing.set()
         self.cut()
 
+    def reach(self) -> socket.socket:
+        """Connect to the target.
+
+        Raises:
+            OSError: it is nowhere, or refuses.
+        """
+        port = self._target()
+        if port is None:
+            raise ConnectionRefusedError
+        return socket.create_connection(("127.0.0.1", port))
+
     def cut(self) -> None:
         """Close every connection, at both ends."""
         with self._lock:
@@ -66,11 +77,8 @@ class Proxy:
                 near, _ = self._listener.accept()
             except OSError:
                 return
-            port = self._target()
             try:
-                if port is None:
-                    raise ConnectionRefusedError
-                far = socket.create_connection(("127.0.0.1", port))
+                far = self.reach()
             except OSError:
                 near.close()
                 continue

@@ -293,7 +293,7 @@ def test_nginx_lets_through_what_agora_takes_and_no_more() -> None:
 
 def test_nginx_asks_agora_where_it_listens_and_hangs_up_first() -> None:
     assert one("upstream") == ["agora"]
-    assert all_of("server")[0] == [f"127.0.0.1:{parse(['serve'])['port']}"]
+    assert all_of("server")[0] == [f"127.0.0.1:{parse(['serve'])['port']}", "max_fails=0"]
     assert one("proxy_pass") == ["http://agora"]
     assert seconds(one("keepalive_timeout")[0]) < KEEP_ALIVE_SECONDS
     assert one("proxy_http_version") == ["1.1"]

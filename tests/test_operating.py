@@ -3,10 +3,10 @@
 import os
 import re
 import shutil
+import stat
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +19,11 @@ from domain.votes import Direction
 from infrastructure.database.engine import PostgresDatabase, open_database, open_engine
 from infrastructure.database.migrations import Migrations
 from infrastructure.database.tables import metadata
+from infrastructure.metrics import PrometheusMetrics
 from tests.backends import PostgresServer, sql_backend
 from tests.cli.command import environment, plain
 from tests.fakes import FrozenClock
-from tests.postgres import find_binaries
+from tests.postgres import PASSWORD, find_binaries, private_server
 from tests.samples import add_post, add_user
 from tests.test_docs import rows
 
@@ -39,10 +40,10 @@ def commands(heading: str, language: str = "sh") -> str:
 
 
 def do(script: str, folder: Path, **values: str) -> str:
-    """Type commands in a folder, with Agora's and PostgreSQL's programs at hand, until one fails."""
+    """Type commands in a folder, with Agora's and PostgreSQL's programs at hand; the last one tells how it went."""
     programs = os.pathsep.join([str(Path(sys.executable).parent), str(find_binaries()), os.environ["PATH"]])
     done = subprocess.run(
-        ["sh", "-e", "-c", script],
+        ["sh", "-c", script],
         cwd=folder,
         env=environment(PATH=programs, **values),
         capture_output=True,
@@ -73,38 +74,52 @@ def stored(url: URL) -> dict[str, list[Any]]:
         engine.dispose()
 
 
-@contextmanager
-def dropped_afterwards(url: URL, name: str) -> Iterator[URL]:
-    try:
-        yield url.set(database=name)
-    finally:
-        engine = open_engine(url, connections=1)
+@pytest.fixture(scope="module")
+def own() -> Iterator[URL]:
+    """A PostgreSQL of one's own, with its superuser `postgres` and, as the URL says, a role as the README makes it."""
+    with private_server() as server:
+        url = server.url.set(username="clerk", database="forum")
+        password = PASSWORD.replace("'", "''")
+        engine = open_engine(server.url, connections=1)
         with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-            connection.execute(text(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)"))
+            for statement in (
+                "CREATE ROLE postgres SUPERUSER LOGIN PASSWORD 'another'",
+                f"CREATE ROLE clerk LOGIN PASSWORD '{password}'",
+                "CREATE DATABASE forum OWNER clerk",
+            ):
+                connection.exec_driver_sql(statement.replace("%", "%%"))
         engine.dispose()
+        Migrations(url).upgrade()
+        yield url
 
 
-def test_postgres_comes_back_as_it_was_backed_up(postgres: PostgresServer, tmp_path: Path) -> None:
-    with postgres.database() as url, dropped_afterwards(url, f"{url.database}_restored") as restored:
-        place = {
-            "PGHOST": str(url.host),
-            "PGPORT": str(url.port),
-            "PGUSER": str(url.username),
-            "PGPASSWORD": str(url.password),
-            "PGDATABASE": str(url.database),
-        }
-        fill(url, "before")
-        before = stored(url)
+def test_postgres_comes_back_as_it_was_backed_up(own: URL, tmp_path: Path) -> None:
+    restored = own.set(database="forum_restored")
+    passwords = tmp_path / "passwords"
+    passwords.write_text("*:*:*:postgres:another\n")
+    passwords.chmod(0o600)
+    place = {
+        "PGHOST": str(own.host),
+        "PGPORT": str(own.port),
+        "PGUSER": str(own.username),
+        "PGPASSWORD": str(own.password),
+        "PGDATABASE": str(own.database),
+        "PGPASSFILE": str(passwords),  # the superuser's, instead of typing it
+    }
+    fill(own, "before")
+    before = stored(own)
 
-        do(commands("Back up PostgreSQL"), tmp_path, **place)
-        fill(url, "after")
-        do(commands("Restore PostgreSQL"), tmp_path, **place)
+    do(commands("Back up PostgreSQL"), tmp_path, **place)
+    fill(own, "after")
+    do(commands("Restore PostgreSQL"), tmp_path, **place)
 
-        assert stored(restored) == before
-        assert stored(url) != before
-        Migrations(restored).require_current()
-        fill(restored, "later")  # ids go on where they were
-        assert len(stored(restored)["posts"]) == 2 * len(before["posts"])
+    assert stat.S_IMODE((tmp_path / "agora.dump").stat().st_mode) == 0o600
+    assert stored(restored) == before
+    assert stored(own) != before
+    Migrations(restored).upgrade()
+    Migrations(restored).require_current()
+    fill(restored, "later")  # ids go on where they were
+    assert len(stored(restored)["posts"]) == 2 * len(before["posts"])
 
 
 def test_sqlite_comes_back_as_it_was_backed_up(sqlite_template: Path, tmp_path: Path) -> None:
@@ -122,9 +137,16 @@ def test_sqlite_comes_back_as_it_was_backed_up(sqlite_template: Path, tmp_path: 
         do(commands("Back up SQLite"), tmp_path)
         fill(url, "after")
     serving.dispose()
+    latest = stored(url)
+    (tmp_path / "agora.db-wal").touch()
     said = do(commands("Restore SQLite"), tmp_path)
 
-    assert said.startswith("ok\n")
+    assert said.startswith("ok 2 2 1\n")
+    assert {file.name for file in (tmp_path / "replaced").iterdir()} >= {"agora.db", "agora.db-wal"}
+    assert stored(url.set(database=str(tmp_path / "replaced" / "agora.db"))) == latest
+    for name in ("agora.db", "agora-backup.db"):
+        assert stat.S_IMODE((tmp_path / name).stat().st_mode) == 0o600
+    assert file.owner() == tmp_path.owner()
     assert stored(url) == before
     Migrations(url).require_current()
     fill(url, "later")
@@ -139,14 +161,52 @@ def test_a_backup_is_not_written_over(sqlite_template: Path, tmp_path: Path) -> 
         do(commands("Back up SQLite"), tmp_path)
 
 
+def test_nothing_is_no_backup(tmp_path: Path) -> None:
+    with pytest.raises(AssertionError, match="unable to open database file"):
+        do(commands("Back up SQLite"), tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("backup", "said"),
+    [(None, "unable to open database file"), (b"", "no such table"), (b"Dear diary" * 1_000, "not a database")],
+)
+def test_what_is_no_backup_takes_the_place_of_nothing(
+    backup: bytes | None, said: str, sqlite_template: Path, tmp_path: Path
+) -> None:
+    shutil.copy(sqlite_template, tmp_path / "agora.db")
+    before = (tmp_path / "agora.db").read_bytes()
+    if backup is not None:
+        (tmp_path / "agora-backup.db").write_bytes(backup)
+
+    with pytest.raises(AssertionError, match=said):
+        do(commands("Restore SQLite"), tmp_path)
+
+    assert (tmp_path / "agora.db").read_bytes() == before
+    assert not (tmp_path / "replaced").exists()
+
+
 def test_the_way_back_leads_back_and_forth(sqlite_template: Path, tmp_path: Path) -> None:
     shutil.copy(sqlite_template, tmp_path / "agora.db")
     url = URL.create("sqlite", database=str(tmp_path / "agora.db"))
+    settings = tmp_path / "etc"
+    settings.mkdir()
+    (settings / ".env.production").write_text(f"DATABASE_URL={plain(url)}\n")
+    typed = commands("Roll back")
+    for there, here in (
+        ("/etc/agora", settings),
+        ("/opt/agora/.venv/bin", Path(sys.executable).parent),
+        ("/opt/agora", ROOT),
+        ("runuser -u agora -- ", ""),
+    ):
+        assert there in typed
+        typed = typed.replace(there, str(here))
 
-    do(commands("Roll back"), ROOT, DATABASE_URL=plain(url))
+    do(typed, tmp_path)
 
     with pytest.raises(Unavailable, match="older than this release"):
         Migrations(url).require_current()
+    assert list(settings.iterdir()) == [settings / ".env.production"]
     do("agora migrate", tmp_path)
     Migrations(url).require_current()
 
@@ -164,10 +224,19 @@ def test_every_question_to_postgres_has_an_answer(postgres: PostgresServer) -> N
 
 
 def test_every_metric_that_is_watched_is_there_to_be_seen() -> None:
-    watched = {name.removesuffix("_bucket") for name in re.findall(r"\bagora_\w+", PAGE)}
+    watched = {name.removesuffix("_bucket") for name in re.findall(r"\bagora_\w+(?=[{)\[])", PAGE)}
     page = (ROOT / "docs" / "metrics.md").read_text(encoding="utf-8")
     assert watched <= set(re.findall(r"`(agora_\w+)`", page))
-    assert "agora_http_requests_total" in watched
+    assert {"agora_http_errors_total", "agora_database_connections_waiting"} <= watched
+
+
+def test_what_alerts_is_at_0_before_it_grows() -> None:
+    server = PrometheusMetrics().page().decode()
+    growing = re.findall(r"rate\((agora_\w+_total)(?:\{(\w+)(!?=)\"(\w+)\"\})?\[", PAGE)
+    for name, label, how, value in growing:
+        started = re.findall(rf"^{name}(?:\{{(.*)\}})? 0\.0$", server, re.MULTILINE)
+        assert f'{label}="{value}"' in started if how == "=" else started
+    assert len(growing) >= 5
 
 
 def test_the_table_of_connections_is_what_a_worker_opens() -> None:

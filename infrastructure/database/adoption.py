@@ -49,6 +49,7 @@ from infrastructure.database.bulk import (
 )
 from infrastructure.database.migrations import Migrations
 from infrastructure.database.queries import is_id
+from infrastructure.database.strangers import is_course
 from infrastructure.database.tables import Id, UtcDateTime, metadata
 from infrastructure.passwords import is_password_hash
 
@@ -165,10 +166,9 @@ def _refusal(error: DBAPIError) -> str:
 
 
 def _require_course(connection: Connection) -> None:
-    inspector = inspect(connection)
-    if not set(COURSE) <= set(inspector.get_table_names()):
+    if not set(COURSE) <= set(inspect(connection).get_table_names()):
         raise Refused("there is nothing to adopt: this database has no tables users, posts and votes")
-    if "email_key" in {found["name"] for found in inspector.get_columns("users")}:
+    if not is_course(connection):
         raise Refused("there is nothing to adopt: this database is Agora's already")
 
 

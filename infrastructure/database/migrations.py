@@ -17,6 +17,7 @@ import migrations
 from application.ports import Unavailable
 from infrastructure.database.bounds import bounded_waits
 from infrastructure.database.engine import Database, failures_named, is_absent, open_engine
+from infrastructure.database.strangers import in_the_way
 from infrastructure.logs import said_by_driver
 
 START_SECONDS: Final = 30
@@ -45,7 +46,7 @@ class Migrations:
         """Bring the schema up to date; nothing happens where it is already.
 
         Raises:
-            Unavailable: it is a newer release's, or the database cannot answer now.
+            Unavailable: it is a newer release's or somebody else's, or the database cannot answer now.
         """
         with self._look() as connection:
             if self.is_current(connection):
@@ -92,6 +93,8 @@ class Migrations:
                 return
 
     def _require_known(self, connection: Connection) -> None:
+        if strangers := self.strangers(connection):
+            raise Unavailable(strangers)
         if self.unknown(connection):
             raise Unavailable("the database's schema is newer than this release; install the release that made it")
 
@@ -107,6 +110,12 @@ class Migrations:
     def unknown(self, connection: Connection) -> list[str]:
         """Name the steps that the schema has and this release does not know: a newer release took them."""
         return sorted(_current(connection) - set(self._steps))
+
+    def strangers(self, connection: Connection) -> str | None:
+        """Say which tables are somebody else's and, after a semicolon, what to do; None where the schema is ours."""
+        if self._known(connection):
+            return None
+        return in_the_way(connection, is_numbered=bool(self.unknown(connection)))
 
     def _known(self, connection: Connection) -> tuple[str, ...]:
         return tuple(_current(connection).intersection(self._steps))

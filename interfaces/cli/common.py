@@ -23,7 +23,12 @@ def reason(error: Exception) -> str:
     if isinstance(error, DRIVER_ERRORS):
         return f"the database refuses: {said_by_driver(error)}"
     cause = error.__cause__
-    return f"{error} ({said_by_driver(cause)})" if isinstance(cause, DRIVER_ERRORS) else str(error)
+    if not isinstance(cause, DRIVER_ERRORS):
+        return str(error)
+    said = said_by_driver(cause)
+    if "FATAL" in said:  # PostgreSQL, of those whom it does not let in
+        return f"the database does not let us in ({said}); agora doctor says what to do"
+    return f"{error} ({said})"
 
 
 @contextmanager

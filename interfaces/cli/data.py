@@ -2,6 +2,7 @@
 
 import os
 import secrets
+import signal
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -111,7 +112,10 @@ def _writing(name: str) -> Iterator[IO[bytes]]:
             with path.open("wb") as out:
                 yield out
             return
-        with NamedTemporaryFile(dir=path.parent, prefix=f"{path.name}.", suffix=".part", delete=False) as part:
+        with (
+            _ended_in_order(),
+            NamedTemporaryFile(dir=path.parent, prefix=f"{path.name}.", suffix=".part", delete=False) as part,
+        ):
             try:
                 yield part
                 part.flush()
@@ -124,6 +128,16 @@ def _writing(name: str) -> Iterator[IO[bytes]]:
         raise
     except OSError as error:
         raise Refused(f"cannot write {name}: {error.strerror}") from error
+
+
+@contextmanager
+def _ended_in_order() -> Iterator[None]:
+    """Leave the block as by any exception when the process is told to end, instead of ending where it stands."""
+    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 @contextmanager

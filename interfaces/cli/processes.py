@@ -1,9 +1,13 @@
 """The processes that serve: uvicorn's, which write our log from the start, and do not start in vain for ever."""
 
+import asyncio
+import os
+import select
 import sys
 import time
+from contextlib import suppress
 from math import inf
-from socket import socket
+from socket import SHUT_RD, socket
 from typing import Any, Final, NoReturn
 
 import structlog
@@ -18,6 +22,12 @@ log = structlog.get_logger()
 
 AGAIN_SECONDS: Final = 5
 """How long after a worker that failed another one takes its place. One that was killed is replaced at once."""
+
+LAST_SECONDS: Final = 0.3
+"""How long a process that ends still reads what those send whom it has let in."""
+
+LET_IN_SECONDS: Final = 1
+"""How long those who have connected may take to be let in, before the others are refused."""
 
 
 def give_up(error: Exception) -> NoReturn:
@@ -36,6 +46,11 @@ class Config(uvicorn.Config):
         self._settings = settings
         super().__init__(app, **options)
 
+    @property
+    def drain_seconds(self) -> int:
+        """How long a process that is told to end serves on."""
+        return self._settings.drain_seconds
+
     def configure_logging(self) -> None:
         """Set the log up: a worker begins with this."""
         super().configure_logging()
@@ -53,6 +68,46 @@ class Config(uvicorn.Config):
             give_up(error)
 
 
+class Server(uvicorn.Server):
+    """A process that serves, and cuts nobody off when it ends.
+
+    uvicorn's own closes its sockets and every connection on which no request has begun, at once. The system resets
+    who has connected just then, although their request is on its way: no proxy dares send that to another server.
+    """
+
+    async def shutdown(self, sockets: list[socket] | None = None) -> None:
+        """Stop listening, read what those send who are in, and then end as uvicorn does.
+
+        Sockets that are given are other processes' too, which may serve on: they are not ours to stop.
+        """
+        if sockets is None:
+            for listener in [one for server in self.servers for one in server.sockets]:
+                with socket(fileno=os.dup(listener.fileno())) as ours:
+                    await asyncio.to_thread(stop_listening, ours)
+        await asyncio.sleep(LAST_SECONDS)
+        await super().shutdown(sockets)
+
+
+class Worker(Process):
+    """One of several such processes."""
+
+    @property
+    def server(self) -> uvicorn.Server:
+        """What runs in it."""
+        if self._server is None:
+            self._server = Server(self.config)
+        return self._server
+
+
+def stop_listening(listener: socket) -> None:
+    """Refuse newcomers, in every process that shares the socket, as soon as all who have come are let in."""
+    until = time.monotonic() + LET_IN_SECONDS
+    while select.select([listener], [], [], 0)[0] and time.monotonic() < until:
+        time.sleep(0.001)
+    with suppress(OSError):  # not every system can: there, the last process to end closes it
+        listener.shutdown(SHUT_RD)
+
+
 def run_server(config: Config) -> None:
     """Serve until told to end.
 
@@ -61,7 +116,7 @@ def run_server(config: Config) -> None:
     """
     try:
         if config.workers == 1:
-            uvicorn.Server(config).run()
+            Server(config).run()
         else:
             Workers(config, [config.bind_socket()]).run()
     except SystemExit as end:
@@ -75,6 +130,8 @@ class Workers(Multiprocess):
     others serve on, and the next is tried a little later: maybe a release is just being installed. When none is left
     the server ends, and whoever supervises it decides.
     """
+
+    config: Config
 
     def __init__(self, config: Config, sockets: list[socket]) -> None:
         super().__init__(config, sockets)
@@ -90,6 +147,19 @@ class Workers(Multiprocess):
         if self._is_none_left():
             sys.exit(1)
 
+    def init_processes(self) -> None:
+        """Start all of them."""
+        self.processes = [self._start() for _ in range(self.processes_num)]
+
+    def join_all(self) -> None:
+        """Wait for the end of all, and let in nobody any more once they have served on for as long as they shall."""
+        until = time.monotonic() + self.config.drain_seconds
+        for worker in self.processes:
+            worker.process.join(max(0, until - time.monotonic()))
+        for listener in self.sockets:
+            stop_listening(listener)
+        super().join_all()
+
     def keep_subprocess_alive(self) -> None:
         """Replace those that ended."""
         for place, worker in enumerate(self.processes):
@@ -97,11 +167,15 @@ class Workers(Multiprocess):
                 self._note_end(worker)
             if time.monotonic() >= self._ended.get(worker, inf):
                 del self._ended[worker]
-                self.processes[place] = Process(self.config, self.sockets)
-                self.processes[place].start()
+                self.processes[place] = self._start()
         if self._is_none_left():
             log.error("no worker is left")
             self.should_exit.set()
+
+    def _start(self) -> Worker:
+        worker = Worker(self.config, self.sockets)
+        worker.start()
+        return worker
 
     def _note_end(self, worker: Process) -> None:
         worker.kill()  # maybe it lives, and does not answer

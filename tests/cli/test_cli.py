@@ -356,6 +356,8 @@ def test_a_server_that_does_not_let_us_in_is_one_line(
     with postgres.database(migrated=False) as url:
         monkeypatch.setenv("DATABASE_URL", plain(url.set(**wrong)))
         refused = run(*words).refused()
+    assert refused.startswith("agora: the database does not let us in (")
+    assert refused.endswith("; agora doctor says what to do\n")
     assert said in refused
     assert SECRET not in refused
 

@@ -5,6 +5,7 @@ import json
 import os
 import pty
 import re
+import signal
 import sqlite3
 import subprocess
 from collections import Counter
@@ -14,6 +15,7 @@ from dataclasses import replace
 from datetime import timedelta
 from hashlib import sha256
 from pathlib import Path
+from typing import IO
 
 import pytest
 from sqlalchemy import URL, inspect, text
@@ -31,6 +33,7 @@ from tests.backends import PostgresServer, contents, empty, sql_backend
 from tests.cli.command import COMMAND, environment, plain, run, run_command
 from tests.fakes import FrozenClock
 from tests.migrations.test_migrations import shape
+from tests.process import kept
 from tests.samples import NOW, a_post, a_user, add_post, add_user
 
 # demo
@@ -261,6 +264,25 @@ def test_an_import_is_for_empty_databases(at: URL, folder: Path) -> None:
     before = contents(at)
     assert "this database has users already" in run("import", "export.ndjson").refused()
     assert contents(at) == before
+
+
+def test_an_export_that_is_told_to_end_leaves_what_was_there(
+    at: URL, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(at)
+    before = export(folder)
+    write = Archive.export
+
+    def ended(archive: Archive, out: IO[bytes], progress: Callable[[int, int], None]) -> None:
+        write(archive, out, progress)
+        signal.raise_signal(signal.SIGTERM)
+
+    monkeypatch.setattr(Archive, "export", ended)
+    with kept():
+        signal.signal(signal.SIGTERM, lambda *_: pytest.fail("nobody has minded the signal"))
+        assert run("export", "export.ndjson").code == 128 + signal.SIGTERM
+    assert (folder / "export.ndjson").read_bytes() == before
+    assert not list(folder.glob("*.part"))
 
 
 def _last_line(exported: bytes) -> bytes:

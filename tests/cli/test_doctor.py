@@ -19,6 +19,7 @@ from infrastructure.settings import load_settings
 from interfaces.cli.common import with_bar
 from tests.backends import PostgresServer, sql_backend
 from tests.cli.command import plain, run, run_command
+from tests.cli.test_adopt import LATE_CHAPTER, POSTGRESQL, SQLITE
 from tests.postgres import free_port, private_server
 from tests.samples import add_post, add_user
 
@@ -195,7 +196,10 @@ def test_a_server_that_does_not_listen_is_a_problem(monkeypatch: pytest.MonkeyPa
 
 def test_a_database_that_is_not_there_is_a_problem(own_postgres: URL, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DATABASE_URL", plain(own_postgres.set(database="nowhere")))
-    assert '"nowhere" does not exist -> make the database' in only(findings(code=1)["problem"])
+    said = only(findings(code=1)["problem"])
+    assert (
+        f'"nowhere" does not exist -> make the database: CREATE DATABASE nowhere OWNER {own_postgres.username};' in said
+    )
 
 
 @pytest.mark.parametrize(
@@ -253,6 +257,64 @@ def test_a_check_that_cannot_be_made_says_so(blank: URL) -> None:
     assert found["warning"][1].startswith("the counters were not checked")
 
 
+def test_tables_that_the_role_may_not_use_are_a_problem_with_what_to_type(
+    own_postgres: URL, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    owner = own_postgres.username
+    execute(
+        own_postgres,
+        'DROP ROLE IF EXISTS "a clerk"',
+        f"CREATE ROLE \"a clerk\" LOGIN PASSWORD '{GOOD_KEY}'",
+        'GRANT SELECT ON posts TO "a clerk"',
+    )
+    try:
+        monkeypatch.setenv("DATABASE_URL", plain(own_postgres.set(username="a clerk", password=GOOD_KEY)))
+        found = findings(code=1)
+        said = only(found["problem"])
+        assert said.startswith('"a clerk" may not read and write alembic_version, ')
+        assert (
+            f"which belong to {owner} -> as {owner} or a superuser, in the database {own_postgres.database}: " in said
+        )
+        assert not any("schema" in text for text in found["ok"])
+        assert only(found["warning"]).startswith("the counters were not checked: the schema is not fit for it")
+
+        execute(
+            own_postgres, said.partition("GRANT ")[0].rpartition(f"{own_postgres.database}: ")[2].partition(" or,")[0]
+        )
+        assert findings()["problem"] == []
+    finally:
+        execute(
+            own_postgres, f'REASSIGN OWNED BY "a clerk" TO {owner}', 'DROP OWNED BY "a clerk"', 'DROP ROLE "a clerk"'
+        )
+
+
+@pytest.mark.parametrize("numbered", [False, True])
+def test_a_database_of_the_courses_application_is_to_be_adopted(blank: URL, numbered: bool) -> None:
+    execute(blank, *(POSTGRESQL if blank.get_backend_name() == "postgresql" else SQLITE))
+    if numbered:
+        execute(blank, *LATE_CHAPTER)
+    if blank.get_backend_name() == "sqlite":
+        Path(blank.database or "").chmod(0o600)
+    said = only(findings(code=1)["problem"])
+    assert said == "the tables users, posts and votes are those of the public course's application -> run: agora adopt"
+    for command in ("migrate", "votes verify"):
+        assert run(*command.split()).refused().endswith("those of the public course's application; run: agora adopt\n")
+    assert run("adopt", "--apply").code == 0
+    assert findings()["problem"] == []
+
+
+@pytest.mark.parametrize("numbered", [False, True])
+def test_a_table_of_somebody_elses_is_named(blank: URL, numbered: bool) -> None:
+    execute(blank, "CREATE TABLE posts (number integer)", *(LATE_CHAPTER[2:] if numbered else ()))
+    if blank.get_backend_name() == "sqlite":
+        Path(blank.database or "").chmod(0o600)
+    said = only(findings(code=1)["problem"])
+    assert said.startswith("the database has a table posts that Agora has not made -> name another database, or rename")
+    assert "the database has a table posts that Agora has not made; name another" in run("migrate").refused()
+    execute(blank, "DROP TABLE posts", *(["DROP TABLE alembic_version"] if numbered else []))
+    assert run("migrate").code == 0
+
+
 def test_counters_that_disagree_are_a_problem_until_they_are_repaired(at: URL) -> None:
     with sql_backend(at) as backend:
         add_post(backend.uow, add_user(backend.uow))
@@ -289,12 +351,36 @@ def test_a_pool_that_is_larger_than_the_database_allows_is_a_problem(
     said = only(findings("--workers", "2", code=1)["problem"])
 
     assert f"connections: {each} for each worker, {each * 2} for 2; PostgreSQL allows {limit}" in said
-    assert "CONNECTION LIMIT" in said
+    higher = re.search(r"; or run: (ALTER DATABASE \w+ CONNECTION LIMIT \d+)$", said)
+    assert higher
     fewer = re.search("set THREADS to at most ([0-9]+)", said)
     assert fewer
     monkeypatch.setenv("THREADS", fewer[1])
     assert findings("--workers", "2")["problem"] == []
     assert "start fewer workers" in only(findings("--workers", str(each * 2), code=1)["problem"])
+    monkeypatch.setenv("THREADS", "16")
+    execute(own_postgres, higher[1])
+    assert findings("--workers", "2")["problem"] == []
+
+
+def test_as_many_connections_are_asked_of_postgres_as_it_needs_with_those_it_keeps(
+    own_postgres: URL, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = open_engine(own_postgres, connections=1)
+    with engine.connect() as connection:
+        most, kept = (
+            int(connection.exec_driver_sql(f"SHOW {name}").scalar_one())
+            for name in ("max_connections", "superuser_reserved_connections")
+        )
+    engine.dispose()
+    monkeypatch.setenv("THREADS", "100")
+    workers = most // 100 + 1
+    said = only(findings("--workers", str(workers), code=1)["problem"])
+    others = re.search("others hold ([0-9]+)", said)
+    assert others
+    assert f"allows {most - kept}, " in said
+    needed = workers * (100 + CORES) + int(others[1]) + kept
+    assert f"or set max_connections = {needed} in postgresql.conf and restart PostgreSQL, which keeps {kept}" in said
 
 
 # A standby.
@@ -383,6 +469,34 @@ def test_a_file_and_a_folder_that_are_closed_to_the_server_are_problems(public_f
     public_folder.chmod(0o755)
     assert any(re.match(f"the folder {public_folder} is closed to .* -> run: chown .*", said) for said in problems)
     assert any(re.match(f".* cannot read and write {file} -> run: chown .*", said) for said in problems)
+
+
+def test_a_folder_that_cannot_be_entered_is_a_problem(public_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    inner = public_folder / "inner"
+    inner.mkdir(0o755)
+    shutil.move(public_folder / "agora.db", inner / "agora.db")
+    monkeypatch.setenv("DATABASE_URL", f"sqlite:///{inner / 'agora.db'}")
+    examiner = Container().doctor()
+    for folder, remedy in ((inner, "chown .* && chmod u[+]rwx"), (public_folder, "chmod a[+]x")):
+        folder.chmod(0o600)
+        with as_nobody():
+            found = [finding for finding in examiner.examine(1, with_bar) if finding.level != "ok"]
+        folder.chmod(0o755)
+        assert [finding.level for finding in found] == ["problem", "warning"]
+        assert str(folder) in found[0].says
+        assert re.match(f"run: {remedy} '{folder}'", found[0].remedy)
+
+
+def test_a_folder_in_the_place_of_the_file_is_a_problem(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DATABASE_URL", f"sqlite:///{folder}")
+    said = only(findings(code=1)["problem"])
+    assert said == f"{folder} is a folder, not a file -> name a file in it: DATABASE_URL=sqlite:///{folder}/agora.db"
+
+
+def test_several_workers_on_a_file_are_a_warning(public_folder: Path) -> None:
+    assert findings()["warning"] == []
+    assert re.match("SQLite has one writer .* -> start one worker", only(findings("--workers", "2")["warning"]))
+    assert public_folder.exists()
 
 
 def test_a_file_that_is_no_database_is_a_problem(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -78,7 +78,7 @@ class Load:
     """Votes of everybody, at so many a second in all, until the block ends; what must not happen is raised there.
 
     An answer is a success, or a 503 that says when to come back. `may_break` allows connections to break as well: it is
-    the server that dies. Nothing may take longer than `answer_seconds`.
+    the server that dies. Nothing may take longer than `answer_seconds`. Who does not stay connects for every vote.
     """
 
     def __init__(
@@ -89,6 +89,7 @@ class Load:
         rate: int = 50,
         may_break: bool = False,
         answer_seconds: float = HANG_SECONDS,
+        stays: bool = True,
     ) -> None:
         self.counts: Counter[str] = Counter()
         self._address = address
@@ -96,6 +97,7 @@ class Load:
         self._pause_seconds = VOTERS / rate
         self._may_break = may_break
         self._answer_seconds = answer_seconds
+        self._limits = httpx2.Limits(max_keepalive_connections=None if stays else 0)
         self._possible = {of: {direction} for of, direction in forum.require_true_counters().items()}
         self._faults: list[str] = []
         self._more = Condition()
@@ -129,7 +131,9 @@ class Load:
 
     def _vote(self, voter: Voter) -> None:
         chance = Random(voter.id)
-        with httpx2.Client(base_url=self._address, headers=voter.headers, timeout=self._answer_seconds) as client:
+        with httpx2.Client(
+            base_url=self._address, headers=voter.headers, timeout=self._answer_seconds, limits=self._limits
+        ) as client:
             while not self._is_over.wait(self._pause_seconds):
                 post_id, direction = chance.choice(self._forum.posts), chance.choice((1, 0, -1))
                 possible = self._possible.setdefault((voter.id, post_id), {0})

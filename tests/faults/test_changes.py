@@ -1,8 +1,10 @@
 """What operators do while people vote: servers end one after the other, the schema changes, the disk fills up."""
 
+import os
 import signal
+import socket
 import sqlite3
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 from threading import Event, Thread
 from types import TracebackType
@@ -60,6 +62,23 @@ class Balancer(Proxy):
             return False
 
 
+class Turns(Proxy):
+    """A proxy in front of servers, which asks one after the other, and the next where it is refused, as nginx does."""
+
+    def __init__(self) -> None:
+        super().__init__(lambda: None)
+        self.servers: list[Server] = []
+        self._turn = 0
+
+    def reach(self) -> socket.socket:
+        """Connect to the next server that listens."""
+        for _ in self.servers:
+            self._turn += 1
+            with suppress(ConnectionRefusedError):
+                return socket.create_connection(("127.0.0.1", self.servers[self._turn % len(self.servers)].port))
+        raise ConnectionRefusedError
+
+
 def test_servers_that_end_one_after_the_other_fail_no_request(forum: Forum) -> None:
     with ExitStack() as stack, Balancer() as balancer:
         balancer.servers = [stack.enter_context(serve(forum.url, DRAIN_SECONDS="1")) for _ in range(2)]
@@ -74,6 +93,32 @@ def test_servers_that_end_one_after_the_other_fail_no_request(forum: Forum) -> N
                 load.wait_for("acknowledged", 20)
         assert load.counts.keys() == {"acknowledged"}
         load.require_kept()
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_server_that_ends_lets_in_who_has_come_and_refuses_the_others(forum: Forum, workers: int) -> None:
+    with ExitStack() as stack, Turns() as proxy:
+        proxy.servers = [stack.enter_context(serve(forum.url, DRAIN_SECONDS="1", workers=workers)) for _ in range(2)]
+        with Load(f"http://127.0.0.1:{proxy.port}", forum, rate=200, stays=False) as load:
+            for turn in range(TIMES):
+                if turn:
+                    started = stack.enter_context(serve(forum.url, DRAIN_SECONDS="1", workers=workers))
+                    proxy.servers = [proxy.servers[1], started]
+                load.wait_for("acknowledged", 20)
+                assert proxy.servers[0].end(signal.SIGTERM) == 0
+                assert "Traceback" not in proxy.servers[0].said
+            load.wait_for("acknowledged", 20)
+        assert load.counts.keys() == {"acknowledged"}
+        load.require_kept()
+
+
+def test_one_worker_that_is_told_to_end_leaves_the_doors_open(forum: Forum) -> None:
+    with serve(forum.url, DRAIN_SECONDS="0", workers=2) as server:
+        os.kill(server.workers[0], signal.SIGTERM)
+        server.wait_until_it_says("Started server process", 3)
+        for _ in range(20):
+            assert httpx2.get(f"{server.address}/health/live").is_success
+        assert server.end() == 0
 
 
 def test_a_schema_that_changes_meanwhile_fails_no_request(forum: Forum) -> None:

@@ -36,6 +36,7 @@ def test_requests_are_counted_and_timed() -> None:
     page = metrics.page()
     counted = {("GET", "/posts", "200"): 2, ("GET", "/posts", "503"): 1}
     assert values(page, "agora_http_requests_total") == counted
+    assert values(page, "agora_http_errors_total") == {("500",): 0, ("503",): 1}
     assert values(page, "agora_http_request_duration_seconds_count") == {("GET", "/posts"): 3}
     assert values(page, "agora_http_request_duration_seconds_sum") == {("GET", "/posts"): pytest.approx(2.202)}
     assert values(page, "agora_http_request_duration_seconds_bucket")["0.25", "GET", "/posts"] == 2
@@ -43,6 +44,7 @@ def test_requests_are_counted_and_timed() -> None:
 
 def test_what_happened_never_is_there_from_the_start() -> None:
     page = PrometheusMetrics().page()
+    assert values(page, "agora_http_errors_total") == {("500",): 0, ("503",): 0}
     assert values(page, "agora_votes_total") == {(outcome.name.lower(),): 0 for outcome in Outcome}
     assert values(page, "agora_throttled_total") == {("password",): 0, ("registration",): 0}
     assert values(page, "agora_standby_reads_total") == {("answered",): 0, ("behind",): 0, ("left_out",): 0}

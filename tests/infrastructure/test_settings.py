@@ -553,3 +553,18 @@ def test_a_missing_key_is_made_up_anew_each_time() -> None:
 )
 def test_a_value_is_shown_to_people_unless_it_is_secret(value: object, shown: str) -> None:
     assert masked(value) == shown
+
+
+# A line that is none.
+
+
+@pytest.mark.parametrize("line", [f"SECRET_KEY {SECRET}", f"SECRET_KEY: {SECRET}", f"SECRET_KEY='{SECRET}"])
+@pytest.mark.parametrize("name", [".env", ".env.development"])
+def test_a_line_that_cannot_be_read_is_refused_by_its_number(folder: Path, line: str, name: str) -> None:
+    (folder / name).write_text(f"# A comment\nTHREADS=2\n\n  \n{line}\nLOG_LEVEL=ERROR\n")
+    assert refusal().startswith(f"{name}, line 5: write NAME=value")
+
+
+def test_comments_blank_lines_and_empty_values_are_no_such_lines(folder: Path) -> None:
+    (folder / ".env").write_text("\n# A comment\nexport THREADS=2 # ours\n\nDB_HOST=\n   \n# the end")
+    assert load_settings().threads == 2
