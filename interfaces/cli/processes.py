@@ -7,7 +7,7 @@ import sys
 import time
 from contextlib import suppress
 from math import inf
-from socket import SHUT_RD, socket
+from socket import SHUT_RD, SO_ACCEPTCONN, SOL_SOCKET, socket
 from typing import Any, Final, NoReturn
 
 import structlog
@@ -23,8 +23,12 @@ log = structlog.get_logger()
 AGAIN_SECONDS: Final = 5
 """How long after a worker that failed another one takes its place. One that was killed is replaced at once."""
 
-LAST_SECONDS: Final = 0.3
-"""How long a process that ends still reads what those send whom it has let in."""
+LAST_LOOKS: Final = 10
+LAST_PAUSE_SECONDS: Final = 0.03
+"""How often, and how long apart, a process that ends still reads what those send whom it has let in."""
+
+CLOSED_SECONDS: Final = 2
+"""How long a worker that ends lets people in until its parent stops that. If it ends alone, nobody does."""
 
 LET_IN_SECONDS: Final = 1
 """How long those who have connected may take to be let in, before the others are refused."""
@@ -78,13 +82,17 @@ class Server(uvicorn.Server):
     async def shutdown(self, sockets: list[socket] | None = None) -> None:
         """Stop listening, read what those send who are in, and then end as uvicorn does.
 
-        Sockets that are given are other processes' too, which may serve on: they are not ours to stop.
+        Sockets that are given are other processes' too, which may serve on: it is their parent that stops them.
         """
+        until = time.monotonic() + CLOSED_SECONDS
+        while sockets and any(map(_listens, sockets)) and time.monotonic() < until:  # noqa: ASYNC110 - another process's
+            await asyncio.sleep(LAST_PAUSE_SECONDS)
         if sockets is None:
             for listener in [one for server in self.servers for one in server.sockets]:
                 with socket(fileno=os.dup(listener.fileno())) as ours:
                     await asyncio.to_thread(stop_listening, ours)
-        await asyncio.sleep(LAST_SECONDS)
+        for _ in range(LAST_LOOKS):  # not in one go: however late a busy machine lets us run, we look in between
+            await asyncio.sleep(LAST_PAUSE_SECONDS)
         await super().shutdown(sockets)
 
 
@@ -106,6 +114,13 @@ def stop_listening(listener: socket) -> None:
         time.sleep(0.001)
     with suppress(OSError):  # not every system can: there, the last process to end closes it
         listener.shutdown(SHUT_RD)
+
+
+def _listens(listener: socket) -> bool:
+    try:
+        return bool(listener.getsockopt(SOL_SOCKET, SO_ACCEPTCONN))
+    except OSError:  # uvloop has closed it, because it did not listen any more
+        return False
 
 
 def run_server(config: Config) -> None:
