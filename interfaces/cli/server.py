@@ -30,6 +30,9 @@ CLIENTS_MAX: Final = 1_000
 KEEP_ALIVE_SECONDS: Final = 5
 """How long a connection stays open between two requests; a proxy in front must close it earlier."""
 
+SILENCE_SECONDS: Final = 15
+"""How long a worker may say nothing to its parent before another takes its place: a slow machine starts it slowly."""
+
 GRACE_SECONDS: Final = 10
 """How long requests at work may take when the server is told to end; whoever ends it must wait longer."""
 
@@ -87,6 +90,7 @@ def _serve(host: str, port: int, workers: int) -> None:
                 timeout_keep_alive=KEEP_ALIVE_SECONDS,
                 limit_concurrency=CLIENTS_MAX,
                 timeout_graceful_shutdown=GRACE_SECONDS,
+                timeout_worker_healthcheck=SILENCE_SECONDS,
                 log_config=None,
             )
         )
