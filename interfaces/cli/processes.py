@@ -110,7 +110,9 @@ class Worker(Process):
 def stop_listening(listener: socket) -> None:
     """Refuse newcomers, in every process that shares the socket, as soon as all who have come are let in."""
     until = time.monotonic() + LET_IN_SECONDS
-    while select.select([listener], [], [], 0)[0] and time.monotonic() < until:
+    waiting = select.poll()  # which takes any number of a socket, unlike select
+    waiting.register(listener, select.POLLIN)
+    while waiting.poll(0) and time.monotonic() < until:
         time.sleep(0.001)
     with suppress(OSError):  # not every system can: there, the last process to end closes it
         listener.shutdown(SHUT_RD)

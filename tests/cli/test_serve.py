@@ -20,9 +20,10 @@ from sqlalchemy import URL, text
 
 from infrastructure.database.engine import open_engine
 from infrastructure.database.migrations import config
-from interfaces.cli.processes import AGAIN_SECONDS
+from interfaces.cli.processes import AGAIN_SECONDS, stop_listening
 from tests.backends import empty
 from tests.cli.command import plain, run, run_command
+from tests.infrastructure.test_waiting import low_numbers_taken
 from tests.proxy import Proxy
 from tests.servers import Server, serving, starting
 
@@ -362,3 +363,11 @@ def test_without_settings_it_serves_a_file_in_its_folder_until_ctrl_c(folder: Pa
         assert f"Data  the file {folder / 'agora.db'}\n" in server.said
         assert httpx2.get(f"{server.address}/health/ready").status_code == 200
         assert server.end(signal.SIGINT) == 0
+
+
+def test_a_socket_of_any_number_stops_listening() -> None:
+    with low_numbers_taken(), socket.create_server(("127.0.0.1", 0)) as listener:
+        assert listener.fileno() >= 1_024
+        stop_listening(listener)
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(listener.getsockname())
