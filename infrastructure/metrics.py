@@ -73,7 +73,7 @@ class PrometheusMetrics(Metrics):
         )
         self.connections_waiting = self._span(
             "database_connections_waiting",
-            "Requests that wait for a connection to the database, or for SQLite's one writer.",
+            "Requests that wait for a connection to the database, their turn at a post, or SQLite's one writer.",
         )
         self.hashes_running = self._span("password_hashes_running", "Passwords that are being hashed or verified.")
         self.hashes_waiting = self._span(
