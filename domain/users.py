@@ -14,6 +14,10 @@ from domain.text import is_storable
 EMAIL_MAX: Final = 254
 """Characters in an e-mail address: RFC 5321's limit of 256 octets for a path, less its angle brackets."""
 
+EMAIL_INPUT_MAX: Final = 4 * EMAIL_MAX
+"""Characters that are normalised at all. NFC composes at most four code points into one (Unicode TR 15), and its time
+grows with the square of a run of combining marks: a longer text cannot become an address, and would be costly."""
+
 PASSWORD_MIN: Final = 8
 PASSWORD_MAX: Final = 128
 USERNAME_PATTERN: Final = r"^[A-Za-z0-9_]{3,32}$"
@@ -211,7 +215,8 @@ def email_key(email: str) -> str:
     Raises:
         Invalid: it has no such form.
     """
-    address = unicodedata.normalize("NFC", email.strip())
+    address = email.strip()
+    address = unicodedata.normalize("NFC", address) if len(address) <= EMAIL_INPUT_MAX else ""
     local, at, domain = address.rpartition("@")
     if len(address) <= EMAIL_MAX and local and at and domain and is_storable(address):
         try:

@@ -2,6 +2,8 @@
 
 from email_validator import EmailNotValidError, validate_email
 
+from domain.users import EMAIL_INPUT_MAX
+
 
 def require_email(text: str) -> str:
     """Accept an address of the form that mail servers accept (RFC 5321, RFC 6531), trimmed and else as given.
@@ -12,6 +14,8 @@ def require_email(text: str) -> str:
         ValueError: it is not one; the message says what is wrong.
     """
     address = text.strip()
+    if len(address) > EMAIL_INPUT_MAX:  # validation takes more than linear time
+        raise ValueError("the e-mail address is too long")
     try:
         validate_email(address, check_deliverability=False, strict=True, test_environment=True)
     except EmailNotValidError as error:

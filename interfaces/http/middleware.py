@@ -22,6 +22,11 @@ from interfaces.http.problems import problem_response, request_id, unavailable_p
 BODY_MAX: Final = 1_048_576
 """Bytes in a request's body: 1 MiB."""
 
+SMALL_BODY_MAX: Final = 16_384
+SMALL_BODIES: Final = frozenset({"/login", "/refresh", "/logout"})
+"""Bytes in the body of a request for tokens, 16 KiB, and the paths that take no more: these bodies are small, and what
+they hold costs more than its length to judge."""
+
 DEFAULT_HEADERS: Final = {
     "X-Content-Type-Options": "nosniff",
     "Cache-Control": "private, no-cache",
@@ -156,7 +161,7 @@ class Cors(CORSMiddleware):
 
 
 class BodyLimit:
-    """Refuses a body over 1 MiB, whatever the request is for, before anything else is judged.
+    """Refuses a body over 1 MiB, or over 16 KiB on the paths of tokens, before anything else is judged.
 
     Bytes are counted as they come; Content-Length is believed only where it admits to too much. A body is held
     here until it is whole, so what follows never sees half of one.
@@ -173,7 +178,8 @@ class BodyLimit:
             await self._app(scope, receive, send)
             return
         chunks: list[bytes] = []
-        size, more = 0, not (length.isdecimal() and int(length[:20]) > BODY_MAX)
+        most = SMALL_BODY_MAX if scope["path"] in SMALL_BODIES else BODY_MAX
+        size, more = 0, not (length.isdecimal() and int(length[:20]) > most)
         too_large = not more
         while more and not too_large:
             message = await receive()
@@ -181,9 +187,11 @@ class BodyLimit:
                 return
             chunks.append(message.get("body", b""))
             size += len(chunks[-1])
-            more, too_large = message.get("more_body", False), size > BODY_MAX
+            more, too_large = message.get("more_body", False), size > most
         if too_large:
-            await problem_response("body-too-large")(scope, receive, send)
+            await problem_response("body-too-large", f"a request body here has at most {most:,} bytes")(
+                scope, receive, send
+            )
             return
         body: Message | None = {"type": "http.request", "body": b"".join(chunks), "more_body": False}
 

@@ -147,7 +147,7 @@ PROBLEMS: Final[Mapping[str, Problem]] = {
     "body-too-large": Problem(
         413,
         "Body too large",
-        "The body of the request is larger than 1 MiB (1,048,576 bytes).",
+        "The body is larger than 1 MiB (1,048,576 bytes), or than 16 KiB for /login, /refresh and /logout.",
         "Send less at once.",
     ),
     "validation": Problem(

@@ -1,5 +1,8 @@
 """The rules for people."""
 
+import sys
+import unicodedata
+from collections.abc import Callable
 from datetime import UTC, datetime
 
 import pytest
@@ -10,6 +13,7 @@ from domain.errors import Invalid
 from domain.text import is_storable
 from domain.users import (
     ANONYMOUS,
+    EMAIL_INPUT_MAX,
     PASSWORD_MAX,
     PASSWORD_MIN,
     Actor,
@@ -110,3 +114,28 @@ def test_only_administrators_are_administrators() -> None:
     for actor in (Actor(1), ANONYMOUS):
         with pytest.raises(AdminsOnly):
             actor.require_admin()
+
+
+def functions_called(act: Callable[[], object]) -> list[object]:
+    called: list[object] = []
+    sys.setprofile(lambda _frame, event, function: called.append(function) if event == "c_call" else None)
+    try:
+        act()
+    except Invalid:
+        pass
+    finally:
+        sys.setprofile(None)
+    return called
+
+
+def test_overlong_email_is_refused_before_it_is_normalised() -> None:
+    longest, longer = "\u0301" * EMAIL_INPUT_MAX, "\u0301" * (EMAIL_INPUT_MAX + 1)
+    assert unicodedata.normalize in functions_called(lambda: email_key(longest))
+    assert unicodedata.normalize not in functions_called(lambda: email_key(longer))
+
+
+def test_email_is_measured_after_it_is_composed() -> None:
+    local = "\u1f82" * 200  # four code points each when decomposed, the most there are
+    decomposed = unicodedata.normalize("NFD", local) + "@example.org"
+    assert len(decomposed) > 3 * 254
+    assert email_key(decomposed) == email_key(f"{local}@example.org")
