@@ -37,7 +37,7 @@ class Refused(Exception):
     """Something that operators asked for cannot be done as things are; it says why, and what helps."""
 
 
-class Interrupted(Unavailable):
+class TransactionAborted(Unavailable):
     """A transaction was undone because others were in its way, or because its connection broke before it committed.
 
     Nothing has happened. Whoever runs use cases runs this one again, whole.
@@ -281,7 +281,7 @@ class DashboardReader(Protocol):
 
 
 class UnitOfWork(Protocol):
-    """One transaction: all of it happens, or nothing. A use case may be run again that was `Interrupted` in one.
+    """One transaction: all of it happens, or nothing. A use case may be run again that was `TransactionAborted` in one.
 
     `posts_seen` reads what the transaction sees, its own changes included.
     """

@@ -1,6 +1,8 @@
 """The wiring diagram: which adapter stands behind which port. The only place where all of it meets."""
 
+from collections.abc import Sequence
 from datetime import timedelta
+from typing import Final
 
 from dependency_injector import containers, providers
 
@@ -29,9 +31,11 @@ from infrastructure.common_passwords import BundledCommonPasswords
 from infrastructure.database.admin import SqlDashboardReader
 from infrastructure.database.adoption import Adoption
 from infrastructure.database.archive import Archive
-from infrastructure.database.engine import Database, open_database
+from infrastructure.database.engine import HEALTH_CONNECTIONS, Database, open_database
 from infrastructure.database.migrations import Migrations, SqlHealth
+from infrastructure.database.pipeline import Statement
 from infrastructure.database.posts import SqlPostReader
+from infrastructure.database.prepared import PREPARED
 from infrastructure.database.standby import Standby
 from infrastructure.database.throttle import NoThrottle, SqlThrottle
 from infrastructure.database.unit_of_work import SqlUnitOfWorkFactory
@@ -39,11 +43,13 @@ from infrastructure.database.users import SqlUserReader
 from infrastructure.database.votes import SqlVoteReader
 from infrastructure.demo import Demo
 from infrastructure.doctor import Doctor
+from infrastructure.execution.greenlets import Executor, GreenletExecutor
+from infrastructure.execution.retry import RetryingExecutor
+from infrastructure.execution.threads import WorkerThreads
 from infrastructure.metrics import Metrics, PrometheusMetrics, Span
 from infrastructure.passwords import CORES, Argon2PasswordHasher
-from infrastructure.retries import RetryingRunner
-from infrastructure.runners import LoopRunner, Queues, Runner, ThreadRunner
 from infrastructure.settings import Settings, load_settings
+from infrastructure.timeouts import Timeouts
 from infrastructure.tokens import JwtTokenCodec, RandomRefreshTokens
 
 
@@ -53,22 +59,32 @@ def _codec(settings: Settings) -> JwtTokenCodec:
     return JwtTokenCodec(settings.signing_key(), previous, settings.algorithm, lifetime)
 
 
-def _runner(settings: Settings, waiting: Span) -> Runner:
-    kind = ThreadRunner if settings.url.get_backend_name() == "sqlite" else LoopRunner
-    return kind(settings.threads, "too many requests are being worked on at once", waiting)
+SQLITE_THREADS: Final = 100
+"""More than SQLite has connections: use cases wait on them for a connection, and for a core to hash on."""
 
 
-def _lists(settings: Settings, database: Database, metrics: Metrics) -> Database | Standby:
+def _executor(settings: Settings, timeouts: Timeouts, waiting: Span) -> Executor:
+    if settings.url.get_backend_name() != "sqlite":
+        return GreenletExecutor()
+    reason = "too many requests are being worked on at once"
+    return WorkerThreads(SQLITE_THREADS, reason, timeouts.acquire, waiting=waiting)
+
+
+def _prepared(settings: Settings) -> Sequence[Statement]:
+    return PREPARED if settings.prepare_statements else ()
+
+
+def _lists(settings: Settings, database: Database, timeouts: Timeouts, metrics: Metrics) -> Database | Standby:
     if settings.read_url is None:
         return database
     standby = open_database(
         settings.read_url,
         settings.threads,
-        CORES,
-        prepare=settings.prepare_statements,
+        timeouts,
+        prepared=_prepared(settings),
         in_use=metrics.connections_in_use,
     )
-    return Standby(database, standby, metrics.read_at_standby)
+    return Standby(database, standby, timeouts, metrics.read_at_standby)
 
 
 def _throttle(settings: Settings, database: Database) -> Throttle:
@@ -83,6 +99,7 @@ class Container(containers.DeclarativeContainer):
     """Everything that one process is made of, each made once and when first asked for."""
 
     settings = providers.Singleton(load_settings)
+    timeouts = providers.Singleton(Timeouts)
 
     metrics = providers.Singleton(_metrics, settings)
 
@@ -92,6 +109,8 @@ class Container(containers.DeclarativeContainer):
         settings.provided.argon2_memory_kib,
         settings.provided.argon2_time_cost,
         settings.provided.argon2_parallelism,
+        CORES,
+        timeouts,
         running=metrics.provided.hashes_running,
         waiting=metrics.provided.hashes_waiting,
     )
@@ -103,27 +122,15 @@ class Container(containers.DeclarativeContainer):
         open_database,
         settings.provided.url,
         settings.provided.threads,
-        CORES,
-        prepare=settings.provided.prepare_statements,
+        timeouts,
+        prepared=providers.Callable(_prepared, settings),
         in_use=metrics.provided.connections_in_use,
         waiting=metrics.provided.connections_waiting,
     )
-    runner = providers.Singleton(
-        RetryingRunner,
-        providers.Singleton(_runner, settings, metrics.provided.connections_waiting),
-        metrics.provided.retried,
-    )
-    queues = providers.Singleton(
-        Queues, runner, "too many want to change the same at once", metrics.provided.connections_waiting
-    )
-    health_runner = providers.Singleton(
-        RetryingRunner, providers.Singleton(ThreadRunner, 1, "the last look at the database has not ended")
-    )
-    long_runner = providers.Singleton(
-        RetryingRunner,
-        providers.Singleton(
-            ThreadRunner, CORES, "too many passwords are being checked at once", metrics.provided.hashes_waiting
-        ),
+    executor = providers.Singleton(
+        RetryingExecutor,
+        providers.Singleton(_executor, settings, timeouts, metrics.provided.connections_waiting),
+        timeouts,
         metrics.provided.retried,
     )
     uow = providers.Singleton(SqlUnitOfWorkFactory, database)
@@ -131,14 +138,15 @@ class Container(containers.DeclarativeContainer):
     posts = providers.Singleton(SqlPostReader, database.provided.read)
     votes = providers.Singleton(SqlVoteReader, database.provided.read)
 
-    lists = providers.Singleton(_lists, settings, database, metrics)
+    lists = providers.Singleton(_lists, settings, database, timeouts, metrics)
     user_lists = providers.Singleton(SqlUserReader, lists.provided.read)
     post_lists = providers.Singleton(SqlPostReader, lists.provided.read)
     vote_lists = providers.Singleton(SqlVoteReader, lists.provided.read)
     dashboard = providers.Singleton(SqlDashboardReader, lists.provided.read)
 
-    migrations = providers.Singleton(Migrations, settings.provided.url)
-    health = providers.Singleton(SqlHealth, database, migrations)
+    migrations = providers.Singleton(Migrations, settings.provided.url, timeouts)
+    health_database = providers.Singleton(open_database, settings.provided.url, HEALTH_CONNECTIONS, timeouts)
+    health = providers.Singleton(SqlHealth, health_database, migrations)
 
     adoption = providers.Singleton(Adoption, settings.provided.url, migrations)
     archive = providers.Singleton(Archive, settings.provided.url)

@@ -18,13 +18,13 @@ from sqlalchemy import URL, Connection, Engine, func, select, text
 from application.ports import Clock, Unavailable
 from application.views import Recount
 from application.votes import VerifyVotes
-from infrastructure.database.engine import failures_named, open_engine
-from infrastructure.database.links import Link
+from infrastructure.database.engine import HEALTH_CONNECTIONS, open_engine
+from infrastructure.database.errors import translate_errors
 from infrastructure.database.migrations import Migrations
+from infrastructure.database.pipeline import Querier
 from infrastructure.database.standby import position_of, replayed_by, unfit
 from infrastructure.database.tables import metadata
 from infrastructure.logs import DRIVER_ERRORS, said_by_driver
-from infrastructure.passwords import CORES
 from infrastructure.settings import Settings, origin
 
 PARTS: Final = ("DB_HOST", "DB_PORT", "DB_USER", "DB_PASSWORD", "DB_NAME")
@@ -157,7 +157,7 @@ class Doctor:
         """Lend a connection for questions, to the database or whatever else is named; none is kept open."""
         engine = engine or self._engine
         try:
-            with failures_named(), engine.connect() as connection:
+            with translate_errors(), engine.connect() as connection:
                 yield connection.execution_options(isolation_level="AUTOCOMMIT")
         finally:
             engine.dispose()
@@ -307,7 +307,7 @@ class Doctor:
     def _of_pool(self, workers: int) -> Iterator[Finding]:
         with self._asking() as connection:
             limits = connection.execute(LIMITS).one()
-        each = self._settings.threads + CORES
+        each = self._settings.threads + HEALTH_CONNECTIONS
         total = each * workers
         needed = total + limits.others
         restart = (
@@ -331,7 +331,7 @@ class Doctor:
         if total <= free:
             yield _ok(says)
         else:
-            threads = free // workers - CORES
+            threads = free // workers - HEALTH_CONNECTIONS
             lower = f"set THREADS to at most {threads}" if threads > 0 else "start fewer workers"
             level = Level.WARNING if total <= allowed else Level.PROBLEM
             yield Finding(level, says, f"{lower}; or {higher}")
@@ -339,10 +339,10 @@ class Doctor:
     def _of_standby(self, standby: Engine) -> Iterator[Finding]:
         """Check that the standby is one of this database. Without one the primary answers everything."""
         with self._asking() as connection:
-            position = position_of(Link(connection))
+            position = position_of(Querier(connection))
         try:
             with self._asking(standby) as connection:
-                replayed, is_standby = replayed_by(Link(connection), CATCH_UP_SECONDS)
+                replayed, is_standby = replayed_by(Querier(connection), CATCH_UP_SECONDS)
         except Unavailable as error:
             yield _warning(f"the standby cannot be reached: {_reason(error)}", _remedy(_reason(error), standby.url))
             return

@@ -58,7 +58,7 @@ def memory_backend() -> Backend:
 
 @contextmanager
 def sql_backend(url: URL) -> Iterator[Backend]:
-    database = open_database(url, 1, CONNECTIONS)
+    database = open_database(url, CONNECTIONS)
     try:
         yield Backend(
             url.get_backend_name(),

@@ -50,7 +50,7 @@ VIOLATIONS = [
     ("infrastructure/container.py", "from tests.fakes import MemoryThrottle", BELOW_TESTS),
     ("domain/errors.py", "import domain.users", CYCLES),
     ("application/ports.py", "import application.app", CYCLES),
-    ("infrastructure/database/links.py", "import infrastructure.database.posts", CYCLES),
+    ("infrastructure/database/pipeline.py", "import infrastructure.database.posts", CYCLES),
     ("interfaces/http/deps.py", "import interfaces.http.api", CYCLES),
 ]
 

@@ -42,9 +42,9 @@ class SqlDashboardReader:
 
     def get(self, since: datetime) -> Dashboard:
         """Count everything, and what was made since, and rank the posts with the most votes."""
-        with self._reading() as link:
-            row = link.execute(COUNTS, {"since": since}).one()
-            top = link.execute(TOP_POSTS).all()
+        with self._reading() as querier:
+            row = querier.execute(COUNTS, {"since": since}).one()
+            top = querier.execute(TOP_POSTS).all()
         return Dashboard(
             total=Counts(row.users, row.posts, row.votes),
             last_24h=Counts(row.new_users, row.new_posts, row.new_votes),

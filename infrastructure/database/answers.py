@@ -9,7 +9,7 @@ from sqlalchemy import Boolean, ScalarSelect, bindparam, delete, func, insert, l
 
 from application.views import PostView
 from domain.posts import KeyInUse
-from infrastructure.database.links import Link, Statement
+from infrastructure.database.pipeline import Querier, Statement
 from infrastructure.database.tables import answers
 
 FORGOTTEN_AT_ONCE: Final = 10
@@ -45,8 +45,8 @@ _POST: Final = TypeAdapter(PostView)
 class SqlAnswerRepository:
     """Keeps answers inside one transaction."""
 
-    def __init__(self, link: Link) -> None:
-        self._link = link
+    def __init__(self, querier: Querier) -> None:
+        self._querier = querier
 
     def find(self, user_id: int, key: str, now: datetime) -> PostView | None:
         """Find the answer that was given under a key, and keep everybody else from using the key if there is none.
@@ -55,7 +55,7 @@ class SqlAnswerRepository:
         """
         name = blake2b(f"{user_id} {key}".encode(), digest_size=8).digest()
         values = {"of_user": user_id, "of_key": key, "now": now, "lock": int.from_bytes(name, signed=True)}
-        ((is_ours, answer),) = self._link.rows(FIND, values)
+        ((is_ours, answer),) = self._querier.fetch_all(FIND, values)
         if answer is not None:
             return _POST.validate_json(answer)
         if not is_ours:
@@ -64,7 +64,7 @@ class SqlAnswerRepository:
 
     def add(self, user_id: int, key: str, answer: PostView, now: datetime, ends_at: datetime) -> None:
         """Keep the answer that is given under a key until its time is over."""
-        self._link.later(FORGET, {"of_user": user_id, "of_key": key, "now": now})
-        self._link.later(FORGET_PASSED, {"now": now})
+        self._querier.enqueue(FORGET, {"of_user": user_id, "of_key": key, "now": now})
+        self._querier.enqueue(FORGET_PASSED, {"now": now})
         values = {"user_id": user_id, "key": key, "answer": _POST.dump_json(answer).decode(), "ends_at": ends_at}
-        self._link.later(INSERT, values)
+        self._querier.enqueue(INSERT, values)

@@ -19,11 +19,13 @@ from application.ports import Refused, Unavailable
 from domain.posts import Post
 from domain.users import User
 from domain.votes import Vote
-from infrastructure.database.engine import failures_named, open_engine
+from infrastructure.database.engine import open_engine
+from infrastructure.database.errors import translate_errors
 from infrastructure.database.posts import post_row, title_row
 from infrastructure.database.tables import posts, sessions, titles, users, votes
 from infrastructure.database.users import user_row
 from infrastructure.database.votes import vote_row
+from infrastructure.database.wait_callback import unbounded_waits
 
 BATCH: Final = 2_000
 """Rows that are held in memory at once; the longest posts there can be take a few hundred megabytes then."""
@@ -69,7 +71,7 @@ def transaction(url: URL) -> Iterator[Connection]:
 def _connection(url: URL) -> Iterator[Connection]:
     engine = open_engine(url, connections=1)
     try:
-        with failures_named(), engine.connect() as connection:
+        with unbounded_waits(), translate_errors(), engine.connect() as connection:
             yield connection
     finally:
         engine.dispose()

@@ -5,7 +5,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import chain, repeat
 from pathlib import Path
-from typing import Final
 
 from alembic import command
 from alembic.config import Config
@@ -15,14 +14,12 @@ from sqlalchemy import URL, Connection
 
 import migrations
 from application.ports import Unavailable
-from infrastructure.database.bounds import bounded_waits
-from infrastructure.database.engine import Database, failures_named, is_absent, open_engine
+from infrastructure.database.engine import Database, open_engine
+from infrastructure.database.errors import is_transient, translate_errors
 from infrastructure.database.strangers import in_the_way
+from infrastructure.database.wait_callback import bounded_waits
 from infrastructure.logs import said_by_driver
-
-START_SECONDS: Final = 30
-START_PAUSES_SECONDS: Final = (0.25, 0.5, 1, 2)
-"""How long a start waits for a database that is not up, and between its tries."""
+from infrastructure.timeouts import DEFAULT_TIMEOUTS, Timeouts
 
 
 def config() -> Config:
@@ -35,8 +32,9 @@ def config() -> Config:
 class Migrations:
     """One database's schema against the history in `migrations/`."""
 
-    def __init__(self, url: URL) -> None:
+    def __init__(self, url: URL, timeouts: Timeouts = DEFAULT_TIMEOUTS) -> None:
         self._url = url
+        self._timeouts = timeouts
         self._config = config()
         self._script = ScriptDirectory.from_config(self._config)
         self._heads = set(self._script.get_heads())
@@ -80,12 +78,12 @@ class Migrations:
         Raises:
             Unavailable: as `act` does, the database refuses us, or it is not up after 30 seconds.
         """
-        until = time.monotonic() + START_SECONDS
-        for pause in chain(START_PAUSES_SECONDS, repeat(START_PAUSES_SECONDS[-1])):
+        until = time.monotonic() + self._timeouts.startup
+        for pause in chain(self._timeouts.startup_pauses, repeat(self._timeouts.startup_pauses[-1])):
             try:
                 act()
             except Unavailable as error:
-                if not is_absent(error) or time.monotonic() + pause > until:
+                if not is_transient(error) or time.monotonic() + pause > until:
                     raise
                 say(said_by_driver(error.__cause__ or error))
                 time.sleep(pause)
@@ -123,15 +121,15 @@ class Migrations:
     @contextmanager
     def _look(self) -> Iterator[Connection]:
         """Lend a connection for questions: it locks nothing, and each answer comes in time or not at all."""
-        with bounded_waits(), self._connect() as connection:
+        with bounded_waits(self._timeouts), self._connect() as connection:
             yield connection.execution_options(isolation_level="AUTOCOMMIT")
 
     @contextmanager
     def _connect(self) -> Iterator[Connection]:
-        engine = open_engine(self._url, connections=1)
+        engine = open_engine(self._url, 1, self._timeouts)
         try:
-            with failures_named():
-                with bounded_waits():
+            with translate_errors():
+                with bounded_waits(self._timeouts):
                     connection = engine.connect()
                 with connection:
                     yield connection
@@ -156,8 +154,8 @@ class SqlHealth:
         The keys are "database" and "migrations"; each value is "ok" or says what is wrong.
         """
         try:
-            with self._database.read() as link:
-                current = self._migrations.is_current(link.connection)
+            with self._database.read() as querier:
+                current = self._migrations.is_current(querier.connection)
         except Unavailable:
             return {"database": "unavailable", "migrations": "unknown"}
         return {"database": "ok", "migrations": "ok" if current else "not at this release's schema"}

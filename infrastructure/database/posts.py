@@ -28,7 +28,7 @@ from domain.posts import Post, PostNotFound
 from domain.text import search_key
 from domain.users import Actor
 from domain.votes import Tally
-from infrastructure.database.links import Link, Statement
+from infrastructure.database.pipeline import Querier, Statement
 from infrastructure.database.queries import Reading, holds, is_id, pattern
 from infrastructure.database.tables import posts, titles, users, votes
 
@@ -150,7 +150,7 @@ def list_statement(walk: Walk) -> Statement:
     return Statement(
         _shown(walk, _page(walk, sort_shelves=True)),
         sqlite=_shown(walk, _page(walk, sort_shelves=False)),
-        prepared=not walk.search,
+        trigrams=walk.search,
     )
 
 
@@ -220,13 +220,13 @@ def _ordered(rank: ColumnElement[Any], post_id: ColumnElement[int], order: Order
 class SqlPostRepository:
     """Writes posts inside one transaction."""
 
-    def __init__(self, link: Link) -> None:
-        self._link = link
+    def __init__(self, querier: Querier) -> None:
+        self._querier = querier
 
     def add(self, post: Post) -> PostView:
         """Store a new post."""
-        ((post_id, username, owner_created_at),) = self._link.rows(INSERT, post_row(post))
-        self._link.later(INSERT_TITLE, {"post_id": post_id, **title_row(post)})
+        ((post_id, username, owner_created_at),) = self._querier.fetch_all(INSERT, post_row(post))
+        self._querier.enqueue(INSERT_TITLE, {"post_id": post_id, **title_row(post)})
         return PostView(
             id=post_id,
             title=post.title,
@@ -243,7 +243,7 @@ class SqlPostRepository:
 
     def lock(self, post_id: int) -> Post:
         """Get a post and keep everybody else from changing it until the transaction ends."""
-        row = self._link.row(LOCK, {"post_id": post_id}) if is_id(post_id) else None
+        row = self._querier.fetch_one(LOCK, {"post_id": post_id}) if is_id(post_id) else None
         if row is None:
             raise PostNotFound(post_id)
         *parts, upvotes, downvotes = row
@@ -253,7 +253,7 @@ class SqlPostRepository:
 
     def save(self, post: Post) -> None:
         """Store the edit of a locked post."""
-        self._link.later(
+        self._querier.enqueue(
             SAVE,
             {
                 "post_id": post.id,
@@ -264,11 +264,11 @@ class SqlPostRepository:
                 "version": post.version,
             },
         )
-        self._link.later(SAVE_TITLE, {"of_post": post.id, **title_row(post)})
+        self._querier.enqueue(SAVE_TITLE, {"of_post": post.id, **title_row(post)})
 
     def remove(self, post_id: int) -> None:
         """Remove a locked post; its votes go with it by foreign key."""
-        self._link.later(DELETE, {"post_id": post_id})
+        self._querier.enqueue(DELETE, {"post_id": post_id})
 
 
 class SqlPostReader:
@@ -281,8 +281,8 @@ class SqlPostReader:
         """Get one post."""
         if is_id(post_id):
             statement = GET_ANY if reader.is_admin else GET_VISIBLE
-            with self._reading() as link:
-                row = link.row(statement, {"post_id": post_id, "reader_id": reader.id})
+            with self._reading() as querier:
+                row = querier.fetch_one(statement, {"post_id": post_id, "reader_id": reader.id})
             if row is not None:
                 return _view(row)
         raise PostNotFound(post_id)
@@ -315,8 +315,8 @@ class SqlPostReader:
             "needle": pattern(which.search) if which.search else None,
         }
         values |= {name: value for name, value in given.items() if value is not None}
-        with self._reading() as link:
-            rows = link.rows(list_statement(walk), values)
+        with self._reading() as querier:
+            rows = querier.fetch_all(list_statement(walk), values)
         if window is None or len(rows) <= window.limit:
             return Page([_view(row) for row in rows])
         last = rows[window.limit - 1]
@@ -324,8 +324,8 @@ class SqlPostReader:
 
     def last_id(self) -> int:
         """Tell the highest id that a post has."""
-        with self._reading() as link:
-            ((found,),) = link.rows(LAST_ID, {})
+        with self._reading() as querier:
+            ((found,),) = querier.fetch_all(LAST_ID, {})
         return found or 0
 
 

@@ -7,9 +7,9 @@ from typing import Any, Final
 from sqlalchemy import BindParameter, ColumnElement, CursorResult
 
 from domain.text import search_key
-from infrastructure.database.links import Link
+from infrastructure.database.pipeline import Querier
 
-Reading = Callable[[], AbstractContextManager[Link]]
+Reading = Callable[[], AbstractContextManager[Querier]]
 """Lends a connection for questions."""
 
 MAX_ID: Final = 2**63 - 1

@@ -6,7 +6,7 @@ from typing import Any, Final
 from sqlalchemy import Row, bindparam, delete, insert, select, update
 
 from domain.sessions import RefreshHashes, Session
-from infrastructure.database.links import Link
+from infrastructure.database.pipeline import Querier
 from infrastructure.database.queries import inserted_id, is_id
 from infrastructure.database.tables import sessions
 
@@ -38,8 +38,8 @@ DELETE_ENDED: Final = _OF_USER.where(sessions.c.ends_at <= bindparam("now"))
 class SqlSessionRepository:
     """Writes sessions inside one transaction."""
 
-    def __init__(self, link: Link) -> None:
-        self._link = link
+    def __init__(self, querier: Querier) -> None:
+        self._querier = querier
 
     def add(self, session: Session) -> Session:
         """Store a new session."""
@@ -52,16 +52,16 @@ class SqlSessionRepository:
             "refresh_family": session.refresh.family,
             "refresh_secret": session.refresh.secret,
         }
-        return session.with_id(inserted_id(self._link.execute(INSERT, row)))
+        return session.with_id(inserted_id(self._querier.execute(INSERT, row)))
 
     def lock_family(self, family: str) -> Session | None:
         """Find the session of a refresh token, and keep everybody else from changing it."""
-        row = self._link.execute(LOCK_FAMILY, {"family": family}).first()
+        row = self._querier.execute(LOCK_FAMILY, {"family": family}).first()
         return None if row is None else _session(row)
 
     def save(self, session: Session) -> None:
         """Store the rotation of a locked session."""
-        self._link.execute(
+        self._querier.execute(
             SAVE,
             {
                 "session_id": session.id,
@@ -74,15 +74,15 @@ class SqlSessionRepository:
     def remove(self, user_id: int, session_id: int) -> bool:
         """End one session of an account."""
         values = {"of_user": user_id, "session_id": session_id}
-        return is_id(session_id) and self._link.execute(DELETE, values).rowcount > 0
+        return is_id(session_id) and self._querier.execute(DELETE, values).rowcount > 0
 
     def remove_all(self, user_id: int, *, but: int = 0) -> None:
         """End every session of an account, but for one."""
-        self._link.execute(DELETE_ALL_BUT, {"of_user": user_id, "session_id": but})
+        self._querier.execute(DELETE_ALL_BUT, {"of_user": user_id, "session_id": but})
 
     def remove_ended(self, user_id: int, now: datetime) -> None:
         """Forget the sessions of an account that have come to their end."""
-        self._link.execute(DELETE_ENDED, {"of_user": user_id, "now": now})
+        self._querier.execute(DELETE_ENDED, {"of_user": user_id, "now": now})
 
 
 def _session(row: Row[*tuple[Any, ...]]) -> Session:

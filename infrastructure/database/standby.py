@@ -8,22 +8,13 @@ from typing import Final, NamedTuple
 import structlog
 from sqlalchemy import text
 
-from application.ports import Interrupted, Unavailable
+from application.ports import TransactionAborted, Unavailable
 from infrastructure.database.engine import Database
-from infrastructure.database.links import Link, Statement
-from infrastructure.deadlines import within
+from infrastructure.database.pipeline import Querier, Statement
+from infrastructure.execution.deadline import within
 from infrastructure.logs import cause_of
 from infrastructure.metrics import StandbyOutcome
-
-STANDBY_SECONDS: Final = 2.5
-"""How long a standby may take for everything, so that the primary has time left to answer in its stead."""
-
-LATE_SECONDS: Final = 0.1
-LOST_SECONDS: Final = 5.0
-"""How long a standby is left alone that was behind, and one that cannot be asked; then one request tries it."""
-
-PAUSES_SECONDS: Final = (0.0, 0.005)
-"""How long a standby is given to catch up, before each look."""
+from infrastructure.timeouts import Timeouts
 
 POSITION: Final = Statement(
     text(
@@ -56,18 +47,18 @@ class Position(NamedTuple):
     bytes: int
 
 
-def position_of(link: Link) -> Position:
+def position_of(querier: Querier) -> Position:
     """Ask a primary how far it has got."""
-    ((timeline, flushed),) = link.rows(POSITION, {})
-    if "cluster" not in link.memory:
-        (link.memory["cluster"],) = link.rows(CLUSTER, {})
-    cluster, database = link.memory["cluster"]
+    ((timeline, flushed),) = querier.fetch_all(POSITION, {})
+    if "cluster" not in querier.cache:
+        (querier.cache["cluster"],) = querier.fetch_all(CLUSTER, {})
+    cluster, database = querier.cache["cluster"]
     return Position(cluster, database, timeline, flushed)
 
 
-def replayed_by(link: Link, pause: float) -> tuple[Position, bool]:
+def replayed_by(querier: Querier, pause: float) -> tuple[Position, bool]:
     """Ask a standby how far it has got after so many seconds, and whether it is one."""
-    ((*replayed, is_standby),) = link.rows(REPLAYED, {"seconds": pause})
+    ((*replayed, is_standby),) = querier.fetch_all(REPLAYED, {"seconds": pause})
     return Position(*replayed), is_standby
 
 
@@ -90,39 +81,42 @@ class Standby:
     log. Such a pair of looks costs the primary about as much as finding one row.
     """
 
-    def __init__(self, primary: Database, standby: Database, count: Callable[[StandbyOutcome], None]) -> None:
+    def __init__(
+        self, primary: Database, standby: Database, timeouts: Timeouts, count: Callable[[StandbyOutcome], None]
+    ) -> None:
         self._primary = primary
         self._standby = standby
+        self._timeouts = timeouts
         self._count = count
         self._rests_until = 0.0
         self._reason: str | None = None
 
     @contextmanager
-    def read(self) -> Iterator[Link]:
+    def read(self) -> Iterator[Querier]:
         """Lend a connection for questions, to the standby if it may answer them.
 
         Raises:
-            Interrupted: the standby was lost meanwhile; the primary answers the next try.
+            TransactionAborted: the standby was lost meanwhile; the primary answers the next try.
             Unavailable: the primary cannot answer now.
         """
         if self._is_due():
             position = self._position()
             is_lent = False
             try:
-                with within(STANDBY_SECONDS), self._standby.read() as link:
-                    if self._has_replayed(link, position):
+                with within(self._timeouts.standby), self._standby.read() as querier:
+                    if self._has_replayed(querier, position):
                         is_lent = True
-                        yield link
+                        yield querier
                         self._count("answered")
                         return
             except Unavailable as error:
                 self._leave_out("it cannot answer now", cause_of(error))
                 if is_lent:
-                    raise Interrupted("the standby was lost") from error
+                    raise TransactionAborted("the standby was lost") from error
         else:
             self._count("left_out")
-        with self._primary.read() as link:
-            yield link
+        with self._primary.read() as querier:
+            yield querier
 
     def close(self) -> None:
         """Close the connections to the standby."""
@@ -133,16 +127,16 @@ class Standby:
         if now < self._rests_until:
             return False
         if self._rests_until:  # one sees whether it is fit again; the others go on without it until then
-            self._rests_until = now + LOST_SECONDS
+            self._rests_until = now + self._timeouts.standby_lost
         return True
 
     def _position(self) -> Position:
-        with self._primary.read() as link:
-            return position_of(link)
+        with self._primary.read() as querier:
+            return position_of(querier)
 
-    def _has_replayed(self, link: Link, position: Position) -> bool:
-        for pause in PAUSES_SECONDS:
-            replayed, is_standby = replayed_by(link, pause)
+    def _has_replayed(self, querier: Querier, position: Position) -> bool:
+        for pause in self._timeouts.standby_pauses:
+            replayed, is_standby = replayed_by(querier, pause)
             if reason := unfit(replayed, position, is_standby=is_standby):
                 self._leave_out(reason)
                 return False
@@ -153,12 +147,12 @@ class Standby:
                     self._reason = None
                 return True
         self._count("behind")
-        self._rests_until = time.monotonic() + LATE_SECONDS
+        self._rests_until = time.monotonic() + self._timeouts.standby_behind
         return False
 
     def _leave_out(self, reason: str, cause: str | None = None) -> None:
         self._count("left_out")
-        self._rests_until = time.monotonic() + LOST_SECONDS
+        self._rests_until = time.monotonic() + self._timeouts.standby_lost
         if reason != self._reason:
             log.warning("standby is left out", reason=reason, cause=cause)
             self._reason = reason

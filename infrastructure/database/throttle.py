@@ -11,7 +11,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from application.views import Attempt
 from domain.errors import TooManyRequests
 from infrastructure.database.engine import Database
-from infrastructure.database.links import Link
+from infrastructure.database.pipeline import Querier
 from infrastructure.database.tables import attempts
 
 FORGOTTEN_AT_ONCE: Final = 10
@@ -56,18 +56,18 @@ class SqlThrottle:
 
     def count(self, tried: Sequence[Attempt], now: datetime) -> None:
         """Count one attempt against each limit."""
-        with self._database.write() as link:
-            rows = [(attempt, self._counted(link, attempt, now)) for attempt in tried if attempt.limit]
-            link.execute(FORGET_PASSED, {"now": now})
+        with self._database.write() as querier:
+            rows = [(attempt, self._counted(querier, attempt, now)) for attempt in tried if attempt.limit]
+            querier.execute(FORGET_PASSED, {"now": now})
         over = [ends_at for attempt, (count, ends_at) in rows if count > attempt.limit]
         if over:
             raise TooManyRequests(_seconds(now, max(over)))
 
     def require_open(self, tried: Sequence[Attempt], now: datetime) -> None:
         """Refuse where a limit is reached already."""
-        with self._database.read() as link:
+        with self._database.read() as querier:
             rows = [
-                (attempt, link.execute(READ, {"bucket": attempt.bucket, "now": now}).first())
+                (attempt, querier.execute(READ, {"bucket": attempt.bucket, "now": now}).first())
                 for attempt in tried
                 if attempt.limit
             ]
@@ -77,13 +77,13 @@ class SqlThrottle:
 
     def forget(self, attempt: Attempt) -> None:
         """Forget what was counted against a limit."""
-        with self._database.write() as link:
-            link.execute(FORGET, {"bucket": attempt.bucket})
+        with self._database.write() as querier:
+            querier.execute(FORGET, {"bucket": attempt.bucket})
 
     @staticmethod
-    def _counted(link: Link, attempt: Attempt, now: datetime) -> tuple[int, datetime]:
+    def _counted(querier: Querier, attempt: Attempt, now: datetime) -> tuple[int, datetime]:
         values = {"bucket": attempt.bucket, "window_end": now + attempt.window, "now": now}
-        connection = link.connection
+        connection = querier.connection
         count, ends_at = connection.execute(COUNT[connection.dialect.name], values).one()
         return count, ends_at
 

@@ -2,46 +2,30 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from typing import Final
 
 import psycopg2
 from sqlalchemy.exc import IntegrityError
 
-from domain.errors import DomainError
-from domain.posts import KeyInUse
-from domain.users import EmailTaken, InvalidToken, UsernameTaken
 from infrastructure.database.answers import SqlAnswerRepository
-from infrastructure.database.engine import Database, violated
-from infrastructure.database.links import Link
+from infrastructure.database.engine import Database
+from infrastructure.database.errors import constraint_error
+from infrastructure.database.pipeline import Querier
 from infrastructure.database.posts import SqlPostReader, SqlPostRepository
 from infrastructure.database.sessions import SqlSessionRepository
 from infrastructure.database.users import SqlUserRepository
 from infrastructure.database.votes import SqlVoteRepository
 
-REFUSALS: Final[dict[str, type[EmailTaken | UsernameTaken | InvalidToken | KeyInUse]]] = {
-    "uq_users_email_key": EmailTaken,
-    "users.email_key": EmailTaken,
-    "uq_users_username_key": UsernameTaken,
-    "users.username_key": UsernameTaken,
-    "fk_posts_owner_id_users": InvalidToken,
-    "fk_sessions_user_id_users": InvalidToken,
-    "fk_votes_user_id_users": InvalidToken,
-    "pk_answers": KeyInUse,
-    "FOREIGN KEY constraint failed": InvalidToken,  # SQLite does not say which; posts are locked, so an account is gone
-}
-"""What the database's refusals mean, by the constraint's name on PostgreSQL, by the column on SQLite."""
-
 
 class SqlUnitOfWork:
     """The repositories of one transaction."""
 
-    def __init__(self, link: Link) -> None:
-        self.users = SqlUserRepository(link)
-        self.sessions = SqlSessionRepository(link)
-        self.posts = SqlPostRepository(link)
-        self.votes = SqlVoteRepository(link)
-        self.answers = SqlAnswerRepository(link)
-        self.posts_seen = SqlPostReader(lambda: nullcontext(link))
+    def __init__(self, querier: Querier) -> None:
+        self.users = SqlUserRepository(querier)
+        self.sessions = SqlSessionRepository(querier)
+        self.posts = SqlPostRepository(querier)
+        self.votes = SqlVoteRepository(querier)
+        self.answers = SqlAnswerRepository(querier)
+        self.posts_seen = SqlPostReader(lambda: nullcontext(querier))
 
 
 class SqlUnitOfWorkFactory:
@@ -59,12 +43,7 @@ class SqlUnitOfWorkFactory:
             Unavailable: the database cannot answer now.
         """
         try:
-            with self._database.write() as link:
-                yield SqlUnitOfWork(link)
+            with self._database.write() as querier:
+                yield SqlUnitOfWork(querier)
         except (IntegrityError, psycopg2.IntegrityError) as error:
-            raise _refusal(error) from error
-
-
-def _refusal(error: Exception) -> DomainError | Exception:
-    refusal = REFUSALS.get(violated(error))
-    return refusal() if refusal else error
+            raise (constraint_error(error) or error) from error

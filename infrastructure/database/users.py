@@ -12,7 +12,7 @@ from application.views import Claims, SessionView, UserView
 from domain.text import search_key
 from domain.users import Actor, Role, User, UserNotFound
 from domain.votes import Direction, Tally, hotness
-from infrastructure.database.links import Link, Statement
+from infrastructure.database.pipeline import Querier, Statement
 from infrastructure.database.queries import Reading, holds, inserted_id, is_id, pattern
 from infrastructure.database.tables import posts, sessions, users, votes
 
@@ -96,33 +96,35 @@ def list_statement(search: bool, skip: bool, rows: int) -> Statement:
     statement = _VIEW.where(users.c.id > bindparam("after_id")).order_by(users.c.id).limit(literal_column(str(rows)))
     if search:
         statement = statement.where(holds(users.c.search_key, bindparam("needle")))
-    return Statement(statement.offset(bindparam("skip")) if skip else statement, prepared=not search)
+    return Statement(statement.offset(bindparam("skip")) if skip else statement, trigrams=search)
 
 
 class SqlUserRepository:
     """Writes accounts inside one transaction."""
 
-    def __init__(self, link: Link) -> None:
-        self._link = link
+    def __init__(self, querier: Querier) -> None:
+        self._querier = querier
 
     def add(self, user: User) -> User:
         """Store a new account; the database judges whether its e-mail and username are free."""
-        return user.with_id(inserted_id(self._link.execute(INSERT, user_row(user) | {"created_at": user.created_at})))
+        return user.with_id(
+            inserted_id(self._querier.execute(INSERT, user_row(user) | {"created_at": user.created_at}))
+        )
 
     def lock(self, user_id: int) -> User:
         """Get an account and keep everybody else from changing it until the transaction ends."""
-        row = self._link.execute(LOCK, {"user_id": user_id}).first() if is_id(user_id) else None
+        row = self._querier.execute(LOCK, {"user_id": user_id}).first() if is_id(user_id) else None
         if row is None:
             raise UserNotFound(user_id)
         return _entity(row)
 
     def lock_admins(self) -> Sequence[User]:
         """Get the active administrators, and keep everybody else from changing them."""
-        return [_entity(row) for row in self._link.execute(LOCK_ADMINS)]
+        return [_entity(row) for row in self._querier.execute(LOCK_ADMINS)]
 
     def save(self, user: User) -> None:
         """Store the change of a locked account; the database judges whether its e-mail and username are free."""
-        self._link.execute(SAVE, user_row(user) | {"user_id": user.id})
+        self._querier.execute(SAVE, user_row(user) | {"user_id": user.id})
 
     def remove(self, user_id: int) -> None:
         """Remove an account, its posts and its votes, and take its votes out of the tallies.
@@ -132,15 +134,15 @@ class SqlUserRepository:
         """
         who = {"user_id": user_id}
         while True:
-            attempt = self._link.begin_nested()
-            locked = set(self._link.execute(LOCK_TOUCHED, who).scalars())
-            self._link.execute(LOCK_FOR_REMOVAL, who)
-            if locked.issuperset(self._link.execute(TOUCHED, who).scalars()):
+            attempt = self._querier.begin_nested()
+            locked = set(self._querier.execute(LOCK_TOUCHED, who).scalars())
+            self._querier.execute(LOCK_FOR_REMOVAL, who)
+            if locked.issuperset(self._querier.execute(TOUCHED, who).scalars()):
                 break
             attempt.rollback()
-        if counted := [_without(row) for row in self._link.execute(VOTED_ON, who)]:
-            self._link.execute(TAKE_OUT, counted)
-        self._link.execute(DELETE, who)
+        if counted := [_without(row) for row in self._querier.execute(VOTED_ON, who)]:
+            self._querier.execute(TAKE_OUT, counted)
+        self._querier.execute(DELETE, who)
         attempt.commit()
 
 
@@ -153,8 +155,8 @@ class SqlUserReader:
     def get(self, user_id: int) -> UserView:
         """Get one account."""
         if is_id(user_id):
-            with self._reading() as link:
-                row = link.execute(GET, {"user_id": user_id}).first()
+            with self._reading() as querier:
+                row = querier.execute(GET, {"user_id": user_id}).first()
             if row is not None:
                 return _view(row)
         raise UserNotFound(user_id)
@@ -166,9 +168,9 @@ class SqlUserReader:
             values["needle"] = pattern(search)
         if window.skip:
             values["skip"] = window.skip
-        with self._reading() as link:
+        with self._reading() as querier:
             statement = list_statement(bool(search), bool(window.skip), window.limit + 1)
-            found = [_view(row) for row in link.rows(statement, values)]
+            found = [_view(row) for row in querier.fetch_all(statement, values)]
         if len(found) <= window.limit:
             return Page(found)
         last = found[window.limit - 1].id
@@ -179,28 +181,28 @@ class SqlUserReader:
         if not (is_id(claims.user_id) and is_id(claims.session_id)):
             return None
         values = {"user_id": claims.user_id, "session_id": claims.session_id, "now": now}
-        with self._reading() as link:
-            row = link.row(FIND_ACTOR, values)
+        with self._reading() as querier:
+            row = querier.fetch_one(FIND_ACTOR, values)
         return None if row is None else Actor(claims.user_id, Role(row[0]), claims.session_id)
 
     def find_by_email(self, email_key: str) -> User | None:
         """Find the account of an e-mail."""
-        with self._reading() as link:
-            row = link.execute(FIND_BY_EMAIL, {"email_key": email_key}).first()
+        with self._reading() as querier:
+            row = querier.execute(FIND_BY_EMAIL, {"email_key": email_key}).first()
         return None if row is None else _entity(row)
 
     def find(self, user_id: int) -> User | None:
         """Find an account."""
         if not is_id(user_id):
             return None
-        with self._reading() as link:
-            row = link.execute(FIND, {"user_id": user_id}).first()
+        with self._reading() as querier:
+            row = querier.execute(FIND, {"user_id": user_id}).first()
         return None if row is None else _entity(row)
 
     def sessions(self, user_id: int, now: datetime) -> Sequence[SessionView]:
         """List the sessions of an account."""
-        with self._reading() as link:
-            found = link.execute(SESSIONS, {"user_id": user_id, "now": now})
+        with self._reading() as querier:
+            found = querier.execute(SESSIONS, {"user_id": user_id, "now": now})
             return [SessionView(row.id, row.created_at, row.last_used_at, row.user_agent) for row in found]
 
 

@@ -24,7 +24,7 @@ from application.views import OwnVote, Recount
 from domain.posts import PostNotFound
 from domain.users import Actor
 from domain.votes import Ballot, Direction, Tally, Vote, hotness
-from infrastructure.database.links import Link, Statement
+from infrastructure.database.pipeline import Querier, Statement
 from infrastructure.database.queries import Reading, is_id
 from infrastructure.database.tables import posts, votes
 
@@ -134,8 +134,8 @@ def _shown(parts: Sequence[Any], admin: bool, skip: bool, rows: int | None) -> S
 class SqlVoteRepository:
     """Writes votes inside one transaction."""
 
-    def __init__(self, link: Link) -> None:
-        self._link = link
+    def __init__(self, querier: Querier) -> None:
+        self._querier = querier
 
     def lock_ballot(self, user_id: int, post_id: int) -> Ballot:
         """Lock a post, and tell what voting on it concerns.
@@ -144,8 +144,9 @@ class SqlVoteRepository:
         """
         if not is_id(post_id):
             raise PostNotFound(post_id)
-        self._link.later(LOCK, {"of_post": post_id})
-        row = self._link.row(BALLOT, {"of_post": post_id, "of_user": user_id})
+        self._querier.limit(post_id)
+        self._querier.enqueue(LOCK, {"of_post": post_id})
+        row = self._querier.fetch_one(BALLOT, {"of_post": post_id, "of_user": user_id})
         if row is None:
             raise PostNotFound(post_id)
         owner_id, published, created_at, upvotes, downvotes, direction = row
@@ -154,19 +155,19 @@ class SqlVoteRepository:
     def record(self, vote: Vote, counted: Ballot) -> None:
         """Store a vote and the ballot that counts it."""
         if vote.direction is Direction.NONE:
-            self._link.later(DELETE, {"of_post": vote.post_id, "of_user": vote.user_id})
+            self._querier.enqueue(DELETE, {"of_post": vote.post_id, "of_user": vote.user_id})
         else:
-            self._link.later(PUT, vote_row(vote))
+            self._querier.enqueue(PUT, vote_row(vote))
         self._count(vote.post_id, counted.tally, counted.hot)
 
     def recount(self, post_id: int) -> None:
         """Count the votes on a locked post, in a statement after the one that locked it, which sees all of them."""
-        ((created_at, ups, downs),) = self._link.rows(RECOUNT_ONE, {"of_post": post_id})
+        ((created_at, ups, downs),) = self._querier.fetch_all(RECOUNT_ONE, {"of_post": post_id})
         tally = Tally(ups, downs)
         self._count(post_id, tally, hotness(tally.votes, created_at))
 
     def _count(self, post_id: int, tally: Tally, hot: float) -> None:
-        self._link.later(
+        self._querier.enqueue(
             COUNT,
             {
                 "of_post": post_id,
@@ -200,8 +201,8 @@ class SqlVoteReader:
             bool(window and window.skip),
             window.limit + 1 if window else None,
         )
-        with self._reading() as link:
-            found = [_view(row) for row in link.rows(statement, values)]
+        with self._reading() as querier:
+            found = [_view(row) for row in querier.fetch_all(statement, values)]
         if window is None or len(found) <= window.limit:
             return Page(found)
         last = found[window.limit - 1]
@@ -209,8 +210,8 @@ class SqlVoteReader:
 
     def recount(self, after: int, most: int) -> Sequence[Recount]:
         """Count the votes on the posts whose ids come after this one: one statement, which sees one moment."""
-        with self._reading() as link:
-            return [_recount(row) for row in link.rows(recount_statement(most), {"after": after})]
+        with self._reading() as querier:
+            return [_recount(row) for row in querier.fetch_all(recount_statement(most), {"after": after})]
 
 
 def _view(row: Sequence[Any]) -> OwnVote:

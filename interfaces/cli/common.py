@@ -9,7 +9,6 @@ from application.ports import Refused, Unavailable
 from application.views import Recount
 from domain.errors import DomainError
 from infrastructure.container import Container
-from infrastructure.database.bounds import bounded_waits
 from infrastructure.logs import DRIVER_ERRORS, said_by_driver
 from infrastructure.settings import SettingsError
 from interfaces.cli.progress import progress
@@ -46,8 +45,8 @@ def front_door() -> Iterator[App]:
 
 @contextmanager
 def asking(container: Container) -> Iterator[None]:
-    """Have no wait for the container's database without an end in the block, and close it afterwards."""
-    with bounded_waits(), closing(container.database()):
+    """Close the container's database after the block."""
+    with closing(container.database()):
         yield
 
 

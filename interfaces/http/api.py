@@ -18,7 +18,7 @@ from starlette.routing import Match
 from application.ports import Unavailable
 from domain.errors import DomainError
 from infrastructure.container import Container
-from infrastructure.deadlines import forget_deadline
+from infrastructure.execution.deadline import clear_deadline
 from infrastructure.logs import cause_of, configure_logs
 from interfaces.http import admin, posts, sessions, system, users, votes
 from interfaces.http.addresses import Proxies
@@ -51,15 +51,10 @@ def create_api(container: Container) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(_api: FastAPI) -> AsyncIterator[None]:
-        runners = (container.runner(), container.long_runner(), container.health_runner())
-        for runner in runners:
-            runner.start()
         leaving.prepare()
         yield
-        container.lists().close()
-        container.database().close()
-        for runner in runners:
-            runner.stop()
+        for closing in (container.executor(), container.lists(), container.database(), container.health_database()):
+            closing.close()
 
     api = FastAPI(
         title="Agora",
@@ -74,10 +69,7 @@ def create_api(container: Container) -> FastAPI:
     proxies = Proxies(settings.trusted_proxies)
     api.state.desk = Desk(
         app=container.app(),
-        run=container.runner().run,
-        run_queued=container.queues().run,
-        run_long=container.long_runner().run,
-        run_health=container.health_runner().run,
+        run=container.executor().run,
         cursors=Cursors(settings.signing_keys()),
         proxies=proxies,
         public_reads=settings.public_reads,
@@ -102,7 +94,7 @@ def create_api(container: Container) -> FastAPI:
         expose_headers=CORS_EXPOSED,
     )
     api.add_middleware(AnswerHeaders, proxies=proxies, leaving=leaving)
-    api.add_middleware(RequestIds, proxies=proxies, begin=forget_deadline, observe=metrics.answered)
+    api.add_middleware(RequestIds, proxies=proxies, begin=clear_deadline, observe=metrics.answered)
 
     api.add_exception_handler(DomainError, _refuse)
     api.add_exception_handler(Unavailable, _unavailable)

@@ -1,6 +1,6 @@
 """Who is asking, and the desk where their requests are taken: what routes depend on."""
 
-from collections.abc import Callable, Coroutine, Hashable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Annotated, Any, ParamSpec, Protocol, TypeVar
 
@@ -30,33 +30,12 @@ class Run(Protocol):
         ...
 
 
-class RunQueued(Protocol):
-    """Runs use cases that would only wait for each other in the database, by a key that they share."""
-
-    def __call__(
-        self, key: Hashable, work: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs
-    ) -> Coroutine[Any, Any, T]:
-        """Run it when it is its turn.
-
-        Raises:
-            Unavailable: too many others are waiting.
-        """
-        ...
-
-
 @dataclass(frozen=True, slots=True)
 class Desk:
-    """The front door, and how to go through it: `await desk.run(desk.app.read_post, actor, post_id)`.
-
-    `run_queued` is for votes on one post, and `run_long` for what hashes passwords or hands out everything: no other
-    request is to wait for those. `run_health` looks at the database when everybody else is waiting for it.
-    """
+    """The front door, and how to go through it: `await desk.run(desk.app.read_post, actor, post_id)`."""
 
     app: App
     run: Run
-    run_queued: RunQueued
-    run_long: Run
-    run_health: Run
     cursors: Cursors
     proxies: Proxies
     public_reads: bool

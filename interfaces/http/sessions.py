@@ -72,7 +72,7 @@ async def sign_in(
     """Sign in with the OAuth2 password form."""
     response.headers["Cache-Control"] = "no-store"
     use_case = desk.app.sign_in
-    return TokenOut.of(await desk.run_long(use_case, username, password, user_agent=user_agent, address=address))
+    return TokenOut.of(await desk.run(use_case, username, password, user_agent=user_agent, address=address))
 
 
 @router.post("/refresh", responses=problems("invalid-token", "validation", "unavailable"))

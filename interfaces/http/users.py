@@ -124,7 +124,7 @@ def _own_vote(vote: OwnVote) -> OwnVoteOut:
 )
 async def register(body: RegistrationIn, desk: DeskDep, address: ClientAddress, response: Response) -> UserOut:
     """Open an account."""
-    user = await desk.run_long(desk.app.register_user, body.email, body.password, body.username, address=address)
+    user = await desk.run(desk.app.register_user, body.email, body.password, body.username, address=address)
     response.headers["Location"] = f"/users/{user.id}"
     return UserOut.model_validate(user)
 
@@ -161,25 +161,25 @@ CONFIRMED = ("not-authenticated", "invalid-token", "invalid-credentials", "valid
 async def edit_own_account(body: OwnAccountIn, actor: SignedIn, desk: DeskDep, address: ClientAddress) -> UserOut:
     """Change one's own username or e-mail; another e-mail takes the current password."""
     given = {"username": None, "email": None, "current_password": None} | body.model_dump()
-    return UserOut.model_validate(await desk.run_long(desk.app.edit_own_account, actor, **given, address=address))
+    return UserOut.model_validate(await desk.run(desk.app.edit_own_account, actor, **given, address=address))
 
 
 @router.put("/users/me/password", status_code=204, response_class=Response, responses=problems(*CONFIRMED))
 async def change_password(body: NewPasswordIn, actor: SignedIn, desk: DeskDep, address: ClientAddress) -> None:
     """Change one's own password; all other sessions end."""
-    await desk.run_long(desk.app.change_password, actor, body.current_password, body.new_password, address=address)
+    await desk.run(desk.app.change_password, actor, body.current_password, body.new_password, address=address)
 
 
 @router.delete("/users/me", status_code=204, response_class=Response, responses=problems(*CONFIRMED, "last-admin"))
 async def delete_own_account(body: ConfirmationIn, actor: SignedIn, desk: DeskDep, address: ClientAddress) -> None:
     """Delete one's own account, with its posts and votes."""
-    await desk.run_long(desk.app.delete_own_account, actor, body.current_password, address=address)
+    await desk.run(desk.app.delete_own_account, actor, body.current_password, address=address)
 
 
 @router.get("/users/me/export", responses=problems("not-authenticated", "invalid-token", "unavailable"))
 async def export_own_data(actor: SignedIn, desk: DeskDep, response: Response) -> ExportOut:
     """Take away everything that one has made."""
-    export = await desk.run_long(desk.app.export_own_data, actor)
+    export = await desk.run(desk.app.export_own_data, actor)
     response.headers["Content-Disposition"] = 'attachment; filename="agora-export.json"'
     return ExportOut(
         profile=UserOut.model_validate(export.profile),

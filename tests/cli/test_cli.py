@@ -35,8 +35,8 @@ def signs_in_as_admin(email: str, password: str) -> bool:
 
 
 def count_users(url: URL) -> object:
-    with closing(open_database(url, 1, 1)) as database, database.read() as link:
-        return link.connection.exec_driver_sql("SELECT count(*) FROM users").scalar_one()
+    with closing(open_database(url, 1)) as database, database.read() as querier:
+        return querier.connection.exec_driver_sql("SELECT count(*) FROM users").scalar_one()
 
 
 # Help.
@@ -381,7 +381,7 @@ def test_a_file_that_is_no_database_is_one_line(
 def silent(request: pytest.FixtureRequest, postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """A database that falls silent when it has let us in, or two answers later; cut off after half a minute."""
     monkeypatch.setattr("infrastructure.database.migrations.START_SECONDS", 0)
-    monkeypatch.setattr("infrastructure.database.waiting.ANSWER_SECONDS", 0.5)
+    monkeypatch.setattr("infrastructure.database.wait_callback.ANSWER_SECONDS", 0.5)
     with postgres.database() as url, Proxy(lambda: url.port, answers=request.param) as way:
         monkeypatch.setenv("DATABASE_URL", plain(url.set(port=way.port)))
         end_of_patience = Timer(30, way.cut)
@@ -407,7 +407,7 @@ def test_the_doctor_finds_a_database_that_falls_silent() -> None:
 def test_a_database_that_falls_silent_is_waited_for(
     after: int, postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("infrastructure.database.waiting.ANSWER_SECONDS", 0.5)
+    monkeypatch.setattr("infrastructure.database.wait_callback.ANSWER_SECONDS", 0.5)
     heard = []
     with postgres.database(migrated=False) as url, Proxy(lambda: url.port, answers=after) as way:
 

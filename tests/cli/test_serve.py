@@ -23,7 +23,7 @@ from infrastructure.database.migrations import config
 from interfaces.cli.processes import AGAIN_SECONDS, stop_listening
 from tests.backends import empty
 from tests.cli.command import plain, run, run_command
-from tests.infrastructure.test_waiting import low_numbers_taken
+from tests.infrastructure.test_wait_callback import low_numbers_taken
 from tests.proxy import Proxy
 from tests.servers import Server, serving, starting
 

@@ -105,8 +105,8 @@ def test_answers_whose_time_is_over_do_not_pile_up(url: URL) -> None:
 
 
 def keys_kept(url: URL) -> list[str]:
-    with closing(open_database(url, 0, 1)) as database, database.read() as link:
-        return list(link.execute(text("SELECT key FROM answers ORDER BY key")).scalars())
+    with closing(open_database(url, 1)) as database, database.read() as querier:
+        return list(querier.execute(text("SELECT key FROM answers ORDER BY key")).scalars())
 
 
 def test_equal_requests_at_once_write_one_post(backend: Backend) -> None:

@@ -15,8 +15,9 @@ from application.views import PostFilter
 from domain.users import Actor, Role
 from domain.votes import Direction, hotness
 from infrastructure.database.engine import Database, open_database
-from infrastructure.database.links import Statement
+from infrastructure.database.pipeline import Statement
 from infrastructure.database.posts import GET_VISIBLE, Walk, list_statement, shelves
+from infrastructure.database.prepared import PREPARED
 from infrastructure.database.tables import posts, sessions, titles, users, votes
 from infrastructure.database.users import FIND_ACTOR
 from infrastructure.database.users import list_statement as accounts_statement
@@ -66,8 +67,8 @@ def fill(database: Database) -> None:
     """Write many posts, most of them drafts, by many people; everybody votes on every tenth."""
     moments = [NOW + number * SECOND for number in range(POSTS)]
     scores = [number * 7 % 13 - 3 for number in range(POSTS)]
-    with database.write() as link:
-        link.execute(
+    with database.write() as querier:
+        querier.execute(
             users.insert(),
             [
                 {
@@ -82,7 +83,7 @@ def fill(database: Database) -> None:
                 for number in range(PEOPLE)
             ],
         )
-        link.execute(
+        querier.execute(
             posts.insert(),
             [
                 {
@@ -101,14 +102,14 @@ def fill(database: Database) -> None:
                 for number, (moment, score) in enumerate(zip(moments, scores, strict=True))
             ],
         )
-        link.execute(
+        querier.execute(
             titles.insert(),
             [
                 {"post_id": number + 1, "title_key": "a needle" if number == 77 else f"a title number {number}"}
                 for number in range(POSTS)
             ],
         )
-        link.execute(
+        querier.execute(
             votes.insert(),
             [
                 {"post_id": post, "user_id": user, "dir": Direction(1 - post % 3 // 2 * 2).value, "created_at": NOW}
@@ -116,7 +117,7 @@ def fill(database: Database) -> None:
                 for user in range(1, PEOPLE + 1)
             ],
         )
-        link.execute(
+        querier.execute(
             sessions.insert(),
             [
                 {
@@ -141,7 +142,7 @@ def filled_of(database_of: Callable[[str], URL]) -> Iterator[Callable[[str], Dat
     def database(kind: str) -> Database:
         if kind not in filled:
             empty(database_of(kind))
-            filled[kind] = open_database(database_of(kind), 0, 2)
+            filled[kind] = open_database(database_of(kind), 2)
             fill(filled[kind])
         return filled[kind]
 
@@ -162,12 +163,13 @@ def walks() -> Iterator[Walk]:
 
 def plan_on_postgres(database: Database, statement: Statement, values: dict[str, Any]) -> dict[str, Any]:
     """Run a statement as requests do, prepared, and tell how PostgreSQL went about it."""
-    with database.read() as link:
-        raw: Any = link.connection.connection.dbapi_connection
+    with database.read() as querier:
+        raw: Any = querier.connection.connection.dbapi_connection
         with closing(raw.cursor()) as cursor:
             explain = "EXPLAIN (ANALYZE, TIMING OFF, COSTS OFF, SUMMARY OFF, FORMAT JSON) "
-            if statement.name is None:
-                cursor.execute(statement.call.replace("; ", f"; {explain}", 1), values)
+            if statement not in PREPARED:
+                *settings, query = statement.whole.split("; ", 1)
+                cursor.execute("; ".join([*settings, explain + query]), values)
                 (rows,) = cursor.fetchone()
             else:
                 cursor.execute(f"PREPARE {statement.name} AS {statement.text}")
@@ -200,10 +202,10 @@ def faults_on_postgres(plan: dict[str, Any], most_sorted: int) -> list[str]:
 
 
 def plan_on_sqlite(database: Database, statement: Statement, values: dict[str, Any]) -> list[tuple[int, int, str]]:
-    with database.read() as link:
+    with database.read() as querier:
         compiled = statement.clause.compile(database.engine)
         ordered = tuple(compiled.construct_params(values)[name] for name in compiled.positiontup)
-        rows = link.connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {compiled}", _plain(ordered)).all()
+        rows = querier.connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {compiled}", _plain(ordered)).all()
     return [(row[0], row[1], row[3]) for row in rows]
 
 

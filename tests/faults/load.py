@@ -63,9 +63,9 @@ class Forum:
 
     def require_true_counters(self) -> dict[tuple[int, int], int]:
         """Compare every counter with the votes that are there, and give these by voter and post."""
-        with closing(open_database(self.url, 0, 1)) as database, database.read() as link:
-            rows = link.execute(text("SELECT user_id, post_id, dir FROM votes")).all()
-            tallies = link.execute(text("SELECT id, upvotes, downvotes, score FROM posts")).all()
+        with closing(open_database(self.url, 1)) as database, database.read() as querier:
+            rows = querier.execute(text("SELECT user_id, post_id, dir FROM votes")).all()
+            tallies = querier.execute(text("SELECT id, upvotes, downvotes, score FROM posts")).all()
         votes = {(row.user_id, row.post_id): int(row.dir) for row in rows}
         counted = Counter((post_id, direction) for (_, post_id), direction in votes.items())
         for post in tallies:
@@ -119,9 +119,9 @@ class Load:
         """Wait until something has happened so many times more: "acknowledged", "refused" or "broken"."""
         with self._more:
             until = self.counts[what] + times
-            is_over = self._more.wait_for(lambda: self._faults or self.counts[what] >= until, within_seconds)
+            is_expired = self._more.wait_for(lambda: self._faults or self.counts[what] >= until, within_seconds)
             assert not self._faults, self._faults[:3]
-            assert is_over, f"not {what} within {within_seconds} s"
+            assert is_expired, f"not {what} within {within_seconds} s"
 
     def require_kept(self) -> None:
         """Require every acknowledged vote to be there, and every counter to be exact; what was refused may be both."""

@@ -18,7 +18,7 @@ VOTERS = 40
 
 def test_a_post_that_is_locked_for_long_refuses_those_who_vote_on_it_and_nobody_else(forum: Forum) -> None:
     locked, other = forum.posts[:2]
-    is_over = Event()
+    is_expired = Event()
     others: Counter[str] = Counter()
     engine = open_engine(forum.url, connections=1)
     with (
@@ -34,7 +34,7 @@ def test_a_post_that_is_locked_for_long_refuses_those_who_vote_on_it_and_nobody_
 
         def go_on(number: int) -> None:
             voter = forum.voters[number % len(forum.voters)]
-            while not is_over.wait(0.05):
+            while not is_expired.wait(0.05):
                 for answer in (
                     client.get("/posts", headers=voter.headers),
                     client.put(f"/posts/{other}/vote", json={"dir": 1}, headers=voter.headers),
@@ -51,7 +51,7 @@ def test_a_post_that_is_locked_for_long_refuses_those_who_vote_on_it_and_nobody_
             assert all(is_refusal(answer) for answer in refused)
             assert vote(0).status_code == 200
         finally:
-            is_over.set()
+            is_expired.set()
         for bystander in bystanders:
             bystander.result()
         assert server.end() == 0

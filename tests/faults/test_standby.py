@@ -102,12 +102,12 @@ def test_whatever_happens_to_a_standby_nobody_misses_what_they_wrote(breakable: 
     forum = Forum(breakable.url)
     with (
         serve(forum.url, DATABASE_READ_URL=plain(standby.url), METRICS="true") as server,
-        closing(open_database(standby.url, 0, 1)) as at_standby,
+        closing(open_database(standby.url, 1)) as at_standby,
     ):
 
         def say(statement: str) -> object:
-            with at_standby.read() as link:
-                return link.execute(text(statement)).scalar()
+            with at_standby.read() as querier:
+                return querier.execute(text(statement)).scalar()
 
         def go_on_until_it_answers() -> None:
             before = answered(server)
@@ -149,14 +149,14 @@ def test_when_the_primary_dies_and_its_standby_is_promoted_service_comes_back_by
     with (
         killed_for_good(breakable) as kill,
         serve(forum.url.set(host=None, port=None, query=both)) as server,
-        closing(open_database(standby.url, 0, 1)) as at_standby,
+        closing(open_database(standby.url, 1)) as at_standby,
     ):
         with Load(server.address, forum) as load:
             load.wait_for("acknowledged", 20)
             kill()
             load.wait_for("refused", 5)
-            with at_standby.read() as link:
-                assert link.execute(text("SELECT pg_promote(false)")).scalar()
+            with at_standby.read() as querier:
+                assert querier.execute(text("SELECT pg_promote(false)")).scalar()
             load.wait_for("acknowledged", 40)
         assert server.end() == 0
     assert "Traceback" not in server.said

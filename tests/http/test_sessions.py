@@ -68,10 +68,10 @@ def test_nobody_learns_from_the_answer_who_is_registered(api: Api, ann: Person) 
     wrong_password = sign_in(api, username=ann.email, password="wrong password")
     require_problem(wrong_password, "invalid-credentials")
 
-    for stranger in ("bob@example.com", "no e-mail", "@", "x" * 100_000, "ann@exa_mple.com", "\ufffd@\ufffd"):
+    for stranger in ("bob@example.com", "no e-mail", "@", "x" * 10_000, "ann@exa_mple.com", "\ufffd@\ufffd"):
         answer = sign_in(api, username=stranger, password=ann.password)
         assert but_its_id(answer) == but_its_id(wrong_password), stranger
-    for password in ("x", ann.password.upper(), ann.password + " ", "p" * 100_000):
+    for password in ("x", ann.password.upper(), ann.password + " ", "p" * 10_000):
         answer = sign_in(api, username=ann.email, password=password)
         assert but_its_id(answer) == but_its_id(wrong_password), password
 
@@ -122,7 +122,7 @@ def test_a_form_may_come_as_multipart_but_without_files(api: Api, ann: Person) -
 
 
 def test_a_form_that_cannot_be_read_is_invalid(api: Api) -> None:
-    many = "&".join(f"field{number}=" for number in range(2_000))
+    many = "&".join(f"field{number}=" for number in range(1_200))
     for media_type, body in (
         ("multipart/form-data", b"no boundary"),
         ("multipart/form-data; boundary=x", b"--y\r\n\r\n"),
@@ -544,7 +544,7 @@ def test_what_is_no_refresh_token_is_refused(api: Api, ann: Person) -> None:
     assert expected.headers["WWW-Authenticate"] == 'Bearer error="invalid_token"'
     for text in (*strangers, ann.token, "\u0661" * 86, "x" * 4096, "A" + "=" * 85):
         assert but_its_id(refresh(api, text)) == but_its_id(expected), text
-    for value in (None, 1, True, [], {}, [good], {"token": good}, "x" * 4097, "x" * 500_000, good + "\0"):
+    for value in (None, 1, True, [], {}, [good], {"token": good}, "x" * 4097, "x" * 10_000, good + "\0"):
         problem = require_problem(refresh(api, value), "validation")
         assert [error["loc"] for error in problem["errors"]] == [["body", "refresh_token"]], value
     require_problem(api.client.post("/refresh", json={}), "validation")

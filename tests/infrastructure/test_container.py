@@ -19,7 +19,6 @@ from domain.users import InvalidCredentials, InvalidToken
 from infrastructure.container import Container
 from infrastructure.database.standby import Standby
 from infrastructure.database.throttle import NoThrottle, SqlThrottle
-from infrastructure.runners import LoopRunner, ThreadRunner
 from infrastructure.settings import Settings
 from infrastructure.tokens import key_id
 from tests.fakes import PlainHasher
@@ -202,15 +201,13 @@ def test_lists_may_be_answered_by_a_standby_and_nothing_else(postgres_url: URL) 
 
 def test_what_goes_on_reaches_the_metrics(url: URL) -> None:
     with wired(url, metrics=True) as container:
-        metrics, runner, long_runner = container.metrics(), container.runner(), container.long_runner()
-        with container.database().read():
+        metrics, executor = container.metrics(), container.executor()
+        with container.database().read() as querier:
+            assert querier.connection
             assert values(metrics.page() or b"", "agora_database_connections_in_use") == {(): 1}
-        assert isinstance(runner._runner, LoopRunner | ThreadRunner)
-        assert isinstance(long_runner._runner, ThreadRunner)
-        assert runner._runner._waiting is metrics.connections_waiting
-        assert long_runner._runner._waiting is metrics.hashes_waiting
-        assert runner._retried == long_runner._retried == metrics.retried
-        assert container.hasher()._running is metrics.hashes_running
+        assert executor._retried == metrics.retried
+        hashing = container.hasher()._threads
+        assert (hashing._running, hashing._waiting) == (metrics.hashes_running, metrics.hashes_waiting)
         assert container.check().guard.meter is container.app().cast_vote.meter is metrics
 
 

@@ -2,7 +2,7 @@
 
 import socket
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -14,12 +14,14 @@ from pydantic import SecretStr
 from sqlalchemy import URL, text
 from sqlalchemy.exc import DBAPIError, OperationalError, ProgrammingError
 
-from application.ports import Interrupted, Unavailable
+from application.ports import TransactionAborted, Unavailable
 from domain.users import UserNotFound
-from infrastructure.database.engine import Database, failures_named, is_absent, open_database, open_engine
-from infrastructure.database.links import Link, Statement
-from infrastructure.database.waiting import Overdue
+from infrastructure.database.engine import Database, open_database, open_engine
+from infrastructure.database.errors import is_transient, translate_errors
+from infrastructure.database.pipeline import Querier, Statement
+from infrastructure.database.wait_callback import ResponseTimeout
 from infrastructure.settings import Settings, database_url
+from infrastructure.timeouts import DEFAULT_TIMEOUTS, Timeouts
 from tests.backends import PostgresServer, empty
 from tests.fakes import CountingSpan
 from tests.postgres import free_port
@@ -30,6 +32,9 @@ INSERT_USER = text(
 )
 
 
+HURRIED = Timeouts(acquire=0.01, sqlite_busy=0.01)
+
+
 @pytest.fixture
 def sqlite_url(database_of: Callable[[str], URL]) -> URL:
     url = database_of("sqlite")
@@ -38,8 +43,10 @@ def sqlite_url(database_of: Callable[[str], URL]) -> URL:
 
 
 @contextmanager
-def opened(url: URL, connections: int = 2) -> Iterator[Database]:
-    with closing(open_database(url, 0, connections)) as database:
+def opened(
+    url: URL, connections: int = 2, timeouts: Timeouts = DEFAULT_TIMEOUTS, prepared: Sequence[Statement] = ()
+) -> Iterator[Database]:
+    with closing(open_database(url, connections, timeouts, prepared=prepared)) as database:
         yield database
 
 
@@ -61,73 +68,75 @@ def postgres_database(postgres_url: URL) -> Iterator[Database]:
         yield database
 
 
-def ask(link: Link, question: str) -> object:
-    return link.connection.exec_driver_sql(question).scalar_one()
+def ask(querier: Querier, question: str) -> object:
+    return querier.connection.exec_driver_sql(question).scalar_one()
 
 
 def count_users(database: Database) -> object:
-    with database.read() as link:
-        return ask(link, "SELECT count(*) FROM users")
+    with database.read() as querier:
+        return ask(querier, "SELECT count(*) FROM users")
 
 
 def end_backend(database: Database, backend: object) -> None:
     """End a connection from the server's side, and wait until it has ended."""
-    with database.read() as link:
-        assert link.execute(text("SELECT pg_terminate_backend(:backend, 10000)"), {"backend": backend}).scalar()
+    with database.read() as querier:
+        assert querier.execute(text("SELECT pg_terminate_backend(:backend, 10000)"), {"backend": backend}).scalar()
 
 
 # Both.
 
 
 def test_leaving_the_block_commits(database: Database) -> None:
-    with database.write() as link:
-        link.execute(INSERT_USER, {"name": "ann"})
+    with database.write() as querier:
+        querier.execute(INSERT_USER, {"name": "ann"})
     assert count_users(database) == 1
 
 
 def test_an_error_undoes_everything_and_stays_what_it_is(database: Database) -> None:
-    with pytest.raises(UserNotFound), database.write() as link:
-        link.execute(INSERT_USER, {"name": "ann"})
+    with pytest.raises(UserNotFound), database.write() as querier:
+        querier.execute(INSERT_USER, {"name": "ann"})
         raise UserNotFound(7)
     assert count_users(database) == 0
 
 
 def test_nobody_sees_what_is_not_committed(database: Database) -> None:
-    with database.write() as link:
-        link.execute(INSERT_USER, {"name": "ann"})
+    with database.write() as querier:
+        querier.execute(INSERT_USER, {"name": "ann"})
         assert count_users(database) == 0
     assert count_users(database) == 1
 
 
 def test_foreign_keys_are_in_force(database: Database) -> None:
     orphan = text("INSERT INTO votes (post_id, user_id, dir, created_at) VALUES (1, 1, 1, '2026-01-01 12:00:00')")
-    with pytest.raises(DBAPIError, match=r"(?i)foreign key"), database.write() as link:
-        link.execute(orphan)
+    with pytest.raises(DBAPIError, match=r"(?i)foreign key"), database.write() as querier:
+        querier.execute(orphan)
 
 
 def test_a_wrong_statement_is_our_fault_and_no_excuse(postgres_database: Database) -> None:
-    with pytest.raises(ProgrammingError), postgres_database.read() as link:
-        ask(link, "SELECT nothing FROM nowhere")
+    with pytest.raises(ProgrammingError), postgres_database.read() as querier:
+        ask(querier, "SELECT nothing FROM nowhere")
     assert count_users(postgres_database) == 0
 
 
-def test_an_exhausted_pool_is_unavailable_and_recovers(url: URL, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("infrastructure.database.engine.POOL_WAIT_SECONDS", 0.01)
-    with opened(url, connections=1) as database:
-        with database.read(), pytest.raises(Unavailable):
-            count_users(database)
+def test_an_exhausted_pool_is_unavailable_and_recovers(url: URL) -> None:
+    with opened(url, connections=1, timeouts=HURRIED) as database:
+        with database.read() as querier:
+            ask(querier, "SELECT 1")
+            with pytest.raises(Unavailable):
+                count_users(database)
         assert count_users(database) == 0
 
 
 def test_it_is_seen_who_has_a_connection(url: URL) -> None:
     in_use = CountingSpan()
-    with closing(open_database(url, 0, 2, in_use=in_use)) as database:
-        for lend in (database.read, database.write):
-            with pytest.raises(UserNotFound), lend() as link:
+    with closing(open_database(url, 2, in_use=in_use)) as database:
+        for check_out in (database.read, database.write):
+            with pytest.raises(UserNotFound), check_out() as querier:
+                ask(querier, "SELECT 1")
                 assert in_use.inside == 1
-                with database.read():
+                with database.read() as other:
+                    ask(other, "SELECT 1")
                     assert in_use.inside == 2
-                ask(link, "SELECT 1")
                 raise UserNotFound(7)
             assert in_use.inside == 0
 
@@ -135,8 +144,8 @@ def test_it_is_seen_who_has_a_connection(url: URL) -> None:
 def test_a_read_leaves_the_next_write_as_it_should_be(url: URL) -> None:
     with opened(url, connections=1) as database:
         assert count_users(database) == 0
-        with pytest.raises(UserNotFound), database.write() as link:
-            link.execute(INSERT_USER, {"name": "ann"})
+        with pytest.raises(UserNotFound), database.write() as querier:
+            querier.execute(INSERT_USER, {"name": "ann"})
             raise UserNotFound(7)
         assert count_users(database) == 0
 
@@ -146,7 +155,7 @@ def test_a_read_leaves_the_next_write_as_it_should_be(url: URL) -> None:
 
 def connecting_to(url: URL) -> Unavailable:
     """Give what it is called that we cannot connect."""
-    with pytest.raises(Unavailable) as failed, failures_named(), open_engine(url, connections=1).connect():
+    with pytest.raises(Unavailable) as failed, translate_errors(), open_engine(url, connections=1).connect():
         pytest.fail("we are let in")
     return failed.value
 
@@ -158,8 +167,8 @@ def caused_by(said: Exception) -> Unavailable:
 
 
 def test_a_server_that_does_not_listen_may_do_so_later(postgres_url: URL, tmp_path: Path) -> None:
-    assert is_absent(connecting_to(postgres_url.set(port=free_port())))
-    assert is_absent(connecting_to(postgres_url.set(host=str(tmp_path))))
+    assert is_transient(connecting_to(postgres_url.set(port=free_port())))
+    assert is_transient(connecting_to(postgres_url.set(host=str(tmp_path))))
 
 
 @pytest.mark.parametrize(
@@ -176,7 +185,7 @@ def test_a_server_that_does_not_listen_may_do_so_later(postgres_url: URL, tmp_pa
 def test_a_server_that_answers_and_does_not_let_us_in_will_not_do_so_later(
     postgres_url: URL, wrong: dict[str, Any]
 ) -> None:
-    assert not is_absent(connecting_to(postgres_url.set(**wrong)))
+    assert not is_transient(connecting_to(postgres_url.set(**wrong)))
 
 
 @pytest.mark.parametrize("sslmode", ["disable", "prefer", "require"])
@@ -192,7 +201,7 @@ def test_a_server_of_another_kind_will_not_become_one_of_ours(sslmode: str) -> N
         at = URL.create("postgresql+psycopg2", "ann", "secret", "127.0.0.1", listener.getsockname()[1], "forum")
         failed = connecting_to(at.set(query={"sslmode": sslmode}))
         answered.result()
-    assert not is_absent(failed)
+    assert not is_transient(failed)
 
 
 FAILED = 'connection to server at "db.example" (192.0.2.1), port 5432 failed: '
@@ -223,7 +232,7 @@ FAILED = 'connection to server at "db.example" (192.0.2.1), port 5432 failed: '
 def test_what_may_pass_by_itself_is_known_by_what_the_driver_says(said: str) -> None:
     raised = psycopg2.OperationalError(said)
     for cause in (raised, OperationalError(None, None, raised), OperationalError("SELECT 1", None, raised)):
-        assert is_absent(caused_by(cause))
+        assert is_transient(caused_by(cause))
 
 
 @pytest.mark.parametrize(
@@ -236,38 +245,40 @@ def test_what_may_pass_by_itself_is_known_by_what_the_driver_says(said: str) -> 
     ],
 )
 def test_all_else_is_not_waited_for(said: str) -> None:
-    assert not is_absent(caused_by(OperationalError(None, None, psycopg2.OperationalError(said))))
+    assert not is_transient(caused_by(OperationalError(None, None, psycopg2.OperationalError(said))))
 
 
 def test_an_answer_that_does_not_come_in_time_may_come_later() -> None:
-    assert is_absent(caused_by(OperationalError("SELECT 1", None, Overdue("no answer in time"))))
+    assert is_transient(caused_by(OperationalError("SELECT 1", None, ResponseTimeout("no answer in time"))))
 
 
 def test_a_connection_that_is_lost_may_be_had_anew(postgres_url: URL, postgres_database: Database) -> None:
-    with opened(postgres_url) as database, pytest.raises(Unavailable) as lost, database.write() as link:
-        end_backend(postgres_database, ask(link, "SELECT pg_backend_pid()"))
-        ask(link, "SELECT 1")
-    assert is_absent(lost.value)
+    with opened(postgres_url) as database, pytest.raises(Unavailable) as lost, database.write() as querier:
+        end_backend(postgres_database, ask(querier, "SELECT pg_backend_pid()"))
+        ask(querier, "SELECT 1")
+    assert is_transient(lost.value)
 
 
 def test_a_statement_that_is_refused_will_be_refused_later(postgres_database: Database) -> None:
-    with pytest.raises(Unavailable) as refused, postgres_database.write() as link:
-        link.connection.exec_driver_sql("SET LOCAL statement_timeout = 20")
-        link.connection.exec_driver_sql("SELECT pg_sleep(60)")
-    assert not is_absent(refused.value)
+    with pytest.raises(Unavailable) as refused, postgres_database.write() as querier:
+        querier.connection.exec_driver_sql("SET LOCAL statement_timeout = 20")
+        querier.connection.exec_driver_sql("SELECT pg_sleep(60)")
+    assert not is_transient(refused.value)
 
 
-def test_a_file_that_is_locked_may_be_free_later(sqlite_url: URL, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("infrastructure.database.engine.SQLITE_BUSY_SECONDS", 0)
-    with opened(sqlite_url) as database, closing(sqlite3.connect(str(sqlite_url.database))) as stranger:
+def test_a_file_that_is_locked_may_be_free_later(sqlite_url: URL) -> None:
+    with (
+        opened(sqlite_url, timeouts=HURRIED) as database,
+        closing(sqlite3.connect(str(sqlite_url.database))) as stranger,
+    ):
         stranger.execute("BEGIN IMMEDIATE")
         with pytest.raises(Unavailable) as locked, database.write():
             pytest.fail("somebody else has the lock")
-    assert is_absent(locked.value)
+    assert is_transient(locked.value)
 
 
 def test_a_file_that_cannot_be_opened_will_not_open_by_itself(tmp_path: Path) -> None:
-    assert not is_absent(connecting_to(URL.create("sqlite", database=str(tmp_path / "data" / "agora.db"))))
+    assert not is_transient(connecting_to(URL.create("sqlite", database=str(tmp_path / "data" / "agora.db"))))
 
 
 # SQLite.
@@ -292,23 +303,22 @@ def test_a_writer_on_sqlite_takes_the_lock_before_its_first_statement(sqlite: Da
 
 
 def test_a_reader_on_sqlite_takes_no_lock(sqlite: Database, sqlite_url: URL) -> None:
-    with closing(sqlite3.connect(str(sqlite_url.database), timeout=0)) as stranger, sqlite.read() as link:
-        assert ask(link, "SELECT count(*) FROM users") == 0
+    with closing(sqlite3.connect(str(sqlite_url.database), timeout=0)) as stranger, sqlite.read() as querier:
+        assert ask(querier, "SELECT count(*) FROM users") == 0
         stranger.execute("BEGIN IMMEDIATE")
-        assert ask(link, "SELECT count(*) FROM users") == 0
+        assert ask(querier, "SELECT count(*) FROM users") == 0
         stranger.rollback()
 
 
-def test_a_lock_held_too_long_is_unavailable_and_passes(sqlite_url: URL, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("infrastructure.database.engine.SQLITE_BUSY_SECONDS", 0)
-    with opened(sqlite_url) as database:
+def test_a_lock_held_too_long_is_unavailable_and_passes(sqlite_url: URL) -> None:
+    with opened(sqlite_url, timeouts=HURRIED) as database:
         with closing(sqlite3.connect(str(sqlite_url.database))) as stranger:
             stranger.execute("BEGIN IMMEDIATE")
             with pytest.raises(Unavailable), database.write():
                 pytest.fail("somebody else has the lock")
             assert count_users(database) == 0
-        with database.write() as link:
-            link.execute(INSERT_USER, {"name": "ann"})
+        with database.write() as querier:
+            querier.execute(INSERT_USER, {"name": "ann"})
         assert count_users(database) == 1
 
 
@@ -317,8 +327,8 @@ def test_a_missing_folder_is_unavailable_until_it_is_there(tmp_path: Path) -> No
         with pytest.raises(Unavailable), database.read():
             pytest.fail("there is no such folder")
         (tmp_path / "data").mkdir()
-        with database.read() as link:
-            assert ask(link, "SELECT 1") == 1
+        with database.read() as querier:
+            assert ask(querier, "SELECT 1") == 1
 
 
 def test_nothing_is_written_to_a_file_that_is_gone_and_the_one_in_its_place_is_used(
@@ -328,8 +338,8 @@ def test_nothing_is_written_to_a_file_that_is_gone_and_the_one_in_its_place_is_u
     other = file.with_suffix(".other")
     with closing(sqlite3.connect(file)) as connection:
         connection.execute("VACUUM INTO ?", [str(other)])
-    with sqlite.write() as link:
-        link.execute(INSERT_USER, {"name": "ann"})
+    with sqlite.write() as querier:
+        querier.execute(INSERT_USER, {"name": "ann"})
     assert count_users(sqlite) == 1
 
     away = file.rename(file.with_suffix(".away"))
@@ -360,7 +370,7 @@ def test_on_sqlite_it_is_seen_who_waits_to_write(sqlite_url: URL) -> None:
         with database.write():
             pass
 
-    with closing(open_database(sqlite_url, 0, 2, waiting=waiting)) as database, ThreadPoolExecutor(1) as other:
+    with closing(open_database(sqlite_url, 2, waiting=waiting)) as database, ThreadPoolExecutor(1) as other:
         with database.write():
             assert waiting.inside == 0
             written = other.submit(write, database)
@@ -391,15 +401,15 @@ def test_no_wait_in_a_session_is_without_an_end(postgres_database: Database, set
 
 def test_times_are_in_utc_whatever_the_server_prefers(postgres: PostgresServer) -> None:
     with postgres.database(migrated=False) as url:
-        with opened(url) as database, database.write() as link:
-            link.connection.exec_driver_sql(f"ALTER DATABASE {url.database} SET timezone = 'Asia/Tokyo'")
-        with opened(url) as database, database.read() as link:
-            assert ask(link, "SHOW TimeZone") == "UTC"
+        with opened(url) as database, database.write() as querier:
+            querier.connection.exec_driver_sql(f"ALTER DATABASE {url.database} SET timezone = 'Asia/Tokyo'")
+        with opened(url) as database, database.read() as querier:
+            assert ask(querier, "SHOW TimeZone") == "UTC"
 
 
 def test_no_wait_for_the_server_is_without_an_end(postgres_database: Database) -> None:
-    with postgres_database.read() as link:
-        driver: Any = link.connection.connection.driver_connection
+    with postgres_database.read() as querier:
+        driver: Any = querier.connection.connection.driver_connection
         told = driver.get_dsn_parameters()
     assert (told["connect_timeout"], told["tcp_user_timeout"]) == ("3", "6000")
     assert (told["keepalives_idle"], told["keepalives_interval"], told["keepalives_count"]) == ("30", "5", "3")
@@ -407,8 +417,8 @@ def test_no_wait_for_the_server_is_without_an_end(postgres_database: Database) -
 
 def test_a_reader_on_postgresql_holds_no_transaction_open(postgres_database: Database) -> None:
     state = text("SELECT state FROM pg_stat_activity WHERE pid = :backend")
-    with postgres_database.read() as link, postgres_database.read() as observer:
-        backend = ask(link, "SELECT pg_backend_pid()")
+    with postgres_database.read() as querier, postgres_database.read() as observer:
+        backend = ask(querier, "SELECT pg_backend_pid()")
         assert observer.execute(state, {"backend": backend}).scalar_one() == "idle"
 
 
@@ -430,54 +440,58 @@ def test_a_password_of_specials_connects(postgres_url: URL) -> None:
 
 def test_a_server_that_does_not_listen_is_unavailable() -> None:
     with opened(URL.create("postgresql+psycopg2", "ann", "secret", "127.0.0.1", free_port(), "forum")) as database:
-        with pytest.raises(Unavailable), database.read():
-            pytest.fail("nobody listens")
-        with pytest.raises(Unavailable), database.write():
-            pytest.fail("nobody listens")
+        with pytest.raises(Unavailable), database.read() as querier:
+            ask(querier, "SELECT 1")
+        with pytest.raises(Unavailable), database.write() as querier:
+            ask(querier, "SELECT 1")
 
 
 @pytest.mark.parametrize("wrong", [{"password": "wrong"}, {"username": "nobody"}, {"database": "nowhere"}])
 def test_a_server_that_does_not_let_us_in_is_unavailable(postgres_url: URL, wrong: dict[str, Any]) -> None:
-    with opened(postgres_url.set(**wrong)) as database, pytest.raises(Unavailable) as refused, database.read():
-        pytest.fail("we are let in")
+    with (
+        opened(postgres_url.set(**wrong)) as database,
+        pytest.raises(Unavailable) as refused,
+        database.read() as querier,
+    ):
+        ask(querier, "SELECT 1")
     assert str(postgres_url.password) not in str(refused.value)
 
 
 def test_a_statement_that_takes_too_long_is_unavailable(postgres_url: URL) -> None:
     with opened(postgres_url, connections=1) as database:
-        with pytest.raises(Unavailable), database.write() as link:
-            link.connection.exec_driver_sql("SET LOCAL statement_timeout = 20")
-            link.execute(INSERT_USER, {"name": "ann"})
-            link.connection.exec_driver_sql("SELECT pg_sleep(60)")
+        with pytest.raises(Unavailable), database.write() as querier:
+            querier.connection.exec_driver_sql("SET LOCAL statement_timeout = 20")
+            querier.execute(INSERT_USER, {"name": "ann"})
+            querier.connection.exec_driver_sql("SELECT pg_sleep(60)")
         assert count_users(database) == 0
 
 
 def test_a_lock_that_takes_too_long_is_unavailable(postgres_database: Database) -> None:
     with postgres_database.write() as holder:
         holder.connection.exec_driver_sql("LOCK TABLE posts")
-        with pytest.raises(Unavailable), postgres_database.write() as link:
-            link.connection.exec_driver_sql("SET LOCAL lock_timeout = 20")
-            link.connection.exec_driver_sql("LOCK TABLE posts")
-    with postgres_database.write() as link:
-        link.connection.exec_driver_sql("LOCK TABLE posts")
+        with pytest.raises(Unavailable), postgres_database.write() as querier:
+            querier.connection.exec_driver_sql("SET LOCAL lock_timeout = 20")
+            querier.connection.exec_driver_sql("LOCK TABLE posts")
+    with postgres_database.write() as querier:
+        querier.connection.exec_driver_sql("LOCK TABLE posts")
 
 
 def test_a_connection_lost_in_a_transaction_is_unavailable_and_the_next_one_works(
     postgres_url: URL, postgres_database: Database
 ) -> None:
     with opened(postgres_url, connections=1) as database:
-        with pytest.raises(Unavailable), database.write() as link:
-            link.execute(INSERT_USER, {"name": "ann"})
-            end_backend(postgres_database, ask(link, "SELECT pg_backend_pid()"))
-            link.execute(INSERT_USER, {"name": "bob"})
+        with pytest.raises(Unavailable), database.write() as querier:
+            querier.execute(INSERT_USER, {"name": "ann"})
+            end_backend(postgres_database, ask(querier, "SELECT pg_backend_pid()"))
+            querier.execute(INSERT_USER, {"name": "bob"})
         assert count_users(database) == 0
 
 
 def test_a_connection_lost_before_the_commit_is_unavailable(postgres_url: URL, postgres_database: Database) -> None:
     with opened(postgres_url, connections=1) as database:
-        with pytest.raises(Unavailable), database.write() as link:
-            link.execute(INSERT_USER, {"name": "ann"})
-            end_backend(postgres_database, ask(link, "SELECT pg_backend_pid()"))
+        with pytest.raises(Unavailable), database.write() as querier:
+            querier.execute(INSERT_USER, {"name": "ann"})
+            end_backend(postgres_database, ask(querier, "SELECT pg_backend_pid()"))
         assert count_users(database) == 0
 
 
@@ -485,63 +499,64 @@ def test_a_connection_lost_while_reading_is_unavailable_and_the_next_one_works(
     postgres_url: URL, postgres_database: Database
 ) -> None:
     with opened(postgres_url, connections=1) as database:
-        with pytest.raises(Unavailable), database.read() as link:
-            end_backend(postgres_database, ask(link, "SELECT pg_backend_pid()"))
-            ask(link, "SELECT 1")
+        with pytest.raises(Unavailable), database.read() as querier:
+            end_backend(postgres_database, ask(querier, "SELECT pg_backend_pid()"))
+            ask(querier, "SELECT 1")
         assert count_users(database) == 0
 
 
 def test_a_connection_lost_while_idle_is_noticed_by_nobody(postgres_url: URL, postgres_database: Database) -> None:
     with opened(postgres_url, connections=1) as database:
-        with database.read() as link:
-            backend = ask(link, "SELECT pg_backend_pid()")
+        with database.read() as querier:
+            backend = ask(querier, "SELECT pg_backend_pid()")
         end_backend(postgres_database, backend)
         assert count_users(database) == 0
 
 
 def test_a_transaction_that_idles_is_cut_off_and_unavailable(postgres_url: URL, postgres_database: Database) -> None:
     with opened(postgres_url, connections=1) as database:
-        with pytest.raises(Unavailable), database.write() as link:
-            backend = {"backend": ask(link, "SELECT pg_backend_pid()")}
-            link.connection.exec_driver_sql("SET LOCAL idle_in_transaction_session_timeout = 20")
+        with pytest.raises(Unavailable), database.write() as querier:
+            backend = {"backend": ask(querier, "SELECT pg_backend_pid()")}
+            querier.connection.exec_driver_sql("SET LOCAL idle_in_transaction_session_timeout = 20")
             with postgres_database.read() as observer:
                 while observer.execute(text("SELECT 1 FROM pg_stat_activity WHERE pid = :backend"), backend).first():
                     pass
-            ask(link, "SELECT 1")
+            ask(querier, "SELECT 1")
         assert count_users(database) == 0
 
 
 def test_a_server_that_takes_no_changes_is_unavailable_and_asked_anew_each_time(postgres_url: URL) -> None:
     with opened(postgres_url, connections=1) as database, opened(postgres_url) as other:
         before = end_of(database, "SET default_transaction_read_only = on")
-        with pytest.raises(Unavailable, match="no changes"), database.write() as link:
-            link.execute(INSERT_USER, {"name": "ann"})
+        with pytest.raises(Unavailable, match="no changes"), database.write() as querier:
+            querier.execute(INSERT_USER, {"name": "ann"})
         assert end_of(database, "SET default_transaction_read_only = on") != before
-        with pytest.raises(Unavailable, match="no changes"), database.write() as link:
-            link.later(Statement(INSERT_USER), {"name": "ann"})  # which is sent with the commit
-        with database.write() as link:
-            link.execute(INSERT_USER, {"name": "ann"})
+        with pytest.raises(Unavailable, match="no changes"), database.write() as querier:
+            querier.enqueue(Statement(INSERT_USER), {"name": "ann"})  # which is sent with the commit
+        with database.write() as querier:
+            querier.execute(INSERT_USER, {"name": "ann"})
         assert count_users(other) == 1
 
 
 def end_of(database: Database, statement: str) -> object:
     """Say something over the one connection, and tell which it is."""
-    with database.read() as link:
-        link.connection.exec_driver_sql(statement)
-        return ask(link, "SELECT pg_backend_pid()")
+    with database.read() as querier:
+        querier.connection.exec_driver_sql(statement)
+        return ask(querier, "SELECT pg_backend_pid()")
 
 
 def test_a_statement_that_was_prepared_for_other_tables_is_prepared_anew(postgres_url: URL) -> None:
     statement = Statement(text("SELECT * FROM diary"))
-    with opened(postgres_url, connections=1) as database:
+    with opened(postgres_url) as database:
         end_of(database, "CREATE TABLE diary (day integer)")
-        with database.read() as link:
-            assert link.rows(statement, {}) == []
+    with opened(postgres_url, connections=1, prepared=[statement]) as database:
+        with database.read() as querier:
+            assert querier.fetch_all(statement, {}) == []
         end_of(database, "ALTER TABLE diary ALTER COLUMN day TYPE bigint")
-        with pytest.raises(Interrupted), database.read() as link:
-            link.rows(statement, {})
-        with database.read() as link:
-            assert link.rows(statement, {}) == []
+        with pytest.raises(TransactionAborted), database.read() as querier:
+            querier.fetch_all(statement, {})
+        with database.read() as querier:
+            assert querier.fetch_all(statement, {}) == []
         end_of(database, "DROP TABLE diary")
 
 
@@ -549,6 +564,6 @@ def test_a_statement_that_was_prepared_for_other_tables_is_prepared_anew(postgre
 def test_what_a_server_says_when_it_hangs_up_is_a_lost_connection(state: str, postgres_url: URL) -> None:
     farewell = text(f"DO $$ BEGIN RAISE EXCEPTION 'farewell' USING ERRCODE = '{state}'; END $$")
     with opened(postgres_url) as database:
-        with pytest.raises(Interrupted), database.write() as link:
-            link.execute(farewell)
+        with pytest.raises(TransactionAborted), database.write() as querier:
+            querier.execute(farewell)
         assert count_users(database) == 0

@@ -23,7 +23,7 @@ from sqlalchemy.exc import DBAPIError
 
 from application.ports import Unavailable
 from infrastructure.database.engine import open_database
-from infrastructure.database.links import Statement
+from infrastructure.database.pipeline import Statement
 from infrastructure.logs import cause_of, configure_logs, said_by_driver
 from infrastructure.settings import Settings
 from tests.process import kept
@@ -294,15 +294,15 @@ def test_of_what_a_server_said_its_kind_is_told(
 ) -> None:
     log = configured()
     cancel = "DO $$ BEGIN RAISE EXCEPTION 'canary' USING ERRCODE = 'query_canceled'; END $$"
-    number = Statement(select(cast(bindparam("value", type_=String), Integer)), prepared=prepared)
+    number = Statement(select(cast(bindparam("value", type_=String), Integer)))
     values = {"value": "canary"}
-    with closing(open_database(database_of("postgres"), 0, 1)) as database:
-        with pytest.raises(psycopg2.Error, match="canary") as refusal, database.read() as link:
-            link.rows(number, values)
-        with pytest.raises(Unavailable) as by_us, database.read() as link:
-            link.rows(Statement(text(cancel), prepared=False), {})
-        with pytest.raises(Unavailable) as by_sqlalchemy, database.read() as link:
-            link.connection.exec_driver_sql(cancel)
+    with closing(open_database(database_of("postgres"), 1, prepared=[number] if prepared else ())) as database:
+        with pytest.raises(psycopg2.Error, match="canary") as refusal, database.read() as querier:
+            querier.fetch_all(number, values)
+        with pytest.raises(Unavailable) as by_us, database.read() as querier:
+            querier.fetch_all(Statement(text(cancel)), {})
+        with pytest.raises(Unavailable) as by_sqlalchemy, database.read() as querier:
+            querier.connection.exec_driver_sql(cancel)
     structlog.get_logger().error("failed", exc_info=refusal.value)
     structlog.get_logger().error("failed", exc_info=by_us.value)
 
@@ -317,10 +317,10 @@ def test_operators_are_told_what_a_server_said_but_for_the_values_in_it(database
     insert = "INSERT INTO attempts VALUES ('canary', {}, now())"
     wrong = [insert.format("NULL"), "SELECT 'canary'::int", "SELECT nothing FROM attempts"]
     said = []
-    with closing(open_database(database_of("postgres"), 0, 1)) as database:
+    with closing(open_database(database_of("postgres"), 1)) as database:
         for statement in wrong:
-            with pytest.raises(DBAPIError) as refused, database.write() as link:
-                link.connection.exec_driver_sql(statement)
+            with pytest.raises(DBAPIError) as refused, database.write() as querier:
+                querier.connection.exec_driver_sql(statement)
             said += [said_by_driver(refused.value), said_by_driver(refused.value.orig or refused.value)]
     assert said[::2] == said[1::2]
     assert said[::2] == [

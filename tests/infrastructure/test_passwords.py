@@ -13,6 +13,7 @@ from argon2.low_level import Type
 
 from application.ports import Unavailable
 from infrastructure.passwords import Argon2PasswordHasher, is_password_hash
+from infrastructure.timeouts import Timeouts
 from tests.fakes import CountingSpan
 
 PASSWORD = "correct horse battery staple"
@@ -21,7 +22,7 @@ USUAL = 19_456, 2, 1
 
 
 def quick_hasher(at_once: int, **spans: CountingSpan) -> Argon2PasswordHasher:
-    return Argon2PasswordHasher(8, 1, 1, at_once, wait_seconds=0.01, **spans)
+    return Argon2PasswordHasher(8, 1, 1, at_once, Timeouts(acquire=0.01), **spans)
 
 
 @pytest.fixture(scope="module")

@@ -7,34 +7,26 @@ from contextlib import closing, contextmanager
 
 import pytest
 import structlog
-from psycopg2.extensions import set_wait_callback
 from sqlalchemy import URL, text
 
-from application.ports import Interrupted, Unavailable
-from infrastructure.database import standby as module
+from application.ports import TransactionAborted, Unavailable
 from infrastructure.database.engine import Database, open_database
-from infrastructure.database.links import Link
 from infrastructure.database.migrations import Migrations
+from infrastructure.database.pipeline import Querier
 from infrastructure.database.standby import Standby
-from infrastructure.database.waiting import wait
+from infrastructure.execution.greenlets import GreenletExecutor
+from infrastructure.execution.retry import RetryingExecutor
+from infrastructure.execution.threads import WorkerThreads
 from infrastructure.metrics import StandbyOutcome
-from infrastructure.retries import RetryingRunner
-from infrastructure.runners import LoopRunner, Runner, ThreadRunner
+from infrastructure.timeouts import Timeouts
 from tests.postgres import Postgres, private_server
 
 PATIENCE_SECONDS = 20
 CONNECTIONS = 3
+HURRIED = Timeouts(standby_lost=0.2)
 
 WRITE = text("INSERT INTO attempts (bucket, count, ends_at) VALUES (:name, 1, now())")
 COUNT = text("SELECT count(*), pg_is_in_recovery() FROM attempts")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def no_wait_is_endless() -> Iterator[None]:
-    """Wait for answers as the server does."""
-    set_wait_callback(wait)
-    yield
-    set_wait_callback(None)
 
 
 @pytest.fixture(scope="module")
@@ -53,19 +45,20 @@ def follower(primary: Postgres) -> Iterator[Postgres]:
 class Pair:
     """A primary and its standby, as the server uses them, and what was counted."""
 
-    def __init__(self, primary: Database, standby: Database) -> None:
+    def __init__(self, primary: Database, standby: Database, timeouts: Timeouts) -> None:
         self.primary = primary
+        self.follower = standby
         self.outcomes: list[StandbyOutcome] = []
-        self.standby = Standby(primary, standby, self.outcomes.append)
+        self.standby = Standby(primary, standby, timeouts, self.outcomes.append)
 
     def write(self, name: str) -> None:
-        with self.primary.write() as link:
-            link.execute(WRITE, {"name": name})
+        with self.primary.write() as querier:
+            querier.execute(WRITE, {"name": name})
 
     def read(self) -> tuple[int, bool]:
         """Count what was written, and tell whether a standby did."""
-        with self.standby.read() as link:
-            return tuple(link.execute(COUNT).one())
+        with self.standby.read() as querier:
+            return tuple(querier.execute(COUNT).one())
 
     def until_read_at_standby(self) -> None:
         until = time.monotonic() + PATIENCE_SECONDS
@@ -74,32 +67,31 @@ class Pair:
 
 
 @contextmanager
-def paired(primary: URL, standby: URL) -> Iterator[Pair]:
+def paired(primary: URL, standby: URL, timeouts: Timeouts = HURRIED) -> Iterator[Pair]:
     with (
-        closing(open_database(primary, CONNECTIONS, CONNECTIONS)) as first,
-        closing(open_database(standby, CONNECTIONS, CONNECTIONS)) as second,
+        closing(open_database(primary, CONNECTIONS)) as first,
+        closing(open_database(standby, CONNECTIONS)) as second,
     ):
-        yield Pair(first, second)
+        yield Pair(first, second, timeouts)
 
 
 @pytest.fixture
-def pair(primary: Postgres, follower: Postgres, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pair]:
-    monkeypatch.setattr(module, "LOST_SECONDS", 0.2)
+def pair(primary: Postgres, follower: Postgres) -> Iterator[Pair]:
     with paired(primary.url, follower.url) as pair:
-        with pair.primary.write() as link:
-            link.execute(text("DELETE FROM attempts"))
+        with pair.primary.write() as querier:
+            querier.execute(text("DELETE FROM attempts"))
         yield pair
 
 
 @contextmanager
 def paused(follower: Postgres) -> Iterator[None]:
     """Have a standby receive the log, and repeat none of it."""
-    with closing(open_database(follower.url, 0, 1)) as database, database.read() as link:
-        link.execute(text("SELECT pg_wal_replay_pause()"))
+    with closing(open_database(follower.url, 1)) as database, database.read() as querier:
+        querier.execute(text("SELECT pg_wal_replay_pause()"))
         try:
             yield
         finally:
-            link.execute(text("SELECT pg_wal_replay_resume()"))
+            querier.execute(text("SELECT pg_wal_replay_resume()"))
 
 
 def test_a_standby_that_has_caught_up_answers(pair: Pair) -> None:
@@ -127,17 +119,20 @@ def test_while_a_standby_repeats_nothing_the_primary_answers(pair: Pair, followe
 
 
 def test_a_standby_that_is_frozen_costs_time_once_and_is_asked_again_when_it_thaws(
-    pair: Pair, follower: Postgres, monkeypatch: pytest.MonkeyPatch
+    pair: Pair, follower: Postgres
 ) -> None:
-    monkeypatch.setattr(module, "STANDBY_SECONDS", 0.3)
     pair.until_read_at_standby()
-    monkeypatch.setattr(module, "LOST_SECONDS", 3_600)
+    pair.standby = Standby(
+        pair.primary, pair.follower, Timeouts(standby=0.3, standby_lost=3_600.0), pair.outcomes.append
+    )
     pair.write("one")
     pair.outcomes.clear()
     with structlog.testing.capture_logs() as logs, follower.frozen():
         assert [pair.read() for _ in range(5)] == [(1, False)] * 5
     assert pair.outcomes == ["left_out"] * 5
-    assert [(line["event"], line["cause"]) for line in logs] == [("standby is left out", "Overdue: no answer in time")]
+    assert [(line["event"], line["cause"]) for line in logs] == [
+        ("standby is left out", "ResponseTimeout: no response in time")
+    ]
     pair.standby._rests_until = 1  # a time that has passed
     with structlog.testing.capture_logs() as logs:
         pair.until_read_at_standby()
@@ -151,38 +146,37 @@ def test_one_request_tries_a_standby_that_was_lost_and_the_others_do_not_wait_fo
     assert not pair.standby._is_due()
 
 
-def is_standby(link: Link) -> object:
-    return link.execute(text("SELECT pg_is_in_recovery()")).scalar()
+def is_standby(querier: Querier) -> object:
+    return querier.execute(text("SELECT pg_is_in_recovery()")).scalar()
 
 
-@pytest.mark.parametrize("kind", [LoopRunner, ThreadRunner])
+@pytest.mark.parametrize("in_greenlets", [True, False])
 def test_a_use_case_whose_standby_dies_is_answered_by_the_primary(
-    pair: Pair, follower: Postgres, kind: type[LoopRunner | ThreadRunner]
+    pair: Pair, follower: Postgres, in_greenlets: bool
 ) -> None:
     pair.until_read_at_standby()
     pair.write("one")
     answered_by: list[object] = []
 
     def read() -> int:
-        with pair.standby.read() as link:
-            answered_by.append(is_standby(link))
+        with pair.standby.read() as querier:
+            answered_by.append(is_standby(querier))
             if answered_by == [True]:
                 follower.kill()
-            return int(link.execute(COUNT).one()[0])
+            return int(querier.execute(COUNT).one()[0])
 
-    async def main(runner: Runner) -> None:
-        retrying = RetryingRunner(runner)
-        retrying.start()
+    async def main(executor: GreenletExecutor | WorkerThreads) -> None:
+        retrying = RetryingExecutor(executor)
         answered_by.clear()
         while answered_by[-1:] != [False] or len(answered_by) == 1:  # until one began at the standby
             answered_by.clear()
             assert await retrying.run(read) == 1
         pair.primary.close()
         pair.standby.close()
-        retrying.stop()
+        retrying.close()
 
     try:
-        asyncio.run(main(kind(CONNECTIONS, "-")))
+        asyncio.run(main(GreenletExecutor() if in_greenlets else WorkerThreads(CONNECTIONS, "-", 2.0)))
     finally:
         follower.start()
     assert answered_by == [True, False]
@@ -192,10 +186,10 @@ def test_a_use_case_whose_standby_dies_is_answered_by_the_primary(
 def test_who_asks_without_a_runner_is_told_that_a_second_try_helps(pair: Pair, follower: Postgres) -> None:
     pair.until_read_at_standby()
     try:
-        with pytest.raises(Interrupted), pair.standby.read() as link:
-            assert is_standby(link)
+        with pytest.raises(TransactionAborted), pair.standby.read() as querier:
+            assert is_standby(querier)
             follower.kill()
-            is_standby(link)
+            is_standby(querier)
         assert pair.read() == (0, False)
     finally:
         follower.start()
@@ -214,8 +208,8 @@ def test_without_the_primary_nobody_can_tell_what_is_missing(follower: Postgres)
 
 @pytest.mark.parametrize("which", ["cluster", "database"])
 def test_another_database_is_never_asked(primary: Postgres, follower: Postgres, which: str) -> None:
-    with closing(open_database(primary.url, 0, 1)) as database, database.read() as link:
-        link.execute(text("CREATE DATABASE another"))
+    with closing(open_database(primary.url, 1)) as database, database.read() as querier:
+        querier.execute(text("CREATE DATABASE another"))
     try:
         if which == "cluster":
             with private_server() as stranger, stranger.standby() as other:
@@ -225,15 +219,15 @@ def test_another_database_is_never_asked(primary: Postgres, follower: Postgres, 
                 pair.until_read_at_standby()  # which has the new database by now
             require_left_out(primary.url, follower.url.set(database="another"))
     finally:
-        with closing(open_database(primary.url, 0, 1)) as database, database.read() as link:
-            link.execute(text("DROP DATABASE another"))
+        with closing(open_database(primary.url, 1)) as database, database.read() as querier:
+            querier.execute(text("DROP DATABASE another"))
 
 
 def require_left_out(primary: URL, standby: URL) -> None:
     """Require a standby to be left out because it is another database's."""
     with paired(primary, standby) as pair:
-        with structlog.testing.capture_logs() as logs, pair.standby.read() as link:
-            assert link.execute(text("SELECT pg_is_in_recovery(), current_database()")).one() == (
+        with structlog.testing.capture_logs() as logs, pair.standby.read() as querier:
+            assert querier.execute(text("SELECT pg_is_in_recovery(), current_database()")).one() == (
                 False,
                 primary.database,
             )
@@ -242,27 +236,29 @@ def require_left_out(primary: URL, standby: URL) -> None:
 
 
 def test_a_standby_that_is_promoted_is_asked_no_more_and_may_become_the_primary(
-    primary: Postgres, follower: Postgres, monkeypatch: pytest.MonkeyPatch
+    primary: Postgres, follower: Postgres
 ) -> None:
     """The last test: the standby is none any more."""
-    monkeypatch.setattr(module, "LOST_SECONDS", 0)
-    with paired(primary.url, follower.url) as pair, closing(open_database(follower.url, 0, 1)) as promoted:
-        with pair.primary.write() as link:
-            link.execute(text("DELETE FROM attempts"))
+    eager = Timeouts(standby_lost=0.0)
+    with paired(primary.url, follower.url, eager) as pair, closing(open_database(follower.url, 1)) as promoted:
+        with pair.primary.write() as querier:
+            querier.execute(text("DELETE FROM attempts"))
         pair.until_read_at_standby()
-        with promoted.read() as link:
-            assert link.execute(text("SELECT pg_promote()")).scalar()
+        with promoted.read() as querier:
+            assert querier.execute(text("SELECT pg_promote()")).scalar()
         pair.write("after the fork")
         assert [pair.read() for _ in range(3)] == [(1, False)] * 3
         assert pair.outcomes[-3:] == ["left_out"] * 3
-    with paired(follower.url, follower.url) as pair:  # what failover leaves: both addresses lead to the new primary
+    with paired(
+        follower.url, follower.url, eager
+    ) as pair:  # what failover leaves: both addresses lead to the new primary
         pair.write("on the new timeline")
         assert pair.read() == (1, False)
-    with primary_followed_by_another(primary) as other, paired(follower.url, other.url) as pair:
+    with primary_followed_by_another(primary) as other, paired(follower.url, other.url, eager) as pair:
         pair.write("which the other one will never see")
-        with closing(open_database(primary.url, 0, 1)) as old, old.write() as link:
+        with closing(open_database(primary.url, 1)) as old, old.write() as querier:
             for number in range(200):  # however far the old timeline gets
-                link.execute(WRITE, {"name": f"lost {number}"})
+                querier.execute(WRITE, {"name": f"lost {number}"})
         assert [pair.read() for _ in range(3)] == [(2, False)] * 3
 
 

@@ -1,15 +1,14 @@
-"""How use cases wait for PostgreSQL on the event loop: beside each other, never without an end, and with no trace."""
+"""Waits for PostgreSQL in greenlets on the event loop: concurrent, bounded, and cleaned up after."""
 
 import asyncio
 import os
 import resource
 import socket
-import threading
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import ExitStack, asynccontextmanager, closing, contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import psycopg2
 import pytest
@@ -18,16 +17,18 @@ from sqlalchemy import URL, BigInteger, Text, bindparam, cast, func, insert, lit
 from sqlalchemy.exc import OperationalError
 
 from application.ports import Unavailable
-from infrastructure.database.engine import Database, PostgresDatabase, open_database
-from infrastructure.database.links import Link, Statement
+from infrastructure.database.engine import Database, open_database
+from infrastructure.database.pipeline import Querier, Statement
+from infrastructure.database.postgres import PostgresDatabase
 from infrastructure.database.tables import attempts
-from infrastructure.database.waiting import Overdue
-from infrastructure.runners import LoopRunner
+from infrastructure.database.wait_callback import ResponseTimeout
+from infrastructure.execution.greenlets import GreenletExecutor
+from infrastructure.timeouts import DEFAULT_TIMEOUTS, Timeouts
 from tests.infrastructure.conftest import until
-from tests.infrastructure.test_engine import end_backend
 
 PATIENCE_SECONDS = 20
 CONNECTIONS = 3
+HURRIED = Timeouts(connect=1, response=0.1)
 
 BACKEND = Statement(select(func.pg_backend_pid()))
 LOCK = Statement(  # however long it takes
@@ -48,12 +49,11 @@ class Site:
 
     def __init__(self, database: Database) -> None:
         self.database = database
-        self.runner = LoopRunner(CONNECTIONS, "no connection is free")
-        self.run = self.runner.run
+        self.run = GreenletExecutor().run
 
     def ask(self, statement: Statement, **values: object) -> Any:
-        with self.database.read() as link:
-            return value(link, statement, **values)
+        with self.database.read() as querier:
+            return value(querier, statement, **values)
 
     async def backends(self) -> set[int]:
         """Ask for what every connection of the loop is, each while the others are held."""
@@ -61,21 +61,21 @@ class Site:
 
         def collect() -> None:
             with ExitStack() as stack:
-                links = [stack.enter_context(self.database.read()) for _ in range(CONNECTIONS)]
-                found.update(value(link, BACKEND) for link in links)
+                queriers = [stack.enter_context(self.database.read()) for _ in range(CONNECTIONS)]
+                found.update(value(querier, BACKEND) for querier in queriers)
 
         await self.run(collect)
         return found
 
 
-def value(link: Link, statement: Statement, **values: object) -> Any:
-    row = link.row(statement, values)
+def value(querier: Querier, statement: Statement, **values: object) -> Any:
+    row = querier.fetch_one(statement, values)
     assert row is not None
     return row[0]
 
 
-def raw(link: Link) -> Any:
-    return link._connection.connection.dbapi_connection
+def raw(querier: Querier) -> Any:
+    return querier.connection.connection.dbapi_connection
 
 
 @pytest.fixture(params=[asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
@@ -91,19 +91,13 @@ def on_loop(request: pytest.FixtureRequest) -> Iterator[Callable[[Main], None]]:
 
 
 @asynccontextmanager
-async def serving(url: URL) -> AsyncIterator[Site]:
-    with closing(open_database(url, CONNECTIONS, 1)) as database:
-        site = Site(database)
-        site.runner.start()
-        try:
-            yield site
-        finally:
-            database.close()
-            site.runner.stop()
+async def serving(url: URL, timeouts: Timeouts = DEFAULT_TIMEOUTS) -> AsyncIterator[Site]:
+    with closing(open_database(url, CONNECTIONS, timeouts)) as database:
+        yield Site(database)
 
 
 class Stranger:
-    """Somebody else at the same database, who has locks that use cases wait for."""
+    """Another session of the same database, with locks that use cases wait for."""
 
     def __init__(self, connection: Any) -> None:
         self._connection = connection
@@ -133,7 +127,9 @@ def stranger(postgres_url: URL) -> Iterator[Stranger]:
         yield Stranger(connection)
 
 
-def test_who_waits_holds_up_nobody(on_loop: Callable[[Main], None], postgres_url: URL, stranger: Stranger) -> None:
+def test_waiting_use_case_blocks_no_other(
+    on_loop: Callable[[Main], None], postgres_url: URL, stranger: Stranger
+) -> None:
     events: list[str] = []
 
     async def main() -> None:
@@ -159,7 +155,7 @@ def test_who_waits_holds_up_nobody(on_loop: Callable[[Main], None], postgres_url
     assert events == ["asked", "asked", "had lock 2", "had lock 1"]
 
 
-def test_the_first_use_cases_may_come_all_at_once(on_loop: Callable[[Main], None], postgres_url: URL) -> None:
+def test_first_use_cases_may_arrive_at_once(on_loop: Callable[[Main], None], postgres_url: URL) -> None:
     async def main() -> None:
         async with serving(postgres_url) as site:
             found = await asyncio.gather(*(site.run(site.ask, BACKEND) for _ in range(3 * CONNECTIONS)))
@@ -168,41 +164,37 @@ def test_the_first_use_cases_may_come_all_at_once(on_loop: Callable[[Main], None
     on_loop(main)
 
 
-def test_what_the_system_does_not_take_at_once_is_sent_and_read_whole(
-    on_loop: Callable[[Main], None], postgres_url: URL
-) -> None:
+def test_more_than_the_socket_buffer_is_sent_and_read_whole(on_loop: Callable[[Main], None], postgres_url: URL) -> None:
     said = "ü" * 12_000_000
 
     async def main() -> None:
         async with serving(postgres_url) as site:
 
             def send() -> None:
-                with site.database.read() as link:
-                    assert link.row(LENGTH, {"said": said}) == (len(said), said)
+                with site.database.read() as querier:
+                    assert querier.fetch_one(LENGTH, {"said": said}) == (len(said), said)
 
             await site.run(send)
 
     on_loop(main)
 
 
-def test_a_server_that_does_not_answer_is_unavailable_and_the_next_one_works(
-    on_loop: Callable[[Main], None], postgres_url: URL, stranger: Stranger, monkeypatch: pytest.MonkeyPatch
+def test_unresponsive_server_is_unavailable_and_the_next_one_works(
+    on_loop: Callable[[Main], None], postgres_url: URL, stranger: Stranger
 ) -> None:
     async def main() -> None:
-        async with serving(postgres_url) as site:
+        async with serving(postgres_url, Timeouts(response=0.2)) as site:
             before = await site.backends()
-            monkeypatch.setattr("infrastructure.database.waiting.ANSWER_SECONDS", 0.05)
 
             def add_and_wait() -> None:
-                with site.database.write() as link:
-                    link.later(ADD, {"name": "one"})
-                    value(link, LOCK, key=1)
+                with site.database.write() as querier:
+                    querier.enqueue(ADD, {"name": "one"})
+                    value(querier, LOCK, key=1)
 
             stranger("SELECT pg_advisory_lock(1)")
             for frozen in (partial(site.ask, LOCK, key=1), add_and_wait):
                 with pytest.raises(Unavailable):
                     await site.run(frozen)
-            monkeypatch.undo()
             stranger("SELECT pg_advisory_unlock(1)")
 
             assert await site.run(site.ask, TOTAL) == 0
@@ -220,14 +212,10 @@ def black_hole() -> Iterator[URL]:
         yield URL.create("postgresql+psycopg2", "ann", "secret", "127.0.0.1", listener.getsockname()[1], "forum")
 
 
-def test_a_server_that_takes_connections_and_says_nothing_is_unavailable(
-    on_loop: Callable[[Main], None], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("infrastructure.database.waiting.CONNECT_SECONDS", 0.05)
-
+def test_server_that_accepts_and_sends_nothing_is_unavailable(on_loop: Callable[[Main], None]) -> None:
     async def main() -> None:
         with black_hole() as url:
-            async with serving(url) as site:
+            async with serving(url, HURRIED) as site:
                 asked = [site.run(site.ask, BACKEND), site.run(site.ask, TOTAL), asyncio.to_thread(site.ask, BACKEND)]
                 found = await asyncio.gather(*asked, return_exceptions=True)
                 assert [type(one) for one in found] == [Unavailable] * 3
@@ -235,14 +223,10 @@ def test_a_server_that_takes_connections_and_says_nothing_is_unavailable(
     on_loop(main)
 
 
-def test_while_nobody_has_connected_yet_all_wait_for_one_try(
-    on_loop: Callable[[Main], None], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("infrastructure.database.waiting.CONNECT_SECONDS", 0.05)
-
+def test_all_wait_for_the_one_attempt_to_connect_first(on_loop: Callable[[Main], None]) -> None:
     async def main() -> None:
         with black_hole() as url, socket.create_server(("127.0.0.1", 0)) as listener:
-            async with serving(url.set(port=listener.getsockname()[1])) as site:
+            async with serving(url.set(port=listener.getsockname()[1]), HURRIED) as site:
                 asked = [site.run(site.ask, TOTAL) for _ in range(CONNECTIONS)]
                 found = await asyncio.gather(*asked, return_exceptions=True)
                 assert [type(one) for one in found] == [Unavailable] * CONNECTIONS
@@ -257,7 +241,7 @@ def test_while_nobody_has_connected_yet_all_wait_for_one_try(
 # Names.
 
 
-def test_every_name_and_every_address_of_it_is_tried(on_loop: Callable[[Main], None], postgres_url: URL) -> None:
+def test_every_host_and_each_of_its_addresses_is_tried(on_loop: Callable[[Main], None], postgres_url: URL) -> None:
     hosts = ("nowhere.invalid:5432", "localhost:1", f"localhost:{postgres_url.port}")
 
     async def main() -> None:
@@ -267,7 +251,7 @@ def test_every_name_and_every_address_of_it_is_tried(on_loop: Callable[[Main], N
     on_loop(main)
 
 
-def test_a_name_that_nobody_knows_is_unavailable(on_loop: Callable[[Main], None], postgres_url: URL) -> None:
+def test_host_that_does_not_resolve_is_unavailable(on_loop: Callable[[Main], None], postgres_url: URL) -> None:
     async def main() -> None:
         async with serving(postgres_url.set(host="nowhere.invalid")) as site:
             with pytest.raises(Unavailable):
@@ -276,13 +260,17 @@ def test_a_name_that_nobody_knows_is_unavailable(on_loop: Callable[[Main], None]
     on_loop(main)
 
 
-def test_a_resolver_that_says_nothing_holds_nobody_up(postgres_url: URL, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("infrastructure.database.waiting.CONNECT_SECONDS", 0.1)
-    over = threading.Event()
-    monkeypatch.setattr("socket.getaddrinfo", lambda *_words, **_more: over.wait(PATIENCE_SECONDS) and [])
+class SilentResolverLoop(asyncio.SelectorEventLoop):
+    """A loop whose resolver never responds."""
 
+    async def getaddrinfo(self, *_arguments: object, **_options: object) -> NoReturn:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+
+def test_silent_resolver_does_not_block_the_loop(postgres_url: URL) -> None:
     async def main() -> None:
-        async with serving(postgres_url.set(host="silent.example")) as site:
+        async with serving(postgres_url.set(host="silent.example"), HURRIED) as site:
             asked = asyncio.create_task(site.run(site.ask, TOTAL))
             for _ in range(3):
                 await asyncio.sleep(0.01)  # the loop goes on
@@ -290,30 +278,26 @@ def test_a_resolver_that_says_nothing_holds_nobody_up(postgres_url: URL, monkeyp
             with pytest.raises(Unavailable) as caught:
                 await asked
             assert isinstance(caught.value.__cause__, OperationalError)
-            assert isinstance(caught.value.__cause__.orig, Overdue)
-        over.set()
+            assert isinstance(caught.value.__cause__.orig, ResponseTimeout)
 
-    asyncio.run(main())
+    with asyncio.Runner(loop_factory=SilentResolverLoop) as runner:
+        runner.run(main())
 
 
-def test_threads_beside_the_loop_wait_for_themselves_and_not_for_ever(
-    on_loop: Callable[[Main], None], postgres_url: URL, stranger: Stranger, monkeypatch: pytest.MonkeyPatch
+def test_thread_beside_the_loop_waits_by_itself_and_is_bounded(
+    on_loop: Callable[[Main], None], postgres_url: URL, stranger: Stranger
 ) -> None:
     async def main() -> None:
-        async with serving(postgres_url) as site:
+        async with serving(postgres_url, Timeouts(response=0.5)) as site:
             stranger("SELECT pg_advisory_lock(1)")
             beside = asyncio.create_task(asyncio.to_thread(site.ask, LOCK, key=1))
             await stranger.see_waiting(1)
-            on_the_loop = await site.backends()
             stranger("SELECT pg_advisory_unlock(1)")
             await beside
-            assert await asyncio.to_thread(site.ask, BACKEND) not in on_the_loop
 
             stranger("SELECT pg_advisory_lock(1)")
-            monkeypatch.setattr("infrastructure.database.waiting.ANSWER_SECONDS", 0.05)
             with pytest.raises(Unavailable):
                 await asyncio.to_thread(site.ask, LOCK, key=1)
-            monkeypatch.undo()
             stranger("SELECT pg_advisory_unlock(1)")
             assert await asyncio.to_thread(site.ask, TOTAL) == 0
 
@@ -334,11 +318,12 @@ def low_numbers_taken() -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
-def test_a_connection_may_have_any_number(on_loop: Callable[[Main], None], postgres_url: URL) -> None:
+def test_socket_may_have_any_descriptor(on_loop: Callable[[Main], None], postgres_url: URL) -> None:
     async def main() -> None:
         with low_numbers_taken():
             async with serving(postgres_url) as site:
                 assert await site.run(site.ask, TOTAL) == 0
+            async with serving(postgres_url) as site:
                 assert await asyncio.to_thread(site.ask, TOTAL) == 0
 
     on_loop(main)
@@ -347,14 +332,14 @@ def test_a_connection_may_have_any_number(on_loop: Callable[[Main], None], postg
 # Loss.
 
 
-def test_a_connection_lost_while_idle_is_replaced_and_nobody_notices(
-    on_loop: Callable[[Main], None], postgres_url: URL
+def test_connection_lost_while_idle_is_replaced_unnoticed(
+    on_loop: Callable[[Main], None], postgres_url: URL, stranger: Stranger
 ) -> None:
     async def main() -> None:
         async with serving(postgres_url) as site:
             before = await site.backends()
             for backend in before:
-                await asyncio.to_thread(end_backend, site.database, backend)
+                stranger("SELECT pg_terminate_backend(%s, 10000)", backend)
 
             assert await site.run(site.ask, TOTAL) == 0
             assert len(await site.backends() - before) == CONNECTIONS
@@ -362,16 +347,16 @@ def test_a_connection_lost_while_idle_is_replaced_and_nobody_notices(
     on_loop(main)
 
 
-def test_a_connection_lost_while_idle_does_not_keep_the_loop_busy(
+def test_connection_lost_while_idle_does_not_busy_the_loop(
     on_loop: Callable[[Main], None], postgres_url: URL, stranger: Stranger
 ) -> None:
     async def main() -> None:
         async with serving(postgres_url) as site:
 
             def look() -> tuple[int, Any]:
-                with site.database.read() as link:
-                    value(link, LOCK, key=1)
-                    return value(link, BACKEND), raw(link)
+                with site.database.read() as querier:
+                    value(querier, LOCK, key=1)
+                    return value(querier, BACKEND), raw(querier)
 
             stranger("SELECT pg_advisory_lock(1)")
             looking = asyncio.create_task(site.run(look))
@@ -379,7 +364,7 @@ def test_a_connection_lost_while_idle_does_not_keep_the_loop_busy(
             stranger("SELECT pg_advisory_unlock(1)")
             backend, watched = await looking
             assert watched.loop == asyncio.get_running_loop()
-            await asyncio.to_thread(end_backend, site.database, backend)
+            stranger("SELECT pg_terminate_backend(%s, 10000)", backend)
             await until(lambda: watched.loop is None)
 
             assert await site.run(site.ask, BACKEND) != backend
@@ -389,21 +374,21 @@ def test_a_connection_lost_while_idle_does_not_keep_the_loop_busy(
 
 def lose(site: Site, numbers: list[int], stranger: Stranger) -> None:
     """Lose a connection in mid-transaction, and note its socket's number."""
-    with site.database.write() as link:
-        link.later(ADD, {"name": "one"})
-        backend = value(link, BACKEND)
-        numbers.append(raw(link).fileno())
+    with site.database.write() as querier:
+        querier.enqueue(ADD, {"name": "one"})
+        backend = value(querier, BACKEND)
+        numbers.append(raw(querier).fileno())
         stranger("SELECT pg_terminate_backend(%s, 10000)", backend)
-        link.later(ADD, {"name": "two"})
-        value(link, BACKEND)
+        querier.enqueue(ADD, {"name": "two"})
+        value(querier, BACKEND)
 
 
 def wait_in_vain(site: Site, numbers: list[int]) -> None:
     """Wait for a lock that nobody lets go of, and note the number of the socket."""
-    with site.database.write() as link:
-        link.later(ADD, {"name": f"of {value(link, BACKEND)}"})
-        numbers.append(raw(link).fileno())
-        value(link, LOCK, key=1)
+    with site.database.write() as querier:
+        querier.enqueue(ADD, {"name": f"of {value(querier, BACKEND)}"})
+        numbers.append(raw(querier).fileno())
+        value(querier, LOCK, key=1)
 
 
 async def echoes(number: int) -> bytes:
@@ -431,27 +416,25 @@ async def echoes(number: int) -> bytes:
 
 
 @pytest.mark.parametrize("how", ["lost", "overdue", "cancelled"])
-def test_the_socket_that_gets_the_number_of_a_lost_one_is_heard(
+def test_socket_that_reuses_a_descriptor_is_watched(
     on_loop: Callable[[Main], None],
     postgres_url: URL,
     stranger: Stranger,
-    monkeypatch: pytest.MonkeyPatch,
     how: str,
 ) -> None:
     numbers: list[int] = []
 
     async def main() -> None:
-        async with serving(postgres_url) as site:
+        timeouts = Timeouts(response=0.3) if how == "overdue" else DEFAULT_TIMEOUTS
+        async with serving(postgres_url, timeouts) as site:
             await site.backends()
             stranger("SELECT pg_advisory_lock(1)")
             if how == "lost":
                 with pytest.raises(Unavailable):
                     await site.run(lose, site, numbers, stranger)
             elif how == "overdue":
-                monkeypatch.setattr("infrastructure.database.waiting.ANSWER_SECONDS", 0.3)
                 with pytest.raises(Unavailable):
                     await site.run(wait_in_vain, site, numbers)
-                monkeypatch.undo()
             else:
                 task = asyncio.create_task(site.run(wait_in_vain, site, numbers))
                 await stranger.see_waiting(1)
@@ -466,7 +449,7 @@ def test_the_socket_that_gets_the_number_of_a_lost_one_is_heard(
     on_loop(main)
 
 
-def test_a_use_case_that_is_cancelled_leaves_no_broken_connection_behind(
+def test_cancelled_use_case_leaves_no_broken_connection(
     on_loop: Callable[[Main], None], postgres_url: URL, stranger: Stranger
 ) -> None:
     async def main() -> None:
@@ -487,9 +470,7 @@ def test_a_use_case_that_is_cancelled_leaves_no_broken_connection_behind(
     on_loop(main)
 
 
-def test_cancelling_while_it_connects_leaves_no_broken_connection_behind(
-    on_loop: Callable[[Main], None], postgres_url: URL
-) -> None:
+def test_cancelled_connecting_leaves_no_broken_connection(on_loop: Callable[[Main], None], postgres_url: URL) -> None:
     async def main() -> None:
         for turns in (1, 2, 3, 5, 8):
             async with serving(postgres_url) as site:
@@ -505,7 +486,7 @@ def test_cancelling_while_it_connects_leaves_no_broken_connection_behind(
     on_loop(main)
 
 
-def test_two_databases_may_be_served_by_one_loop(on_loop: Callable[[Main], None], postgres_url: URL) -> None:
+def test_one_loop_may_serve_two_databases(on_loop: Callable[[Main], None], postgres_url: URL) -> None:
     async def main() -> None:
         async with serving(postgres_url) as site:
             async with serving(postgres_url) as other:

@@ -1,0 +1,181 @@
+"""Statements, and the pipeline that sends them to PostgreSQL in as few round trips as their results allow."""
+
+from collections.abc import Callable, Container, Hashable, Mapping, Sequence
+from contextlib import suppress
+from hashlib import blake2b
+from typing import Any, Final
+
+import psycopg2
+from sqlalchemy import Connection, CursorResult, Executable, NestedTransaction, select, text, true
+from sqlalchemy.dialects import postgresql
+from sqlalchemy.exc import DBAPIError
+
+from infrastructure.database.wait_callback import ResponseTimeout
+
+Values = Mapping[str, Any]
+
+
+class Statement:
+    """A statement whose text is compiled once.
+
+    One that is prepared is parsed once for each connection, and planned for any values. Its name is a hash of its
+    text: a connection whose session a pooler changes can fail, but never execute another statement of the same name.
+
+    One that searches by `trigrams` may use bitmap scans, the only ones that such an index supports.
+    """
+
+    def __init__(self, clause: Any, *, sqlite: Executable | None = None, trigrams: bool = False) -> None:
+        self.clause: Any = clause if sqlite is None else sqlite
+        numbered = clause.compile(dialect=_dialect("numeric_dollar"))
+        self.text = str(numbered)
+        self.whole = str(clause.compile(dialect=_dialect("pyformat")))
+        if trigrams:
+            self.whole = f"SET LOCAL enable_bitmapscan = on; {self.whole}"  # for this round trip only
+        self.name = f"agora_{blake2b(self.text.encode(), digest_size=8).hexdigest()}"
+        values = ", ".join(f"%({name})s" for name in numbered.positiontup or ())
+        self.call = f"EXECUTE {self.name} ({values})" if values else f"EXECUTE {self.name}"
+
+
+def _dialect(style: Any) -> Any:
+    return postgresql.dialect(paramstyle=style)  # type: ignore[no-untyped-call]
+
+
+PING: Final = Statement(select(true()))
+BEGIN, COMMIT, ROLLBACK = (Statement(text(word)) for word in ("BEGIN", "COMMIT", "ROLLBACK"))
+
+
+class Querier:
+    """Executes statements on a connection: each in a transaction of its own, or all inside one."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    @property
+    def connection(self) -> Connection:
+        """The connection itself."""
+        return self._connection
+
+    @property
+    def cache(self) -> dict[Any, Any]:
+        """Values that live as long as the connection of the latest statement."""
+        return self._connection.info
+
+    def execute(self, statement: Executable, values: Values | Sequence[Values] | None = None) -> CursorResult[Any]:
+        """Execute a statement through SQLAlchemy."""
+        return self.connection.execute(statement, values)
+
+    def begin_nested(self) -> NestedTransaction:
+        """Begin a savepoint."""
+        return self.connection.begin_nested()
+
+    def fetch_all(self, statement: Statement, values: Values) -> Sequence[tuple[Any, ...]]:
+        """Execute a statement, and return its rows."""
+        return self._connection.execute(statement.clause, values).all()
+
+    def fetch_one(self, statement: Statement, values: Values) -> tuple[Any, ...] | None:
+        """Execute a statement, and return its first row or None."""
+        return next(iter(self.fetch_all(statement, values)), None)
+
+    def enqueue(self, statement: Statement, values: Values) -> None:
+        """Queue a statement; its errors surface at the next query or at commit."""
+        self._connection.execute(statement.clause, values)
+
+    def limit(self, key: Hashable) -> None:
+        """Join the queue of transactions that lock the same row, where the database has one."""
+
+
+class Pipeline(Querier):
+    """A connection to PostgreSQL, acquired at the first round trip. Statements without results travel with the next.
+
+    The connection is in autocommit mode: BEGIN and COMMIT are statements like others. A first round trip that found
+    the connection closed is sent again over a new one, unless it commits: the server had restarted, and nothing
+    had happened.
+    """
+
+    def __init__(
+        self,
+        acquire: Callable[[], Connection],
+        queue: Callable[[Hashable], None],
+        prepared: Callable[[Connection], Container[str]],
+        *,
+        transaction: bool,
+    ) -> None:
+        self._acquire = acquire
+        self._queue = queue
+        self._prepared = prepared
+        self._raw: Any = None
+        self._pending: list[tuple[Statement, Values]] = [(BEGIN, {})] if transaction else []
+        self._is_used = False
+
+    @property
+    def connection(self) -> Connection:
+        """The connection itself, alive, and inside the transaction if there is one."""
+        if not self._is_used:
+            self._pending.append((PING, {}))
+        if self._pending:
+            self._send()
+        return self._connection
+
+    def fetch_all(self, statement: Statement, values: Values) -> Sequence[tuple[Any, ...]]:
+        """Execute a statement after the queued ones, and return its rows."""
+        self._pending.append((statement, values))
+        found: Sequence[tuple[Any, ...]] = self._send().fetchall()
+        return found
+
+    def enqueue(self, statement: Statement, values: Values) -> None:
+        """Queue a statement for the next round trip."""
+        self._pending.append((statement, values))
+
+    def limit(self, key: Hashable) -> None:
+        """Join the queue of transactions that lock the same row: before a connection is acquired, or not at all."""
+        if not self._is_used:
+            self._queue(key)
+
+    def commit(self) -> None:
+        """Send the queued statements, and commit."""
+        if self._is_used or len(self._pending) > 1:
+            if not self._is_used:
+                self._connection = self._acquire()
+            self._is_used = True  # whatever happens, this round trip is not repeated
+            self._pending.append((COMMIT, {}))
+            self._send()
+
+    def rollback(self) -> None:
+        """Roll back what was sent."""
+        if self._raw is not None and not self._raw.closed:
+            self._pending = [(ROLLBACK, {})]
+            with suppress(psycopg2.OperationalError):  # the connection is lost, and everything rolled back with it
+                self._send()
+
+    def _send(self) -> Any:
+        pending, self._pending = self._pending, []
+        is_first = not self._is_used
+        if is_first:
+            self._connection = self._acquire()
+        self._is_used = True
+        try:
+            return self._run(pending)
+        except psycopg2.Error as error:
+            if not self._raw.closed:
+                raise
+            self._invalidate()
+            if not is_first or isinstance(error, ResponseTimeout):
+                raise
+        return self._run(pending)
+
+    def _run(self, statements: Sequence[tuple[Statement, Values]]) -> Any:
+        self._raw = self._connection.connection.dbapi_connection
+        prepared = self._prepared(self._connection)
+        cursor = self._raw.cursor()
+        parts: list[bytes] = []
+        for statement, values in statements:
+            call = statement.call if statement.name in prepared else statement.whole
+            parts.append(cursor.mogrify(call, values) if values else call.encode())
+        cursor.execute(b"; ".join(parts))
+        return cursor
+
+    def _invalidate(self) -> None:
+        """Report the closed connection to SQLAlchemy, which then pings every other one of that age."""
+        with suppress(DBAPIError):
+            self._connection.exec_driver_sql("SELECT 1")
+        self._connection.rollback()

@@ -1,0 +1,278 @@
+"""PostgreSQL: opening connections, pooling them, and their transactions."""
+
+import asyncio
+from collections.abc import Container, Hashable, Sequence
+from types import TracebackType
+from typing import Any, Final
+
+import psycopg2
+import structlog
+from sqlalchemy import URL, Connection, Engine, create_engine, event
+from sqlalchemy.pool import ConnectionPoolEntry
+from sqlalchemy.util import await_only, greenlet_spawn
+from sqlalchemy.util.concurrency import in_greenlet
+
+from infrastructure.database import wait_callback
+from infrastructure.database.errors import (
+    is_prepared_conflict,
+    is_read_only,
+    is_stale_plan,
+    raise_aborted,
+    raise_translated,
+)
+from infrastructure.database.pipeline import Pipeline, Statement
+from infrastructure.database.wait_callback import WaitCallback, WatchedConnection, resolve_hosts
+from infrastructure.execution.limiter import KeyedLimiter, Limiter
+from infrastructure.metrics import Span
+from infrastructure.timeouts import Timeouts
+
+DEFAULT_PORT: Final = 5432
+
+INDEX_SCANS: Final = {"plan_cache_mode": "force_generic_plan", "enable_seqscan": "off", "enable_bitmapscan": "off"}
+"""Requests are served by index scans in index order, planned once a connection for any values. PostgreSQL would choose
+otherwise in tables that are still empty, and between two dates that a generic plan does not know."""
+
+NONE_PREPARED: Final[frozenset[str]] = frozenset()
+
+log: Final = structlog.get_logger()
+
+
+class PostgresDatabase:
+    """A PostgreSQL database. In a greenlet, a connection is acquired in FIFO order, and its waits release the loop."""
+
+    def __init__(
+        self,
+        url: URL,
+        connections: int,
+        timeouts: Timeouts,
+        prepared: Sequence[Statement],
+        in_use: Span,
+        waiting: Span,
+    ) -> None:
+        self.in_use = in_use
+        self._timeouts = timeouts
+        self._prepared = prepared
+        self.engine = create_engine(
+            url,
+            pool_size=connections,
+            max_overflow=0,
+            pool_timeout=timeouts.acquire,
+            isolation_level="AUTOCOMMIT",
+            skip_autocommit_rollback=True,
+            use_native_hstore=False,
+            hide_parameters=True,
+            connect_args=connect_arguments(timeouts, INDEX_SCANS) | {"connection_factory": WatchedConnection},
+        )
+        event.listen(self.engine, "close", _unwatch)
+        event.listen(self.engine, "do_connect", self._resolve)
+        event.listen(self.engine, "connect", self._prepare_statements)
+        self._limiter = Limiter(connections, "too many requests are being worked on at once", timeouts.acquire, waiting)
+        self.rows = KeyedLimiter("too many want to change the same at once", timeouts.acquire, waiting)
+        self._idle: list[Connection] = []
+        self._has_connected = False
+        self._connecting: asyncio.Task[None] | None = None
+        self._callback = WaitCallback(timeouts)
+        wait_callback.install(self._callback)
+
+    def read(self) -> "_Checkout":
+        """Check out a connection for queries, at the first of them."""
+        return _Checkout(self, transaction=False)
+
+    def write(self) -> "_Checkout":
+        """Check out a connection for a transaction, at its first statement."""
+        return _Checkout(self, transaction=True)
+
+    def close(self) -> None:
+        """Close every connection."""
+        if self._connecting is not None:
+            self._connecting.cancel()
+        while self._idle:
+            self._idle.pop().close()
+        self.engine.dispose()
+        wait_callback.uninstall(self._callback)
+
+    def acquire(self) -> Connection:
+        """Acquire a connection: in a greenlet an idle one, without asking the pool."""
+        if not in_greenlet():
+            return self.engine.connect()
+        if not self._limiter.try_acquire():
+            await_only(self._limiter.acquire())
+        try:
+            if self._idle:
+                return self._idle.pop()
+            if not self._has_connected:
+                await_only(self._connected())
+            return self.engine.connect()
+        except BaseException:
+            self._limiter.release()
+            raise
+
+    def release(self, connection: Connection) -> None:
+        """Release a connection; inside a transaction it is rolled back."""
+        if connection.invalidated:  # the server restarted or was replaced: every other one is suspect
+            while self._idle:
+                self._idle.pop().close()
+        if not in_greenlet():
+            connection.close()
+            return
+        try:
+            if connection.invalidated:
+                connection.close()
+                return
+            if connection.in_transaction():
+                connection.rollback()
+            self._idle.append(connection)
+        finally:
+            self._limiter.release()
+
+    def prepared(self, connection: Connection) -> Container[str]:
+        """Name the statements that are prepared on a connection."""
+        found: Container[str] = connection.info.get("prepared", NONE_PREPARED) if self._prepared else NONE_PREPARED
+        return found
+
+    def stop_preparing(self, reason: str) -> None:
+        """Send every statement whole from now on, and log why, once."""
+        if self._prepared:
+            self._prepared = ()
+            log.warning("statements are not prepared any more", reason=reason)
+
+    def _prepare_statements(self, raw: Any, entry: ConnectionPoolEntry) -> None:
+        """Prepare the fixed set on a new connection, unless a pooler shares the sessions of the server.
+
+        A pooler answers for the server's process with an id of its own.
+        """
+        if not self._prepared:
+            return
+        cursor = raw.cursor()
+        cursor.execute("SELECT pg_backend_pid()")
+        ((backend,),) = cursor.fetchall()
+        if backend != raw.get_backend_pid():
+            self.stop_preparing("a connection pooler stands before PostgreSQL")
+            return
+        try:
+            cursor.execute("; ".join(f"PREPARE {found.name} AS {found.text}" for found in self._prepared))
+        except psycopg2.Error as error:
+            if raw.closed:
+                raise
+            log.warning("statements of a connection could not be prepared", sqlstate=error.pgcode)
+        else:
+            entry.info["prepared"] = frozenset(statement.name for statement in self._prepared)
+
+    def _resolve(self, _dialect: object, _entry: object, _arguments: object, parameters: dict[str, Any]) -> None:
+        """Resolve the server's name beside the loop: libpq would block it, without a bound."""
+        names = str(parameters.get("host", "")).split(",")
+        if in_greenlet() and not any(name == "" or name.startswith("/") for name in names):  # sockets
+            ports = str(parameters.get("port", DEFAULT_PORT)).split(",")
+            ports = ports if len(ports) > 1 else ports * len(names)
+            parameters.update(await_only(resolve_hosts(names, ports, self._timeouts.connect)))
+
+    async def _connected(self) -> None:
+        """Wait for the first connection, which is opened once for all waiters, and fails for all of them.
+
+        SQLAlchemy inspects the server then, under a lock that would block the loop's thread.
+        """
+        if self._connecting is None:
+            self._connecting = asyncio.create_task(self._connect_first())
+        await asyncio.shield(self._connecting)
+
+    async def _connect_first(self) -> None:
+        try:
+            await greenlet_spawn(lambda: self.engine.connect().close())
+            self._has_connected = True
+        finally:
+            self._connecting = None
+
+
+class _Checkout:
+    """The use of a connection for one block: it translates errors, and ends the transaction with the block."""
+
+    def __init__(self, database: PostgresDatabase, *, transaction: bool) -> None:
+        self._database = database
+        self._is_transaction = transaction
+        self._connection: Connection | None = None
+        self._key: Hashable = None
+
+    def __enter__(self) -> Pipeline:
+        self._pipeline = Pipeline(self._acquire, self._queue, self._database.prepared, transaction=self._is_transaction)
+        return self._pipeline
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        try:
+            if self._is_transaction:
+                self._end(failed=kind is not None)
+        except Exception as failure:
+            error = failure
+            raise_translated(failure)
+            raise
+        finally:
+            self._release(error)
+        if isinstance(error, Exception):
+            raise_aborted(error)  # not above: once COMMIT was sent, its outcome is unknown
+            raise_translated(error)
+
+    def _acquire(self) -> Connection:
+        self._connection = self._database.acquire()
+        self._database.in_use.__enter__()
+        return self._connection
+
+    def _queue(self, key: Hashable) -> None:
+        if in_greenlet() and self._key is None:
+            await_only(self._database.rows.acquire(key))
+            self._key = key
+
+    def _release(self, error: BaseException | None) -> None:
+        if self._connection is not None:
+            self._database.in_use.__exit__(None, None, None)
+            if is_prepared_conflict(error):
+                self._database.stop_preparing("a connection pooler shares the sessions of PostgreSQL")
+            if is_read_only(error) or is_stale_plan(error):
+                self._connection.invalidate()  # a new one may reach another server, and plans afresh
+            self._database.release(self._connection)
+        if self._key is not None:
+            self._database.rows.release(self._key)
+
+    def _end(self, *, failed: bool) -> None:
+        try:
+            if not failed:
+                self._pipeline.commit()
+                return
+        except psycopg2.Error:
+            self._pipeline.rollback()
+            raise
+        self._pipeline.rollback()
+
+
+def connect_arguments(timeouts: Timeouts, settings: dict[str, str] | None = None) -> dict[str, Any]:
+    """Give libpq's parameters of every connection: no wait is unbounded, and sessions speak UTC."""
+    session = {
+        "timezone": "UTC",
+        "statement_timeout": f"{timeouts.statement * 1_000:.0f}",
+        "lock_timeout": f"{timeouts.lock * 1_000:.0f}",
+        "idle_in_transaction_session_timeout": f"{timeouts.idle_in_transaction * 1_000:.0f}",
+    } | (settings or {})
+    return {
+        "connect_timeout": timeouts.connect,
+        "keepalives_idle": 30,
+        "keepalives_interval": 5,
+        "keepalives_count": 3,
+        "tcp_user_timeout": 6_000,  # milliseconds
+        "application_name": "agora",
+        "options": " ".join(f"-c {name}={value}" for name, value in session.items()),
+    }
+
+
+def postgres_engine(url: URL, connections: int, timeouts: Timeouts) -> Engine:
+    """Make an engine for commands and migrations. Neither its errors nor its log hold the values of statements."""
+    return create_engine(
+        url,
+        pool_size=connections,
+        max_overflow=0,
+        pool_timeout=timeouts.acquire,
+        pool_pre_ping=True,
+        hide_parameters=True,
+        connect_args=connect_arguments(timeouts),
+    )
+
+
+def _unwatch(connection: Any, _entry: ConnectionPoolEntry) -> None:
+    connection.unwatch()

@@ -1,0 +1,33 @@
+"""The fixed set of prepared statements: what the most frequent requests execute. All others are sent whole."""
+
+from itertools import product
+from typing import Final
+
+from application.paging import LIMIT_DEFAULT, Order, SortBy
+from application.views import PostFilter
+from domain.users import ANONYMOUS
+from infrastructure.database import posts, users, votes
+from infrastructure.database.pipeline import Statement
+
+_FEEDS: Final = tuple(
+    posts.list_statement(
+        posts.Walk(posts.shelves(ANONYMOUS, PostFilter()), Order(by), after=after, rows=LIMIT_DEFAULT + 1)
+    )
+    for by, after in product(SortBy, (False, True))
+)
+"""The first and the following pages of all posts, in each order."""
+
+PREPARED: Final[tuple[Statement, ...]] = (
+    users.FIND_ACTOR,
+    posts.GET_ANY,
+    posts.GET_VISIBLE,
+    posts.LOCK,
+    posts.INSERT,
+    posts.INSERT_TITLE,
+    *_FEEDS,
+    votes.LOCK,
+    votes.BALLOT,
+    votes.PUT,
+    votes.DELETE,
+    votes.COUNT,
+)

@@ -1,0 +1,99 @@
+"""SQLite: opening a file, and its transactions."""
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from threading import Lock
+
+from sqlalchemy import URL, Connection, Engine, create_engine, event
+from sqlalchemy.pool import ConnectionPoolEntry
+
+from application.ports import Unavailable
+from infrastructure.database.errors import translate_errors
+from infrastructure.database.pipeline import Querier
+from infrastructure.execution.deadline import remaining
+from infrastructure.metrics import Span
+from infrastructure.timeouts import Timeouts
+
+
+class SqliteDatabase:
+    """A SQLite file."""
+
+    def __init__(self, url: URL, connections: int, timeouts: Timeouts, in_use: Span, waiting: Span) -> None:
+        self._timeouts = timeouts
+        self._in_use = in_use
+        self._waiting = waiting
+        name = str(url.database)
+        self._file = None if name.startswith("file:") else Path(name)
+        self._opened: tuple[int, int] | None = None
+        self.engine = sqlite_engine(url, connections, timeouts)
+        self._readers = self.engine.execution_options(isolation_level="AUTOCOMMIT")
+        # SQLite has one writer at a time. It is chosen here: waiters at SQLite's own lock sleep and poll, and starve.
+        self._writer = Lock()
+
+    @contextmanager
+    def read(self) -> Iterator[Querier]:
+        """Check out a connection for queries."""
+        with translate_errors(), self._connect(self._readers) as connection, self._in_use:
+            yield Querier(connection)
+
+    @contextmanager
+    def write(self) -> Iterator[Querier]:
+        """Check out a connection inside a transaction."""
+        with self._waiting:
+            is_acquired = self._writer.acquire(timeout=remaining(self._timeouts.sqlite_busy))
+        if not is_acquired:
+            raise Unavailable("the database has been locked by another writer all the time; try again")
+        try:
+            with translate_errors(), self._connect(self.engine) as connection, self._in_use, connection.begin():
+                yield Querier(connection)
+        finally:
+            self._writer.release()
+
+    def close(self) -> None:
+        """Close every connection."""
+        self.engine.dispose()
+
+    def _connect(self, engine: Engine) -> Connection:
+        """Connect to the file that has the name now: a file that was deleted can still be written to while open."""
+        found = self._identity()
+        if found is None and self._opened is not None:
+            raise Unavailable("the file of the database is gone")
+        if found != self._opened:
+            self.engine.dispose()
+        connection = engine.connect()
+        self._opened = found or self._identity()
+        return connection
+
+    def _identity(self) -> tuple[int, int] | None:
+        try:
+            status = self._file.stat() if self._file is not None else None
+        except OSError:
+            return None
+        return None if status is None else (status.st_dev, status.st_ino)
+
+
+def sqlite_engine(url: URL, connections: int, timeouts: Timeouts) -> Engine:
+    """Make the engine of a SQLite file. Neither its errors nor its log hold the values of statements."""
+    engine = create_engine(
+        url, pool_size=connections, max_overflow=0, pool_timeout=timeouts.acquire, hide_parameters=True
+    )
+
+    def begin(connection: Connection) -> None:
+        milliseconds = int(remaining(timeouts.sqlite_busy) * 1_000)
+        connection.connection.cursor().execute(f"PRAGMA busy_timeout = {milliseconds}")
+        # A writer locks at its beginning: one that reads first and writes later fails when another came between.
+        if connection.get_execution_options().get("isolation_level") != "AUTOCOMMIT":
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+    event.listen(engine, "connect", _configure)
+    event.listen(engine, "begin", begin)
+    return engine
+
+
+def _configure(connection: sqlite3.Connection, _entry: ConnectionPoolEntry) -> None:
+    connection.isolation_level = None  # the driver would begin transactions too late
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("PRAGMA synchronous = FULL")  # an acknowledged write survives a power cut
+    connection.execute("PRAGMA foreign_keys = ON")

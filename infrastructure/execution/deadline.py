@@ -1,0 +1,44 @@
+"""The deadline of a request: each wait takes at most what the waits before it have left."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from math import inf
+from typing import Final
+
+MIN_WAIT: Final = 0.25
+"""Seconds that each wait may take past the deadline: enough to roll back and to hear of it."""
+
+_deadline: Final[ContextVar[float]] = ContextVar("deadline", default=inf)
+
+
+def clear_deadline() -> None:
+    """Begin a request without a deadline, whatever its connection served before."""
+    _deadline.set(inf)
+
+
+def start_deadline(seconds: float) -> None:
+    """Set the deadline of a request at its first use case; later ones keep it."""
+    if _deadline.get() == inf:
+        _deadline.set(time.monotonic() + seconds)
+
+
+def is_expired() -> bool:
+    """Tell whether the deadline has passed, so that nothing more should begin."""
+    return _deadline.get() <= time.monotonic()
+
+
+def remaining(most: float) -> float:
+    """Give the seconds that a wait may take: `most`, or what the deadline leaves, but at least `MIN_WAIT`."""
+    return min(most, max(_deadline.get() - time.monotonic(), MIN_WAIT))
+
+
+@contextmanager
+def within(seconds: float) -> Iterator[None]:
+    """Bound all waits in the block together by these seconds, and by the deadline."""
+    before = _deadline.set(min(_deadline.get(), time.monotonic() + seconds))
+    try:
+        yield
+    finally:
+        _deadline.reset(before)

@@ -1,0 +1,57 @@
+"""Every bound on waiting, in one place, with what it bounds and why."""
+
+from dataclasses import dataclass
+from typing import Final
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Timeouts:
+    """Bounds on waits, in seconds. The container hands them to the adapters; tests hand in their own."""
+
+    request: float = 5.5
+    """All waits of one request together, from its first use case on: a little more than `statement`."""
+
+    acquire: float = 2.0
+    """The wait for a connection or for a thread. A longer queue would serve clients that have disconnected."""
+
+    retry_pauses: tuple[float, ...] = (0.05, 0.1, 0.2)
+    """The longest pause before each further attempt at a use case; a random part of it keeps attempts apart."""
+
+    connect: int = 3
+    """One attempt to connect to PostgreSQL, its name resolution included."""
+
+    response: float = 5.5
+    """One response of PostgreSQL: a little more than `statement`, for a server that is frozen or out of reach."""
+
+    statement: float = 5.0
+    """One statement, measured by PostgreSQL itself (`statement_timeout`)."""
+
+    lock: float = 1.0
+    """One lock, measured by PostgreSQL itself (`lock_timeout`)."""
+
+    idle_in_transaction: float = 10.0
+    """A transaction without a statement, after which PostgreSQL ends its session."""
+
+    sqlite_busy: float = 5.0
+    """The write lock of SQLite: within the process, and again for other processes."""
+
+    standby: float = 2.5
+    """Everything that a standby is asked, so that the primary can still respond within `request`."""
+
+    standby_pauses: tuple[float, ...] = (0.0, 0.005)
+    """Before each look at how much of the log a standby has replayed."""
+
+    standby_behind: float = 0.1
+    """How long reads pass by a standby that was behind."""
+
+    standby_lost: float = 5.0
+    """How long reads pass by a standby that failed, before one read tries it again."""
+
+    startup: float = 30.0
+    """How long a start waits for a database that is not up."""
+
+    startup_pauses: tuple[float, ...] = (0.25, 0.5, 1.0, 2.0)
+    """Between the attempts of a start; the last one repeats."""
+
+
+DEFAULT_TIMEOUTS: Final = Timeouts()

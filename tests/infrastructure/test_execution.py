@@ -1,0 +1,339 @@
+"""How use cases run without blocking the event loop: greenlets, threads, and limits on how much runs at once."""
+
+import asyncio
+import gc
+import weakref
+from collections.abc import Callable, Coroutine, Iterator
+from contextvars import ContextVar
+from threading import Event, get_ident
+from typing import Any
+
+import pytest
+import uvloop
+from greenlet import getcurrent
+from sqlalchemy.util import await_only
+
+from application.ports import Unavailable
+from infrastructure.execution.greenlets import Executor, GreenletExecutor
+from infrastructure.execution.limiter import KeyedLimiter, Limiter
+from infrastructure.execution.threads import WorkerThreads
+from tests.infrastructure.conftest import until
+
+PATIENCE_SECONDS = 20
+LONG_SECONDS = 3_600.0
+
+spoken: ContextVar[str] = ContextVar("spoken", default="nothing")
+
+Main = Callable[[], Coroutine[Any, Any, None]]
+
+
+@pytest.fixture
+def on_loop() -> Iterator[Callable[[Main], None]]:
+    """Run a coroutine on a loop of the server's kind, within a bound."""
+
+    async def bounded(main: Main) -> None:
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            await main()
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        yield lambda main: runner.run(bounded(main))
+
+
+@pytest.fixture(params=["greenlets", "threads"])
+def executor(request: pytest.FixtureRequest) -> Iterator[Executor]:
+    made = GreenletExecutor() if request.param == "greenlets" else WorkerThreads(2, "no thread is free", LONG_SECONDS)
+    yield made
+    made.close()
+
+
+# Executors.
+
+
+def test_arguments_results_errors_and_context_pass_through(executor: Executor, on_loop: Callable[[Main], None]) -> None:
+    def work(first: int, *, second: int) -> tuple[int, int, str]:
+        if first == 0:
+            raise KeyError(second)
+        return first, second, spoken.get()
+
+    async def main() -> None:
+        spoken.set("hello")
+        assert await executor.run(work, 1, second=2) == (1, 2, "hello")
+        for _ in range(4):
+            with pytest.raises(KeyError, match="7"):
+                await executor.run(work, 0, second=7)
+        assert await executor.run(work, 3, second=4) == (3, 4, "hello")
+
+    on_loop(main)
+
+
+def test_results_and_errors_are_freed_with_their_use_case(executor: Executor, on_loop: Callable[[Main], None]) -> None:
+    class Found(Exception):
+        pass
+
+    def work(found: "list[weakref.ref[Found]]", *, fails: bool) -> Found:
+        it = Found()
+        found.append(weakref.ref(it))
+        if fails:
+            raise it
+        return it
+
+    async def main() -> None:
+        found: list[weakref.ref[Found]] = []
+        await executor.run(work, found, fails=False)
+        with pytest.raises(Found):
+            await executor.run(work, found, fails=True)
+        await asyncio.sleep(0.01)
+        gc.collect()
+        assert [reference() for reference in found] == [None, None]
+
+    on_loop(main)
+
+
+def test_only_threads_leave_the_loop(executor: Executor, on_loop: Callable[[Main], None]) -> None:
+    async def main() -> None:
+        is_on_loop = await executor.run(get_ident) == get_ident()
+        assert is_on_loop is isinstance(executor, GreenletExecutor)
+
+    on_loop(main)
+
+
+def test_errors_are_reported_to_the_caller_alone(executor: Executor, on_loop: Callable[[Main], None]) -> None:
+    def fail() -> None:
+        raise KeyError
+
+    async def main() -> None:
+        reported: list[object] = []
+        asyncio.get_running_loop().set_exception_handler(lambda _loop, context: reported.append(context))
+        with pytest.raises(KeyError):
+            await executor.run(fail)
+        await asyncio.sleep(0.01)
+        gc.collect()
+        assert reported == []
+
+    on_loop(main)
+
+
+def test_greenlets_are_pooled_and_see_the_context_of_their_request(on_loop: Callable[[Main], None]) -> None:
+    async def main() -> None:
+        executor, pooled, event = GreenletExecutor(), set(), asyncio.Event()
+
+        def work(number: int) -> tuple[int, str]:
+            pooled.add(getcurrent())
+            await_only(asyncio.sleep(0))
+            if number == 0:
+                await_only(event.wait())
+            return number, spoken.get()
+
+        async def ask(number: int) -> tuple[int, str]:
+            spoken.set(f"number {number}")
+            return await executor.run(work, number)
+
+        first = asyncio.create_task(ask(0))
+        for number in range(1, 20):
+            assert await asyncio.create_task(ask(number)) == (number, f"number {number}")
+        event.set()
+        assert await first == (0, "number 0")
+        assert len(pooled) == 2
+
+    on_loop(main)
+
+
+def test_cancelled_use_case_hears_of_it_and_its_greenlet_is_pooled(on_loop: Callable[[Main], None]) -> None:
+    async def main() -> None:
+        executor, heard = GreenletExecutor(), []
+
+        def work() -> None:
+            try:
+                await_only(asyncio.sleep(LONG_SECONDS))
+            except asyncio.CancelledError as error:
+                heard.append(error)
+                raise
+
+        task = asyncio.create_task(executor.run(work))
+        await until(lambda: bool(asyncio.all_tasks() - {asyncio.current_task(), task}))
+        await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert len(heard) == 1
+        assert await executor.run(lambda: 7) == 7
+
+    on_loop(main)
+
+
+# Threads.
+
+
+def test_greenlet_that_calls_a_thread_releases_the_loop(on_loop: Callable[[Main], None]) -> None:
+    async def main() -> None:
+        executor, threads, event = GreenletExecutor(), WorkerThreads(1, "no thread", LONG_SECONDS), Event()
+        task = asyncio.create_task(executor.run(threads.call, event.wait, PATIENCE_SECONDS))
+        for _ in range(3):
+            await asyncio.sleep(0)
+        assert not task.done()
+        assert await executor.run(lambda: "served meanwhile") == "served meanwhile"
+        event.set()
+        assert await task is True
+
+    on_loop(main)
+
+
+def test_no_more_threads_work_than_there_are(on_loop: Callable[[Main], None]) -> None:
+    working: list[int] = []
+    most: list[int] = []
+    event = Event()
+
+    def work() -> None:
+        working.append(1)
+        most.append(len(working))
+        event.wait(PATIENCE_SECONDS)
+        working.pop()
+
+    async def main() -> None:
+        executor, threads = GreenletExecutor(), WorkerThreads(2, "no thread", LONG_SECONDS)
+        tasks = [asyncio.create_task(executor.run(threads.call, work)) for _ in range(6)]
+        await until(lambda: len(working) == 2)
+        await asyncio.sleep(0.01)
+        assert len(working) == 2
+        event.set()
+        await asyncio.gather(*tasks)
+        assert max(most) == 2
+
+    on_loop(main)
+
+
+@pytest.mark.parametrize("in_greenlet", [True, False])
+def test_waiting_too_long_for_a_thread_is_unavailable(on_loop: Callable[[Main], None], in_greenlet: bool) -> None:
+    async def main() -> None:
+        executor, threads, event = GreenletExecutor(), WorkerThreads(1, "no thread is free", 0.02), Event()
+
+        async def call(work: Callable[..., object], *args: object) -> object:
+            if in_greenlet:
+                return await executor.run(threads.call, work, *args)
+            return await asyncio.to_thread(threads.call, work, *args)
+
+        working = asyncio.create_task(call(event.wait, PATIENCE_SECONDS))
+        await until(lambda: threads._pool._work_queue.empty() and len(threads._pool._threads) == 1)
+        ran: list[int] = []
+        with pytest.raises(Unavailable, match="no thread is free"):
+            await call(ran.append, 1)
+        event.set()
+        assert await working is True  # it took longer than the wait for a thread may
+        assert await call(len, ran) == 0
+
+    on_loop(main)
+
+
+def test_call_that_is_cancelled_while_it_waits_never_runs(on_loop: Callable[[Main], None]) -> None:
+    async def main() -> None:
+        executor, threads, event = GreenletExecutor(), WorkerThreads(1, "no thread", LONG_SECONDS), Event()
+        working = asyncio.create_task(executor.run(threads.call, event.wait, PATIENCE_SECONDS))
+        ran: list[int] = []
+        waiting = asyncio.create_task(executor.run(threads.call, ran.append, 1))
+        await until(lambda: threads._pool._work_queue.qsize() == 1)
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+        event.set()
+        await working
+        assert await executor.run(threads.call, len, ran) == 0
+
+    on_loop(main)
+
+
+def test_closing_threads_drops_what_waits_for_one(on_loop: Callable[[Main], None]) -> None:
+    async def main() -> None:
+        threads, event = WorkerThreads(1, "no thread", LONG_SECONDS), Event()
+        working = asyncio.create_task(threads.run(event.wait, PATIENCE_SECONDS))
+        await until(lambda: len(threads._pool._threads) == 1)
+        waiting = asyncio.create_task(threads.run(print))
+        await until(lambda: threads._pool._work_queue.qsize() == 1)
+        closing = asyncio.create_task(asyncio.to_thread(threads.close))
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+        event.set()
+        await closing
+        assert await working is True
+
+    on_loop(main)
+
+
+# Limiters.
+
+
+def test_limiter_passes_slots_on_in_fifo_order(on_loop: Callable[[Main], None]) -> None:
+    async def main() -> None:
+        limiter, acquired = Limiter(2, "no slot", LONG_SECONDS), []
+
+        async def acquire(number: int) -> None:
+            await limiter.acquire()
+            acquired.append(number)
+
+        tasks = [asyncio.create_task(acquire(number)) for number in range(5)]
+        await asyncio.sleep(0.01)
+        assert acquired == [0, 1]
+        assert not limiter.try_acquire()
+        for expected in ([0, 1, 2], [0, 1, 2, 3], [0, 1, 2, 3, 4]):
+            limiter.release()
+            await until(lambda: acquired == expected)  # noqa: B023 - awaited in the loop's body
+        await asyncio.gather(*tasks)
+        limiter.release()
+        limiter.release()
+        assert limiter.try_acquire()
+        assert limiter.try_acquire()
+        assert not limiter.try_acquire()
+
+    on_loop(main)
+
+
+def test_waiting_too_long_for_a_slot_is_unavailable(on_loop: Callable[[Main], None]) -> None:
+    async def main() -> None:
+        limiter = Limiter(1, "no slot is free", 0.01)
+        await limiter.acquire()
+        for _ in range(3):
+            with pytest.raises(Unavailable, match="no slot is free"):
+                await limiter.acquire()
+        limiter.release()
+        await limiter.acquire()
+
+    on_loop(main)
+
+
+@pytest.mark.parametrize("moment", ["waiting", "acquired", "refused"])
+def test_cancelled_waiter_neither_keeps_nor_makes_a_slot(on_loop: Callable[[Main], None], moment: str) -> None:
+    async def main() -> None:
+        limiter = Limiter(1, "no slot", LONG_SECONDS)
+        await limiter.acquire()
+        waiter = asyncio.create_task(limiter.acquire())
+        await asyncio.sleep(0)
+        if moment == "acquired":
+            limiter.release()
+        elif moment == "refused":
+            limiter._refuse(limiter._queue[0])
+        waiter.cancel()
+        await asyncio.gather(waiter, return_exceptions=True)
+        if moment != "acquired":
+            limiter.release()
+        assert limiter.try_acquire()
+        assert not limiter.try_acquire()
+
+    on_loop(main)
+
+
+def test_keyed_limiter_limits_each_key_and_forgets_unused_ones(on_loop: Callable[[Main], None]) -> None:
+    async def main() -> None:
+        limiter = KeyedLimiter("too many on one post", 0.02)
+        for _ in range(KeyedLimiter.SLOTS):
+            await limiter.acquire(7)
+        await limiter.acquire(8)  # another key does not wait
+        with pytest.raises(Unavailable, match="too many on one post"):
+            await limiter.acquire(7)
+        waiter = asyncio.create_task(limiter.acquire(7))
+        await asyncio.sleep(0)
+        limiter.release(7)
+        await waiter
+        for key in (7, 7, 8):
+            limiter.release(key)
+        assert limiter._limiters == {}
+
+    on_loop(main)
