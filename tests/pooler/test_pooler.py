@@ -1,0 +1,83 @@
+"""Agora behind PgBouncer in transaction mode, with default settings: right responses, no drafts of others, no 500."""
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from itertools import product
+from random import Random
+
+import httpx2
+import pytest
+from sqlalchemy import URL
+
+from domain.posts import Post
+from tests.backends import sql_backend
+from tests.faults.load import KEY, Forum, Load, Voter
+from tests.postgres import Postgres
+from tests.samples import NOW
+from tests.servers import Server, serving
+
+REQUESTS = 60
+DRAFTS = 6
+
+PATHS = [
+    f"/posts?sort_by={sort_by}&order={order}{rest}"
+    for sort_by, order, rest in product(
+        ("date", "votes", "hot"),
+        ("asc", "desc"),
+        ("", "&limit=3", "&published=false", "&published=true&limit=7", "&search=draft", "&skip=2", "&owner_id=1"),
+    )
+]
+
+
+@pytest.fixture(scope="module")
+def forum(server: Postgres) -> Forum:
+    """Voters with posts and drafts."""
+    forum = Forum(server.url)
+    with sql_backend(server.url) as backend:
+        for voter, number in product(forum.voters, range(DRAFTS)):
+            title, published = f"draft {number} of {voter.id}", number % 2 == 0
+            post = Post.write(owner_id=voter.id, title=title, content="Text", published=published, now=NOW)
+            with backend.uow() as tx:
+                tx.posts.add(post)
+    return forum
+
+
+@pytest.fixture(scope="module")
+def behind(pooled: URL, forum: Forum) -> Iterator[Server]:
+    assert forum.voters
+    with serving(pooled, workers=2, patience=300, SECRET_KEY=KEY) as server:
+        yield server
+
+
+def ask(address: str, voter: Voter, paths: list[str]) -> list[tuple[str, int, object]]:
+    with httpx2.Client(base_url=address, headers=voter.headers, timeout=20) as client:
+        responses = [(path, client.get(path)) for path in paths]
+    return [(path, response.status_code, response.json()) for path, response in responses]
+
+
+def test_lists_are_those_of_a_direct_connection(server: Postgres, behind: Server, forum: Forum) -> None:
+    with serving(server.url, patience=300, SECRET_KEY=KEY) as direct:
+        chosen = {voter.id: Random(voter.id).choices(PATHS, k=REQUESTS) for voter in forum.voters}
+        with ThreadPoolExecutor(len(forum.voters)) as threads:
+            pooled = threads.map(lambda voter: ask(behind.address, voter, chosen[voter.id]), forum.voters)
+        expected = [ask(direct.address, voter, chosen[voter.id]) for voter in forum.voters]
+    assert {status for found in expected for _, status, _ in found} == {200}
+    assert list(pooled) == expected
+
+
+def test_drafts_of_others_are_in_no_list(behind: Server, forum: Forum) -> None:
+    for voter in forum.voters:
+        for _, _, posts in ask(behind.address, voter, ["/posts?limit=100", "/posts?published=false&limit=100"]):
+            assert isinstance(posts, list)
+            assert {post["owner_id"] for post in posts if not post["published"]} == {voter.id}
+
+
+def test_votes_are_all_counted(behind: Server, forum: Forum) -> None:
+    with Load(behind.address, forum, rate=200) as load:
+        load.wait_for("acknowledged", 400, within_seconds=60)
+    load.require_kept()
+    assert load.counts["refused"] == 0
+
+
+def test_each_process_logs_once_that_it_stops_preparing(behind: Server) -> None:
+    assert behind.said.count("statements are not prepared any more") == len(behind.workers)
