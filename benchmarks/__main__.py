@@ -16,9 +16,10 @@ import typer
 from benchmarks.chart import draw
 from benchmarks.data import Data
 from benchmarks.databases import databases
+from benchmarks.hostile import costs, memory
 from benchmarks.load import LoadError, Measured, Rounds, require_wrk
 from benchmarks.peers import PeerError, agora, install_fastify, require_agreement
-from benchmarks.report import findings_table, machine, put_between, shown, table
+from benchmarks.report import Finding, findings_table, machine, put_between, shown, table
 from benchmarks.scenarios import LENGTHY, PEERS, SCENARIOS, Stage, growth
 
 USUAL: Final = tuple(name for name in SCENARIOS if name not in LENGTHY)
@@ -132,6 +133,24 @@ def measure_growth(
             text = f"![{CHART_TITLE}]({os.path.relpath(chart, markdown.parent)})\n\n{text}"
     if markdown:
         put_between(markdown, "growth", text)
+
+
+@app.command("hostile")
+def measure_hostile(
+    fields: Annotated[bool, typer.Option(help="Measure the worst text in every field.")] = True,
+    refusals: Annotated[bool, typer.Option(help="Measure memory after refused requests.")] = True,
+) -> None:
+    """Measure what hostile input costs: processor time in every field, memory after refusals."""
+    findings: list[Finding] = []
+    with _stack() as (stack, folder):
+        server = stack.enter_context(databases())
+        running = stack.enter_context(agora(server.agora("agora_hostile", Data(1_000, _now())), folder))
+        for measured in ((costs(running) if fields else ()), (memory(running) if refusals else ())):
+            for finding in measured:
+                _say(" | ".join(finding.cells()))
+                findings.append(finding)
+    missed = sum(not finding.is_met for finding in findings)
+    typer.echo(f"{findings_table(findings)}{len(findings) - missed} of {len(findings)} bars are met.")
 
 
 def main() -> None:

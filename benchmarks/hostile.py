@@ -1,0 +1,214 @@
+"""What hostile input costs a server: the worst text in every field beside a harmless one, and memory after refusals."""
+
+import http.client
+import json
+import os
+import resource
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import quote, urlencode
+
+from benchmarks.peers import Running
+from benchmarks.report import Bar, Finding
+
+KIB: Final = 1_024
+BODY: Final = 1_024 * KIB - 4 * KIB
+SMALL_BODY: Final = 15 * KIB
+TARGET: Final = 6 * KIB
+"""Bytes of text in a body, in a body that asks for tokens, and in a path, a query or a header."""
+
+REQUESTS: Final = 20
+REFUSALS: Final = 1_000
+COST_BAR: Final = Bar(2.0, at_most=True)
+MEMORY_BAR: Final = Bar(1.1, at_most=True)
+
+HARMLESS: Final = "a"
+WORST: Final = {
+    "combining marks": "\u0301",
+    "marks in reverse order": "\u0315\u0300\u05ae\u059a",
+    "ligatures": "\ufdfa",
+    "dotted capitals": "\u0130",
+    "digits": "9",
+    "blanks": " ",
+    "at signs": "@",
+    "dots": ".",
+    "quotes": '"',
+    "backslashes": "\\",
+    "line breaks": "\n",
+    "percent signs": "%",
+    "commas": ",",
+}
+"""Texts that cost more than their length where they are normalised, folded, matched, converted or escaped."""
+
+MALFORMED: Final = {
+    "malformed": ("application/json", b'{"a": "%s" "b"}' % (b"x" * BODY)),
+    "not UTF-8": ("application/json", b'"%s\xff"' % (b"x" * BODY)),
+    "deep": ("application/json", b"[" * BODY),
+    "wrong field": ("application/json", b'{"email": 1, "rest": [%s]}' % b",".join([b'"abc"'] * (BODY // 6))),
+    "too large": ("application/json", b"x" * (BODY + 8 * KIB)),
+    "another content type": ("text/plain", b"x" * BODY),
+}
+"""Bodies that are refused, by what is wrong with them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """A place in a request where a client puts text, with what else the request needs."""
+
+    method: str
+    path: str
+    place: str
+    name: str
+    others: Mapping[str, Any] = field(default_factory=dict)
+
+    def request(self, text: str) -> tuple[str, bytes | None, dict[str, str]]:
+        """Give the target, the body and the headers of a request with this text."""
+        if self.place == "json":
+            return self.path, _json({**self.others, self.name: text}), {"Content-Type": "application/json"}
+        if self.place == "form":
+            form = urlencode({**self.others, self.name: text}).encode()
+            return self.path, form, {"Content-Type": "application/x-www-form-urlencoded"}
+        if self.place == "query":
+            return f"{self.path}?{urlencode({self.name: text})}", None, {}
+        if self.place == "path":
+            return self.path.replace("{}", quote(text, safe="")), None, {}
+        return self.path, _json(self.others) if self.others else None, {self.name: _printable(text)}
+
+    @property
+    def size(self) -> int:
+        """How many bytes of text it takes in."""
+        if self.place == "form" or self.path in {"/refresh", "/logout"}:
+            return SMALL_BODY
+        return BODY if self.place == "json" else TARGET
+
+
+POST: Final = {"title": "A title", "content": "Some content"}
+REGISTRATION: Final = {"email": "nobody@nowhere", "password": "a password", "username": "no"}
+
+SIGN_IN: Final = {"username": "a@b.c", "password": "x"}
+
+FIELDS: Final = (
+    *(Field("POST", "/users", "json", name, REGISTRATION) for name in REGISTRATION),
+    *(
+        Field("POST", "/login", "form", name, {"username": "a@b.c", "password": "x"})
+        for name in ("username", "password")
+    ),
+    Field("POST", "/refresh", "json", "refresh_token"),
+    Field("POST", "/logout", "json", "all"),
+    *(Field("PATCH", "/users/me", "json", name) for name in ("email", "username", "current_password")),
+    *(
+        Field("PUT", "/users/me/password", "json", name, {"current_password": "x", "new_password": "y"})
+        for name in ("current_password", "new_password")
+    ),
+    Field("DELETE", "/users/me", "json", "current_password"),
+    *(Field("POST", "/posts", "json", name, POST) for name in POST),
+    *(Field("PUT", "/posts/1", "json", name, POST) for name in POST),
+    *(Field("PATCH", "/posts/1", "json", name) for name in POST),
+    Field("POST", "/vote", "json", "post_id", {"dir": 1}),
+    *(
+        Field("GET", "/posts", "query", name)
+        for name in ("search", "cursor", "since", "until", "limit", "skip", "owner_id", "published", "sort_by", "order")
+    ),
+    *(Field("GET", "/users", "query", name) for name in ("search", "cursor")),
+    *(Field("GET", "/users/me/votes", "query", name) for name in ("cursor", "dir")),
+    *(Field("GET", path, "path", "id") for path in ("/posts/{}", "/users/{}", "/problems/{}", "/{}")),
+    *(
+        Field("GET", "/posts/1", "header", name)
+        for name in ("Authorization", "If-None-Match", "X-Request-ID", "X-Forwarded-For", "Accept", "Cookie", "Origin")
+    ),
+    Field("PUT", "/posts/1", "header", "If-Match", POST),
+    *(Field("POST", "/posts", "header", name, POST) for name in ("Idempotency-Key", "Content-Type")),
+)
+
+
+def costs(running: Running) -> Iterator[Finding]:
+    """Compare the processor time of the worst text in each field with that of a harmless one of equal size."""
+    for place in FIELDS:
+        harmless = _milliseconds(running, place, HARMLESS)
+        found = {name: _milliseconds(running, place, text) for name, text in WORST.items()}
+        worst = max(found, key=lambda name: found[name])
+        yield Finding(
+            f"{place.method} {place.path}: {place.name}, {worst}",
+            f"{found[worst]:.2f} ms",
+            f"{harmless:.2f} ms",
+            found[worst] / harmless,
+            COST_BAR,
+        )
+
+
+def memory(running: Running) -> Iterator[Finding]:
+    """Compare the memory of a server after refused requests of each kind with that before."""
+    for content_type, body in MALFORMED.values():
+        _refused(running, content_type, body, 20)
+    for name, (content_type, body) in MALFORMED.items():
+        before = _resident(running.process)
+        _refused(running, content_type, body, REFUSALS)
+        after = _resident(running.process)
+        yield Finding(
+            f"{REFUSALS:,} bodies refused: {name}", f"{after} MiB", f"{before} MiB", after / before, MEMORY_BAR
+        )
+
+
+def _milliseconds(running: Running, place: Field, text: str) -> float:
+    """Measure the processor time of a request, in the median of three rounds; its size is that on the wire."""
+    letters = place.size // len(text.encode())
+    target, body, headers = place.request(text * letters)
+    sent = len(target) + len(body or b"") + sum(map(len, headers.values()))
+    if sent > place.size:  # escapes and percent signs multiply
+        target, body, headers = place.request(text * (letters * place.size // sent))
+    rounds = []
+    with _connection(running) as ask:
+        for _ in range(3):
+            before = _processor_seconds(running.process)
+            for _ in range(REQUESTS):
+                ask(place.method, target, body, headers)
+            rounds.append((_processor_seconds(running.process) - before) / REQUESTS)
+    return sorted(rounds)[1] * 1_000
+
+
+def _refused(running: Running, content_type: str, body: bytes, times: int) -> None:
+    with _connection(running) as ask:
+        for _ in range(times):
+            ask("POST", "/users", body, {"Content-Type": content_type})
+
+
+@contextmanager
+def _connection(running: Running) -> Iterator[Any]:
+    token = running.tokens.read_text().partition("\n")[0]
+    connection = http.client.HTTPConnection("127.0.0.1", running.port)
+
+    def ask(method: str, target: str, body: bytes | None, headers: Mapping[str, str]) -> int:
+        try:
+            connection.request(method, target, body, {"Authorization": f"Bearer {token}", **headers})
+            response = connection.getresponse()
+            response.read()
+        except (http.client.HTTPException, OSError):  # refused before its end
+            connection.close()
+            return 0
+        return response.status
+
+    try:
+        yield ask
+    finally:
+        connection.close()
+
+
+def _processor_seconds(pid: int) -> float:
+    threads = Path(f"/proc/{pid}/task").glob("*/schedstat")
+    return sum(int(thread.read_text().split()[0]) for thread in threads) / 1e9
+
+
+def _resident(pid: int) -> int:
+    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    return pages * resource.getpagesize() // (KIB * KIB)
+
+
+def _json(body: object) -> bytes:
+    return json.dumps(body, ensure_ascii=False).encode()
+
+
+def _printable(text: str) -> str:
+    return "".join(letter if letter.isprintable() and letter.isascii() else "a" for letter in text) or os.linesep
