@@ -3,13 +3,14 @@
 from dataclasses import dataclass
 from datetime import timedelta
 
-from application.ports import Clock, DashboardReader
+from application.ports.services import Clock
+from application.ports.storage import DashboardReader
 from application.views import Dashboard
 from domain.users import Actor
 
 
 @dataclass(frozen=True, slots=True)
-class SeeDashboard:
+class GetDashboard:
     """Show administrators how much there is, how much is new, and what is liked best."""
 
     dashboard: DashboardReader

@@ -34,7 +34,7 @@ NEWEST_FIRST: Final = Order()
 
 
 @dataclass(frozen=True, slots=True)
-class Position:
+class PageCursor:
     """A place in a list: what the order goes by there, and the id that breaks ties.
 
     It stays where it is when the row that it was taken from goes. In a list by id alone both are the id.
@@ -50,7 +50,7 @@ class Window:
 
     limit: int = LIMIT_DEFAULT
     skip: int = 0
-    after: Position | None = None
+    after: PageCursor | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,4 +58,4 @@ class Page(Generic[T]):
     """A part of a list; `last` is the position of its last row if there is more behind it."""
 
     items: Sequence[T]
-    last: Position | None = None
+    last: PageCursor | None = None

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from hashlib import sha256
 
-from application.ports import NO_METER, Attempted, Clock, Meter, PasswordHasher, Throttle
+from application.ports.services import NO_METER, Attempted, Clock, Meter, PasswordHasher, Throttle
 from application.views import Attempt
 from domain.errors import TooManyRequests
 from domain.users import InvalidCredentials, User

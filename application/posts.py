@@ -6,7 +6,8 @@ from datetime import timedelta
 from typing import Final
 
 from application.paging import Order, Page, Window
-from application.ports import Clock, PostReader, UnitOfWorkFactory
+from application.ports.services import Clock
+from application.ports.storage import PostReader, UnitOfWorkFactory
 from application.views import PostFilter, PostView
 from domain.posts import KeyReused, Post, PostChanges
 from domain.users import Actor
@@ -55,10 +56,10 @@ class WritePostOnce:
         now = self.clock.now()
         post = Post.write(owner_id=actor.id, title=title, content=content, published=published, now=now)
         with self.uow() as tx:
-            answer = tx.answers.find(actor.id, key, now)
+            answer = tx.idempotency.find(actor.id, key, now)
             if answer is None:
                 answer = tx.posts.add(post)
-                tx.answers.add(actor.id, key, answer, now, now + KEY_LIFETIME)
+                tx.idempotency.add(actor.id, key, answer, now, now + KEY_LIFETIME)
                 return answer, False
         if (answer.title, answer.content, answer.published) != (post.title, post.content, post.published):
             raise KeyReused
@@ -66,7 +67,7 @@ class WritePostOnce:
 
 
 @dataclass(frozen=True, slots=True)
-class ReadPost:
+class GetPost:
     """Show one post to somebody who may see it."""
 
     posts: PostReader
@@ -117,7 +118,7 @@ class EditPost:
             edited = post.edited_by(actor, changes, self.clock.now(), versions)
             if edited is not post:
                 tx.posts.save(edited)
-            return tx.posts_seen.get(actor, post_id)
+            return tx.post_reader.get(actor, post_id)
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from application.passwords import CheckPassword
-from application.ports import Clock, PasswordHasher, RefreshTokens, TokenCodec, UnitOfWorkFactory, UserReader
+from application.ports.services import Clock, PasswordHasher, RefreshTokens, TokenCodec
+from application.ports.storage import UnitOfWorkFactory, UserReader
 from application.views import Claims, SessionView, Tokens
 from domain.errors import Invalid
 from domain.sessions import Session, SessionNotFound

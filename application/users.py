@@ -4,16 +4,8 @@ from dataclasses import dataclass, replace
 
 from application.paging import NEWEST_FIRST, Page, Window
 from application.passwords import CheckPassword, Guard
-from application.ports import (
-    Clock,
-    CommonPasswords,
-    PasswordHasher,
-    PostReader,
-    UnitOfWork,
-    UnitOfWorkFactory,
-    UserReader,
-    VoteReader,
-)
+from application.ports.services import Clock, CommonPasswords, PasswordHasher
+from application.ports.storage import PostReader, UnitOfWork, UnitOfWorkFactory, UserReader, VoteReader
 from application.views import AccountView, Export, PostFilter, PublicUser, UserView
 from domain.errors import Invalid
 from domain.users import (
@@ -88,7 +80,7 @@ def _view(user: User) -> UserView:
 
 
 @dataclass(frozen=True, slots=True)
-class SeeUser:
+class GetUser:
     """Show one account: all of it to its owner and to administrators, the public part to anybody."""
 
     users: UserReader
@@ -104,7 +96,7 @@ class SeeUser:
 
 
 @dataclass(frozen=True, slots=True)
-class SeeOwnAccount:
+class GetOwnAccount:
     """Show people their own account."""
 
     users: UserReader
@@ -138,7 +130,7 @@ class ListUsers:
 
 
 @dataclass(frozen=True, slots=True)
-class FindAccount:
+class GetAccount:
     """Show administrators the account that they name by its id or its e-mail, with its sessions."""
 
     users: UserReader
@@ -299,7 +291,7 @@ class ExportOwnData:
             InvalidToken: the account was removed a moment ago.
         """
         return Export(
-            SeeOwnAccount(self.users)(actor),
+            GetOwnAccount(self.users)(actor),
             self.posts.list(actor, PostFilter(owner_id=actor.id), NEWEST_FIRST, None).items,
             self.votes.list(actor, None, None).items,
         )

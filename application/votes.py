@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from application.paging import Page, Window
-from application.ports import NO_METER, Clock, Meter, PostReader, UnitOfWorkFactory, VoteReader
+from application.ports.services import NO_METER, Clock, Meter
+from application.ports.storage import PostReader, UnitOfWorkFactory, VoteReader
 from application.views import OwnVote, Recount, VoteReceipt
 from domain.posts import PostNotFound, is_visible
 from domain.users import Actor
@@ -37,7 +38,7 @@ class CastVote:
             InvalidToken: the actor's account was removed a moment ago.
         """
         with self.uow() as tx:
-            ballot = tx.votes.lock_ballot(actor.id, post_id)  # voters on one post take turns
+            ballot = tx.votes.lock_context(actor.id, post_id)  # voters on one post take turns
             if not is_visible(ballot.published, ballot.owner_id, actor):
                 raise PostNotFound(post_id)
             done = outcome(ballot.direction, direction)

@@ -84,7 +84,7 @@ class Vote:
 
 
 @dataclass(frozen=True, slots=True)
-class Ballot:
+class VoteContext:
     """What one person's vote on a post concerns: the post as far as voting goes, and their vote as it stands."""
 
     post_id: int
@@ -94,7 +94,7 @@ class Ballot:
     tally: Tally
     direction: Direction = Direction.NONE
 
-    def counting(self, vote: Vote) -> "Ballot":
+    def counting(self, vote: Vote) -> "VoteContext":
         """Count this vote of the person instead of their earlier one."""
         return replace(self, direction=vote.direction, tally=self.tally.after(self.direction, vote.direction))
 

@@ -15,7 +15,8 @@ from typing import Final
 
 from sqlalchemy import URL, Connection, Engine, func, select, text
 
-from application.ports import Clock, Unavailable
+from application.errors import Unavailable
+from application.ports.services import Clock
 from application.views import Recount
 from application.votes import VerifyVotes
 from infrastructure.database.engine import failures_named, open_engine

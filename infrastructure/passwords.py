@@ -12,7 +12,7 @@ import bcrypt
 from argon2 import PasswordHasher, extract_parameters
 from argon2.exceptions import InvalidHashError, VerificationError
 
-from application.ports import Unavailable
+from application.errors import Unavailable
 from infrastructure.metrics import UNMEASURED, Span
 
 LEGACY_MAX: Final = 72

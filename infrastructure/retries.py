@@ -5,7 +5,7 @@ from collections.abc import Callable
 from random import uniform
 from typing import Final, ParamSpec, TypeVar
 
-from application.ports import Interrupted
+from application.errors import TransactionAborted
 from infrastructure.deadlines import is_over, start_deadline
 from infrastructure.runners import Runner
 
@@ -21,7 +21,7 @@ def _uncounted() -> None:
 
 
 class RetryingRunner:
-    """Runs use cases, and those again that were `Interrupted`: whole, three times at most, and not past the deadline.
+    """Run a use case; after `TransactionAborted`, run it again, three times at most, before the deadline.
 
     Between two tries it holds neither a connection nor a turn, and nobody up.
     """
@@ -40,7 +40,7 @@ class RetryingRunner:
         for longest in PAUSES_SECONDS:
             try:
                 return await self._runner.run(work, *args, **kwargs)
-            except Interrupted:
+            except TransactionAborted:
                 if is_over():
                     raise
                 self._retried()

@@ -12,7 +12,7 @@ from typing import Any, Final, ParamSpec, Protocol, TypeVar
 from greenlet import GreenletExit, getcurrent, greenlet
 from psycopg2.extensions import set_wait_callback
 
-from application.ports import Unavailable
+from application.errors import Unavailable
 from infrastructure.database.waiting import wait
 from infrastructure.deadlines import seconds_left
 from infrastructure.metrics import UNMEASURED, Span

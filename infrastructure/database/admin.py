@@ -6,7 +6,7 @@ from typing import Final
 from sqlalchemy import bindparam, desc, func, select
 
 from application.views import Counts, Dashboard, TopPost
-from infrastructure.database.queries import Reading
+from infrastructure.database.sql import Reading
 from infrastructure.database.tables import posts, users, votes
 
 TOP: Final = 10

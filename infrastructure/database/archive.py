@@ -18,7 +18,7 @@ from typing import IO, Any, Final
 from sqlalchemy import URL, Connection, Select, func, select, union_all
 from sqlalchemy.exc import DataError, IntegrityError
 
-from application.ports import Refused
+from application.errors import Refused
 from domain.errors import Invalid
 from domain.posts import Post
 from domain.text import is_storable
@@ -39,7 +39,7 @@ from infrastructure.database.bulk import (
     tidy,
     transaction,
 )
-from infrastructure.database.queries import MAX_ID, is_id
+from infrastructure.database.sql import MAX_ID, is_id
 from infrastructure.database.tables import posts, users, votes
 
 FORMAT: Final = "agora-export"

@@ -18,7 +18,7 @@ from sqlalchemy.pool import ConnectionPoolEntry
 from sqlalchemy.util import await_only, greenlet_spawn
 from sqlalchemy.util.concurrency import in_greenlet
 
-from application.ports import Interrupted, Unavailable
+from application.errors import TransactionAborted, Unavailable
 from infrastructure.database.links import Link, PipelinedLink, is_outdated
 from infrastructure.database.waiting import CONNECT_SECONDS, Overdue, WaitingConnection, addresses, is_lost
 from infrastructure.deadlines import seconds_left
@@ -355,11 +355,11 @@ def failures_named() -> Iterator[None]:
 def _raise_named(error: Exception) -> None:
     said = _said(error)
     if getattr(said, "pgcode", None) in UNDONE:
-        raise Interrupted("too many others want to change the same now") from error
+        raise TransactionAborted("too many others want to change the same now") from error
     if getattr(said, "pgcode", None) == READ_ONLY:
         raise Unavailable("the database takes no changes now") from error
     if isinstance(said, psycopg2.Error) and is_outdated(said):
-        raise Interrupted("the schema has changed") from error
+        raise TransactionAborted("the schema has changed") from error
     if isinstance(said, psycopg2.Error) and is_lost(said):
         raise Unavailable("the connection to the database was lost") from error
     if isinstance(error, OperationalError | InterfaceError | PoolTimeoutError | LOST):
@@ -376,7 +376,7 @@ def _raise_interrupted(error: Exception) -> None:
     said = _said(error)
     is_at_work = not isinstance(error, DBAPIError) or error.statement is not None  # else connecting anew has failed
     if is_at_work and isinstance(said, psycopg2.Error) and is_lost(said):
-        raise Interrupted("the connection to the database was lost") from error
+        raise TransactionAborted("the connection to the database was lost") from error
 
 
 def _said(error: Exception) -> BaseException | None:

@@ -14,7 +14,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import URL, Connection
 
 import migrations
-from application.ports import Unavailable
+from application.errors import Unavailable
 from infrastructure.database.bounds import bounded_waits
 from infrastructure.database.engine import Database, failures_named, is_absent, open_engine
 from infrastructure.database.strangers import in_the_way

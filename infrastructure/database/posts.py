@@ -22,14 +22,14 @@ from sqlalchemy import (
     update,
 )
 
-from application.paging import Order, Page, Position, SortBy, Window
+from application.paging import Order, Page, PageCursor, SortBy, Window
 from application.views import PostFilter, PostView, PublicUser
 from domain.posts import Post, PostNotFound
 from domain.text import search_key
 from domain.users import Actor
 from domain.votes import Tally
 from infrastructure.database.links import Link, Statement
-from infrastructure.database.queries import Reading, holds, is_id, pattern
+from infrastructure.database.sql import Reading, holds, is_id, pattern
 from infrastructure.database.tables import posts, titles, users, votes
 
 LOCK: Final = Statement(
@@ -320,7 +320,7 @@ class SqlPostReader:
         if window is None or len(rows) <= window.limit:
             return Page([_view(row) for row in rows])
         last = rows[window.limit - 1]
-        return Page([_view(row) for row in rows[: window.limit]], Position(last[-1], last[0]))
+        return Page([_view(row) for row in rows[: window.limit]], PageCursor(last[-1], last[0]))
 
     def last_id(self) -> int:
         """Tell the highest id that a post has."""

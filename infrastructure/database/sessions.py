@@ -7,7 +7,7 @@ from sqlalchemy import Row, bindparam, delete, insert, select, update
 
 from domain.sessions import RefreshHashes, Session
 from infrastructure.database.links import Link
-from infrastructure.database.queries import inserted_id, is_id
+from infrastructure.database.sql import inserted_id, is_id
 from infrastructure.database.tables import sessions
 
 INSERT: Final = insert(sessions)

@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 import structlog
 from sqlalchemy import text
 
-from application.ports import Interrupted, Unavailable
+from application.errors import TransactionAborted, Unavailable
 from infrastructure.database.engine import Database
 from infrastructure.database.links import Link, Statement
 from infrastructure.deadlines import within
@@ -102,7 +102,7 @@ class Standby:
         """Lend a connection for questions, to the standby if it may answer them.
 
         Raises:
-            Interrupted: the standby was lost meanwhile; the primary answers the next try.
+            TransactionAborted: the standby was lost meanwhile; the primary answers the next try.
             Unavailable: the primary cannot answer now.
         """
         if self._is_due():
@@ -118,7 +118,7 @@ class Standby:
             except Unavailable as error:
                 self._leave_out("it cannot answer now", cause_of(error))
                 if is_lent:
-                    raise Interrupted("the standby was lost") from error
+                    raise TransactionAborted("the standby was lost") from error
         else:
             self._count("left_out")
         with self._primary.read() as link:

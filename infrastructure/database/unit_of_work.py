@@ -10,8 +10,8 @@ from sqlalchemy.exc import IntegrityError
 from domain.errors import DomainError
 from domain.posts import KeyInUse
 from domain.users import EmailTaken, InvalidToken, UsernameTaken
-from infrastructure.database.answers import SqlAnswerRepository
 from infrastructure.database.engine import Database, violated
+from infrastructure.database.idempotency import SqlIdempotencyStore
 from infrastructure.database.links import Link
 from infrastructure.database.posts import SqlPostReader, SqlPostRepository
 from infrastructure.database.sessions import SqlSessionRepository
@@ -40,8 +40,8 @@ class SqlUnitOfWork:
         self.sessions = SqlSessionRepository(link)
         self.posts = SqlPostRepository(link)
         self.votes = SqlVoteRepository(link)
-        self.answers = SqlAnswerRepository(link)
-        self.posts_seen = SqlPostReader(lambda: nullcontext(link))
+        self.idempotency = SqlIdempotencyStore(link)
+        self.post_reader = SqlPostReader(lambda: nullcontext(link))
 
 
 class SqlUnitOfWorkFactory:

@@ -7,13 +7,13 @@ from typing import Any, Final
 
 from sqlalchemy import Row, bindparam, delete, insert, literal_column, select, union, update
 
-from application.paging import Page, Position, Window
+from application.paging import Page, PageCursor, Window
 from application.views import Claims, SessionView, UserView
 from domain.text import search_key
 from domain.users import Actor, Role, User, UserNotFound
 from domain.votes import Direction, Tally, hotness
 from infrastructure.database.links import Link, Statement
-from infrastructure.database.queries import Reading, holds, inserted_id, is_id, pattern
+from infrastructure.database.sql import Reading, holds, inserted_id, is_id, pattern
 from infrastructure.database.tables import posts, sessions, users, votes
 
 _VIEW: Final = select(users.c.id, users.c.username, users.c.created_at, users.c.email, users.c.role, users.c.is_active)
@@ -172,7 +172,7 @@ class SqlUserReader:
         if len(found) <= window.limit:
             return Page(found)
         last = found[window.limit - 1].id
-        return Page(found[: window.limit], Position(last, last))
+        return Page(found[: window.limit], PageCursor(last, last))
 
     def find_actor(self, claims: Claims, now: datetime) -> Actor | None:
         """Find who an access token speaks for."""

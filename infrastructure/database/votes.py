@@ -19,19 +19,19 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects import postgresql, sqlite
 
-from application.paging import Page, Position, Window
+from application.paging import Page, PageCursor, Window
 from application.views import OwnVote, Recount
 from domain.posts import PostNotFound
 from domain.users import Actor
-from domain.votes import Ballot, Direction, Tally, Vote, hotness
+from domain.votes import Direction, Tally, Vote, VoteContext, hotness
 from infrastructure.database.links import Link, Statement
-from infrastructure.database.queries import Reading, is_id
+from infrastructure.database.sql import Reading, is_id
 from infrastructure.database.tables import posts, votes
 
 LOCK: Final = Statement(
     select(posts.c.id).where(posts.c.id == bindparam("of_post")).with_for_update(key_share=True)  # FOR NO KEY UPDATE
 )
-BALLOT: Final = Statement(
+VOTE_CONTEXT: Final = Statement(
     select(
         posts.c.owner_id,
         posts.c.published,
@@ -137,7 +137,7 @@ class SqlVoteRepository:
     def __init__(self, link: Link) -> None:
         self._link = link
 
-    def lock_ballot(self, user_id: int, post_id: int) -> Ballot:
+    def lock_context(self, user_id: int, post_id: int) -> VoteContext:
         """Lock a post, and tell what voting on it concerns.
 
         Two statements: one that waits for a lock sees all but the locked row as it was before it waited.
@@ -145,13 +145,15 @@ class SqlVoteRepository:
         if not is_id(post_id):
             raise PostNotFound(post_id)
         self._link.later(LOCK, {"of_post": post_id})
-        row = self._link.row(BALLOT, {"of_post": post_id, "of_user": user_id})
+        row = self._link.row(VOTE_CONTEXT, {"of_post": post_id, "of_user": user_id})
         if row is None:
             raise PostNotFound(post_id)
         owner_id, published, created_at, upvotes, downvotes, direction = row
-        return Ballot(post_id, owner_id, published, created_at, Tally(upvotes, downvotes), Direction(direction or 0))
+        return VoteContext(
+            post_id, owner_id, published, created_at, Tally(upvotes, downvotes), Direction(direction or 0)
+        )
 
-    def record(self, vote: Vote, counted: Ballot) -> None:
+    def record(self, vote: Vote, counted: VoteContext) -> None:
         """Store a vote and the ballot that counts it."""
         if vote.direction is Direction.NONE:
             self._link.later(DELETE, {"of_post": vote.post_id, "of_user": vote.user_id})
@@ -205,7 +207,7 @@ class SqlVoteReader:
         if window is None or len(found) <= window.limit:
             return Page(found)
         last = found[window.limit - 1]
-        return Page(found[: window.limit], Position(last.created_at, last.post_id))
+        return Page(found[: window.limit], PageCursor(last.created_at, last.post_id))
 
     def recount(self, after: int, most: int) -> Sequence[Recount]:
         """Count the votes on the posts whose ids come after this one: one statement, which sees one moment."""

@@ -5,7 +5,7 @@ from contextlib import closing, contextmanager
 from typing import Final
 
 from application.app import App
-from application.ports import Refused, Unavailable
+from application.errors import Refused, Unavailable
 from application.views import Recount
 from domain.errors import DomainError
 from infrastructure.container import Container

@@ -25,7 +25,7 @@ def votes() -> None:
 def verify() -> None:
     """Compare the counters, score and rank of every post with its votes. Writes nothing; safe while people vote."""
     with front_door() as agora:
-        found = Recounted.watch(agora.verify_votes(), agora.verify_votes.last_id())
+        found = Recounted.watch(agora.queries.verify_votes(), agora.queries.verify_votes.last_id())
     found.show()
     if found.wrong:
         typer.echo(f"agora: {found} disagree with their votes; run: agora votes repair", err=True)
@@ -37,7 +37,7 @@ def verify() -> None:
 def repair() -> None:
     """Make the counters, score and rank of every post true again, from its votes. Safe while people vote."""
     with front_door() as agora:
-        found = Recounted.watch(agora.repair_votes(), agora.verify_votes.last_id())
+        found = Recounted.watch(agora.commands.repair_votes(), agora.queries.verify_votes.last_id())
     found.show()
     typer.echo(f"{found} disagreed with their votes and are repaired")
 

@@ -46,7 +46,7 @@ class RunQueued(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Desk:
-    """The front door, and how to go through it: `await desk.run(desk.app.read_post, actor, post_id)`.
+    """The front door, and how to go through it: `await desk.run(desk.app.queries.get_post, actor, post_id)`.
 
     `run_queued` is for votes on one post, and `run_long` for what hashes passwords or hands out everything: no other
     request is to wait for those. `run_health` looks at the database when everybody else is waiting for it.
@@ -97,7 +97,7 @@ class MaybeSigned(SecurityBase):
         if not token:
             return None
         desk: Desk = request.app.state.desk
-        actor = await desk.run(desk.app.authenticate, token)
+        actor = await desk.run(desk.app.queries.authenticate, token)
         request.state.user_id = actor.id
         return actor
 

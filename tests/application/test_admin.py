@@ -12,9 +12,9 @@ from tests.application.conftest import World
 def test_what_is_new_is_what_the_last_day_brought(world: World) -> None:
     root = world.admin()
     world.clock.advance(timedelta(hours=24, microseconds=1))
-    world.app.write_post(root, "A title", "Some content", True)
+    world.app.commands.write_post(root, "A title", "Some content", True)
 
-    dashboard = world.app.see_dashboard(root)
+    dashboard = world.app.queries.get_dashboard(root)
 
     assert dashboard.total == Counts(users=1, posts=1, votes=0)
     assert dashboard.last_24h == Counts(users=0, posts=1, votes=0)
@@ -22,4 +22,4 @@ def test_what_is_new_is_what_the_last_day_brought(world: World) -> None:
 
 def test_only_administrators_see_it(world: World) -> None:
     with pytest.raises(AdminsOnly):
-        world.app.see_dashboard(world.person())
+        world.app.queries.get_dashboard(world.person())

@@ -21,7 +21,7 @@ from domain.users import (
     UserNotFound,
 )
 from tests.application.conftest import ELSEWHERE, HOME, PASSWORD, REGISTRATIONS, World
-from tests.fakes import PlainHasher
+from tests.fakes.services import PlainHasher
 
 A_SECOND = timedelta(seconds=1)
 
@@ -42,7 +42,7 @@ def test_who_signs_in_is_known_by_the_token(world: World) -> None:
 
     tokens = world.sign_in("ANN")
 
-    assert world.app.authenticate(tokens.access_token) == replace(ann, session_id=1)
+    assert world.app.queries.authenticate(tokens.access_token) == replace(ann, session_id=1)
     assert tokens.refresh_expires_in == IDLE.total_seconds()
 
 
@@ -54,7 +54,7 @@ def test_whatever_is_wrong_costs_one_verification_and_is_told_alike(world: World
     world.person("ann")
 
     with pytest.raises(InvalidCredentials):
-        world.app.sign_in(email, password, user_agent="", address=HOME)
+        world.app.commands.sign_in(email, password, user_agent="", address=HOME)
 
     assert world.hasher.verifications == 1
 
@@ -88,15 +88,15 @@ def test_what_happens_to_an_account_holds_on_the_next_request(world: World) -> N
     users = world.database.rows.users
 
     users[ann.id] = replace(users[ann.id], role=Role.ADMIN)
-    assert world.app.authenticate(token).is_admin
+    assert world.app.queries.authenticate(token).is_admin
 
     deactivate(world, ann)
     with pytest.raises(InvalidToken):
-        world.app.authenticate(token)
+        world.app.queries.authenticate(token)
 
     del users[ann.id]
     with pytest.raises(InvalidToken):
-        world.app.authenticate(token)
+        world.app.queries.authenticate(token)
 
 
 def test_an_access_token_ends(world: World) -> None:
@@ -106,34 +106,34 @@ def test_an_access_token_ends(world: World) -> None:
     world.clock.advance(timedelta(seconds=tokens.expires_in))
 
     with pytest.raises(InvalidToken):
-        world.app.authenticate(tokens.access_token)
+        world.app.queries.authenticate(tokens.access_token)
 
 
 def test_a_refresh_token_is_good_for_one_use(world: World) -> None:
     ann = world.person()
     first = world.sign_in()
 
-    second = world.app.refresh_session(first.refresh_token)
+    second = world.app.commands.refresh_session(first.refresh_token)
 
     assert second.refresh_token != first.refresh_token
-    assert world.app.authenticate(second.access_token).id == ann.id
-    assert world.app.authenticate(first.access_token).id == ann.id
+    assert world.app.queries.authenticate(second.access_token).id == ann.id
+    assert world.app.queries.authenticate(first.access_token).id == ann.id
 
 
 def test_a_spent_refresh_token_ends_its_session_newest_tokens_included(world: World) -> None:
     world.person()
     first, other = world.sign_in(), world.sign_in()
-    second = world.app.refresh_session(first.refresh_token)
+    second = world.app.commands.refresh_session(first.refresh_token)
 
     with pytest.raises(InvalidToken):
-        world.app.refresh_session(first.refresh_token)
+        world.app.commands.refresh_session(first.refresh_token)
 
     for ended in (first, second):
         with pytest.raises(InvalidToken):
-            world.app.refresh_session(ended.refresh_token)
+            world.app.commands.refresh_session(ended.refresh_token)
         with pytest.raises(InvalidToken):
-            world.app.authenticate(ended.access_token)
-    assert world.app.refresh_session(other.refresh_token)
+            world.app.queries.authenticate(ended.access_token)
+    assert world.app.commands.refresh_session(other.refresh_token)
 
 
 def test_a_refresh_token_of_nobody_ends_nothing(world: World) -> None:
@@ -142,9 +142,9 @@ def test_a_refresh_token_of_nobody_ends_nothing(world: World) -> None:
 
     for token in ("", "nonsense", "4711.1"):
         with pytest.raises(InvalidToken):
-            world.app.refresh_session(token)
+            world.app.commands.refresh_session(token)
 
-    assert world.app.refresh_session(tokens.refresh_token)
+    assert world.app.commands.refresh_session(tokens.refresh_token)
 
 
 def test_a_session_that_is_not_used_ends(world: World) -> None:
@@ -152,11 +152,11 @@ def test_a_session_that_is_not_used_ends(world: World) -> None:
     tokens = world.sign_in()
 
     world.clock.advance(IDLE - A_SECOND)
-    tokens = world.app.refresh_session(tokens.refresh_token)
+    tokens = world.app.commands.refresh_session(tokens.refresh_token)
     world.clock.advance(IDLE)
 
     with pytest.raises(InvalidToken):
-        world.app.refresh_session(tokens.refresh_token)
+        world.app.commands.refresh_session(tokens.refresh_token)
 
 
 def test_a_session_ends_however_often_it_is_used(world: World) -> None:
@@ -165,42 +165,42 @@ def test_a_session_ends_however_often_it_is_used(world: World) -> None:
     days = timedelta(days=6)
     for _ in range(LIFETIME // days - 1):
         world.clock.advance(days)
-        tokens = world.app.refresh_session(tokens.refresh_token)
+        tokens = world.app.commands.refresh_session(tokens.refresh_token)
     world.clock.advance(days - A_SECOND)
-    tokens = world.app.refresh_session(tokens.refresh_token)
+    tokens = world.app.commands.refresh_session(tokens.refresh_token)
     assert tokens.refresh_expires_in == 1
 
     world.clock.advance(A_SECOND)
 
     with pytest.raises(InvalidToken):
-        world.app.refresh_session(tokens.refresh_token)
+        world.app.commands.refresh_session(tokens.refresh_token)
     with pytest.raises(InvalidToken):
-        world.app.authenticate(tokens.access_token)
+        world.app.queries.authenticate(tokens.access_token)
 
 
 def test_signing_out_ends_this_session_and_no_other(world: World) -> None:
     world.person()
     here, there = world.sign_in(), world.sign_in()
 
-    world.app.sign_out(world.app.authenticate(here.access_token), everywhere=False)
+    world.app.commands.sign_out(world.app.queries.authenticate(here.access_token), everywhere=False)
 
     with pytest.raises(InvalidToken):
-        world.app.authenticate(here.access_token)
+        world.app.queries.authenticate(here.access_token)
     with pytest.raises(InvalidToken):
-        world.app.refresh_session(here.refresh_token)
-    assert world.app.authenticate(there.access_token)
+        world.app.commands.refresh_session(here.refresh_token)
+    assert world.app.queries.authenticate(there.access_token)
 
 
 def test_signing_out_everywhere_ends_all_of_ones_own(world: World) -> None:
     world.person("ann"), world.person("bob")
     here, there, bobs = world.sign_in(), world.sign_in(), world.sign_in("bob")
 
-    world.app.sign_out(world.app.authenticate(here.access_token), everywhere=True)
+    world.app.commands.sign_out(world.app.queries.authenticate(here.access_token), everywhere=True)
 
     for ended in (here, there):
         with pytest.raises(InvalidToken):
-            world.app.authenticate(ended.access_token)
-    assert world.app.authenticate(bobs.access_token)
+            world.app.queries.authenticate(ended.access_token)
+    assert world.app.queries.authenticate(bobs.access_token)
 
 
 def test_people_see_where_they_are_signed_in(world: World) -> None:
@@ -209,11 +209,11 @@ def test_people_see_where_they_are_signed_in(world: World) -> None:
     first = world.sign_in()
     world.sign_in("bob")
     world.clock.advance(A_SECOND)
-    second = world.app.authenticate(world.sign_in().access_token)
+    second = world.app.queries.authenticate(world.sign_in().access_token)
     world.clock.advance(A_SECOND)
-    world.app.refresh_session(first.refresh_token)
+    world.app.commands.refresh_session(first.refresh_token)
 
-    assert world.app.list_sessions(second) == [
+    assert world.app.queries.list_sessions(second) == [
         SessionView(1, start, start + 2 * A_SECOND, "a browser"),
         SessionView(3, start + A_SECOND, start + A_SECOND, "a browser"),
     ]
@@ -223,13 +223,13 @@ def test_people_end_a_session_of_their_own(world: World) -> None:
     world.person("ann"), world.person("bob")
     lost, here, bobs = world.sign_in(), world.signed_in(), world.signed_in("bob")
 
-    world.app.end_session(here, world.app.authenticate(lost.access_token).session_id)
+    world.app.commands.end_session(here, world.app.queries.authenticate(lost.access_token).session_id)
 
     with pytest.raises(InvalidToken):
-        world.app.authenticate(lost.access_token)
+        world.app.queries.authenticate(lost.access_token)
     for gone in (1, bobs.session_id, 4_711):
         with pytest.raises(SessionNotFound):
-            world.app.end_session(here, gone)
+            world.app.commands.end_session(here, gone)
 
 
 def test_administrators_sign_somebody_out_everywhere(world: World) -> None:
@@ -237,16 +237,16 @@ def test_administrators_sign_somebody_out_everywhere(world: World) -> None:
     tokens = [world.sign_in("ann"), world.sign_in("ann")]
     other = world.sign_in("bob")
 
-    world.app.end_sessions(OPERATOR, ann.id)
+    world.app.commands.end_sessions(OPERATOR, ann.id)
 
     for token in tokens:
         with pytest.raises(InvalidToken):
-            world.app.authenticate(token.access_token)
-    assert world.app.authenticate(other.access_token).id == bob.id
+            world.app.queries.authenticate(token.access_token)
+    assert world.app.queries.authenticate(other.access_token).id == bob.id
     with pytest.raises(UserNotFound):
-        world.app.end_sessions(OPERATOR, 4_711)
+        world.app.commands.end_sessions(OPERATOR, 4_711)
     with pytest.raises(AdminsOnly):
-        world.app.end_sessions(ann, bob.id)
+        world.app.commands.end_sessions(ann, bob.id)
 
 
 def test_sessions_that_have_ended_are_forgotten_at_the_next_sign_in(world: World) -> None:
@@ -336,8 +336,8 @@ def signing_in_while(world: World, happening: Callable[[], object]) -> Tokens:
             happening()
             return known
 
-    check = replace(world.app.sign_in.check, hasher=InterruptedHasher())
-    sign_in = replace(world.app.sign_in, check=check)
+    check = replace(world.app.commands.sign_in.check, hasher=InterruptedHasher())
+    sign_in = replace(world.app.commands.sign_in, check=check)
     return sign_in("ann@example.com", PASSWORD, user_agent="", address=HOME)
 
 

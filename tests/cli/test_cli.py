@@ -29,9 +29,9 @@ def signs_in_as_admin(email: str, password: str) -> bool:
     container = Container()
     with closing(container.database()):
         app = container.app()
-        tokens = app.sign_in(email, password, user_agent="a browser", address="192.0.2.1")
-        actor = app.authenticate(tokens.access_token)
-        return app.see_own_account(actor).role is Role.ADMIN and actor.is_admin
+        tokens = app.commands.sign_in(email, password, user_agent="a browser", address="192.0.2.1")
+        actor = app.queries.authenticate(tokens.access_token)
+        return app.queries.get_own_account(actor).role is Role.ADMIN and actor.is_admin
 
 
 def count_users(url: URL) -> object:

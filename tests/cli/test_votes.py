@@ -8,13 +8,13 @@ from collections.abc import Iterator
 import pytest
 from sqlalchemy import URL
 
-from application.ports import UnitOfWorkFactory
+from application.ports.storage import UnitOfWorkFactory
 from application.votes import CastVote
 from domain.votes import Direction, Tally
 from infrastructure.database.engine import open_engine
 from tests.backends import sql_backend
 from tests.cli.command import COMMAND, environment, plain, run
-from tests.fakes import FrozenClock
+from tests.fakes.services import FrozenClock
 from tests.samples import add_post, add_user
 
 

@@ -7,7 +7,7 @@ from application.views import Counts, TopPost
 from application.votes import CastVote
 from domain.votes import Direction
 from tests.backends import Backend
-from tests.fakes import FrozenClock
+from tests.fakes.services import FrozenClock
 from tests.samples import NOW, a_post, a_user, add_post, add_user
 
 AN_HOUR = timedelta(hours=1)

@@ -9,7 +9,7 @@ from sqlalchemy import URL, Engine, event
 from application.votes import CastVote
 from domain.votes import Direction
 from tests.backends import sql_backend
-from tests.fakes import FrozenClock
+from tests.fakes.services import FrozenClock
 from tests.samples import add_post, add_user
 
 POSTS, VOTERS = 3_000, 20

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from application.paging import Order, Page, Position, SortBy, Window
+from application.paging import Order, Page, PageCursor, SortBy, Window
 from application.posts import DeletePost, EditPost
 from application.views import OwnVote, PostFilter, PostView, UserView
 from application.votes import CastVote
@@ -19,7 +19,7 @@ from domain.posts import Post, PostChanges
 from domain.users import ANONYMOUS, Actor, Role
 from domain.votes import Direction, Tally, hotness
 from tests.backends import Backend
-from tests.fakes import FrozenClock
+from tests.fakes.services import FrozenClock
 from tests.samples import NOW, a_post, a_user, add_post, add_user
 
 T = TypeVar("T")
@@ -54,7 +54,7 @@ def place(post: Post, by: SortBy) -> tuple[Any, int]:
 
 
 def listed(
-    posts: Sequence[Post], reader: Actor, which: PostFilter, order: Order, after: Position | None = None
+    posts: Sequence[Post], reader: Actor, which: PostFilter, order: Order, after: PageCursor | None = None
 ) -> list[int]:
     found = sorted((post for post in posts if holds(post, reader, which)), key=lambda post: place(post, order.by))
     if order.descending:
@@ -70,7 +70,7 @@ def ids(page: Page[PostView]) -> list[int]:
     return [post.id for post in page.items]
 
 
-def walk(read: Callable[[Position | None], Page[T]], between: Callable[[], None] = lambda: None) -> Iterator[T]:
+def walk(read: Callable[[PageCursor | None], Page[T]], between: Callable[[], None] = lambda: None) -> Iterator[T]:
     """Read page after page, and let something happen in between."""
     page = read(None)
     yield from page.items
@@ -161,7 +161,7 @@ def test_pages_of_every_size_together_are_the_whole_list(backend: Backend) -> No
     def pages_are_the_list(question: tuple[Actor, PostFilter, Order], limit: int, skip: int) -> None:
         whole = listed(world.posts, *question)
 
-        def read(after: Position | None) -> Page[PostView]:
+        def read(after: PageCursor | None) -> Page[PostView]:
             page = backend.posts.list(*question, Window(limit, after=after))
             assert len(page.items) <= limit
             return page
@@ -273,7 +273,7 @@ def test_a_walk_among_posts_while_others_write_neither_repeats_nor_misses_any(ba
         forum.begin(9)
         coming = iter(between)
 
-        def read(after: Position | None) -> Page[PostView]:
+        def read(after: PageCursor | None) -> Page[PostView]:
             page = backend.posts.list(forum.bob, which, order, Window(limit, after=after))
             assert ids(page) == listed(list(forum.posts.values()), forum.bob, which, order, after)[:limit]
             return page
@@ -355,7 +355,7 @@ def test_a_walk_among_accounts_while_people_come_and_go_neither_repeats_nor_miss
                             fresh = f"user{next(names)}"
                             tx.users.save(replace(tx.users.lock(one), username=fresh, email=f"{fresh}@example.com"))
 
-        def read(after: Position | None) -> Page[UserView]:
+        def read(after: PageCursor | None) -> Page[UserView]:
             return backend.users.list(search, Window(limit, after=after))
 
         start = [user.id for user in walk(read)]
@@ -394,7 +394,9 @@ def test_pages_of_ones_own_votes_together_are_the_whole_list(backend: Backend) -
         assert list(backend.votes.list(voter, direction, None).items) == whole
         for limit in (1, 2, 5, len(whole) - 1, len(whole), 100):
 
-            def read(after: Position | None, direction: Any = direction, voter: Any = voter, limit: Any = limit) -> Any:
+            def read(
+                after: PageCursor | None, direction: Any = direction, voter: Any = voter, limit: Any = limit
+            ) -> Any:
                 return backend.votes.list(voter, direction, Window(limit, after=after))
 
             assert list(walk(read)) == whole
@@ -409,7 +411,7 @@ def test_a_position_among_votes_outlives_the_vote_and_the_post(backend: Backend)
         cast(ann, post.id, UP)
 
     page = backend.votes.list(ann, None, Window(3))
-    assert page.last == Position(NOW, posts[3].id)
+    assert page.last == PageCursor(NOW, posts[3].id)
     cast(ann, posts[3].id, NONE)
     DeletePost(backend.uow)(ann, posts[4].id)
 
@@ -423,7 +425,7 @@ def test_pages_of_accounts_together_are_the_whole_list(backend: Backend) -> None
     for search, whole in (("", people), ("USER1", [people[1], *people[10:]]), ("nobody", [])):
         for limit in (1, 2, 5, 11, 12, 100):
 
-            def read(after: Position | None, search: str = search, limit: int = limit) -> Page[UserView]:
+            def read(after: PageCursor | None, search: str = search, limit: int = limit) -> Page[UserView]:
                 return backend.users.list(search, Window(limit, after=after))
 
             assert [user.id for user in walk(read)] == whole
@@ -435,7 +437,7 @@ def test_a_position_among_accounts_outlives_the_account(backend: Backend) -> Non
     people = [add_user(backend.uow, f"user{number}").id for number in range(6)]
 
     page = backend.users.list("", Window(3))
-    assert page.last == Position(people[2], people[2])
+    assert page.last == PageCursor(people[2], people[2])
     with backend.uow() as tx:
         tx.users.remove(people[2])
 

@@ -13,7 +13,7 @@ from domain.users import ANONYMOUS, Actor, InvalidToken, Role
 from domain.votes import Direction
 from tests.backends import Backend
 from tests.contracts.test_users import NO_IDS
-from tests.fakes import FrozenClock
+from tests.fakes.services import FrozenClock
 from tests.samples import NOW, a_post, add_post, add_user
 
 ALL = PostFilter()
@@ -124,7 +124,7 @@ def test_a_transaction_sees_its_own_changes(backend: Backend) -> None:
 
     with backend.uow() as tx:
         post = tx.posts.add(a_post(ann, "Mine"))
-        assert tx.posts_seen.get(ann, post.id).title == "Mine"
+        assert tx.post_reader.get(ann, post.id).title == "Mine"
 
 
 def test_readers_see_their_own_vote(backend: Backend) -> None:

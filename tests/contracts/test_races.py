@@ -21,7 +21,7 @@ from domain.users import ANONYMOUS, Actor, InvalidToken, Role
 from domain.votes import Direction, Tally, Vote
 from infrastructure.tokens import RandomRefreshTokens
 from tests.backends import Backend
-from tests.fakes import FrozenClock, PlainHasher, PlainTokens
+from tests.fakes.services import FrozenClock, PlainHasher, PlainTokens
 from tests.samples import NOW, a_user, add_post, add_user
 
 CROWD = 64
@@ -51,7 +51,7 @@ def require_true_counters(backend: Backend, voters: Sequence[Actor]) -> None:
     """Compare every tally with the votes that are there."""
     for post in backend.posts.list(ANONYMOUS, PostFilter(), NEWEST_FIRST, Window(100)).items:
         with backend.uow() as tx:
-            votes = [tx.votes.lock_ballot(voter.id, post.id).direction for voter in voters]
+            votes = [tx.votes.lock_context(voter.id, post.id).direction for voter in voters]
         assert (post.upvotes, post.downvotes) == (votes.count(Direction.UP), votes.count(Direction.DOWN))
 
 
@@ -115,7 +115,7 @@ def test_an_account_removed_while_it_votes_leaves_every_counter_true(backend: Ba
         require_true_counters(backend, [*others, leaver])
         for post in posts:
             with backend.uow() as tx:
-                assert tx.votes.lock_ballot(leaver.id, post.id).direction is Direction.NONE
+                assert tx.votes.lock_context(leaver.id, post.id).direction is Direction.NONE
 
 
 def test_accounts_removing_each_others_votes_do_not_deadlock(backend: Backend) -> None:
@@ -143,7 +143,7 @@ def test_repairing_while_people_vote_and_leave_makes_every_counter_true(backend:
     verify = VerifyVotes(backend.posts, backend.votes)
     for post in posts:
         with backend.uow() as tx:
-            ballot = tx.votes.lock_ballot(voters[1].id, post.id)
+            ballot = tx.votes.lock_context(voters[1].id, post.id)
             vote = Vote(voters[1].id, post.id, Direction.DOWN, NOW)
             tx.votes.record(vote, replace(ballot, tally=Tally(70, 40)))
     leaver = add_user(backend.uow, "leaver")

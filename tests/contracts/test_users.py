@@ -10,7 +10,7 @@ from domain.posts import PostNotFound
 from domain.users import EmailTaken, Role, UsernameTaken, UserNotFound
 from domain.votes import Direction
 from tests.backends import Backend
-from tests.fakes import FrozenClock
+from tests.fakes.services import FrozenClock
 from tests.samples import NOW, a_user, add_post, add_user
 
 BEYOND_64_BITS = 2**63

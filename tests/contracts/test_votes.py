@@ -9,36 +9,36 @@ from application.paging import Order, SortBy, Window
 from application.views import OwnVote, PostFilter, Recount
 from domain.posts import Post, PostNotFound
 from domain.users import Actor, InvalidToken, Role
-from domain.votes import Ballot, Direction, Tally, Vote, hotness
+from domain.votes import Direction, Tally, Vote, VoteContext, hotness
 from tests.backends import Backend
 from tests.contracts.test_users import NO_IDS
 from tests.samples import NOW, add_post, add_user
 
 
-def record(backend: Backend, vote: Vote) -> Ballot:
+def record(backend: Backend, vote: Vote) -> VoteContext:
     """Cast a vote as it stands, and tell what was counted."""
     with backend.uow() as tx:
-        counted = tx.votes.lock_ballot(vote.user_id, vote.post_id).counting(vote)
+        counted = tx.votes.lock_context(vote.user_id, vote.post_id).counting(vote)
         tx.votes.record(vote, counted)
     return counted
 
 
-def ballot(backend: Backend, voter: Actor, post: Post) -> Ballot:
+def ballot(backend: Backend, voter: Actor, post: Post) -> VoteContext:
     with backend.uow() as tx:
-        return tx.votes.lock_ballot(voter.id, post.id)
+        return tx.votes.lock_context(voter.id, post.id)
 
 
 def test_a_ballot_tells_what_voting_concerns(backend: Backend) -> None:
     ann, bob = add_user(backend.uow, "ann"), add_user(backend.uow, "bob")
     post = add_post(backend.uow, ann, published=False)
 
-    assert ballot(backend, bob, post) == Ballot(post.id, ann.id, published=False, created_at=NOW, tally=Tally())
+    assert ballot(backend, bob, post) == VoteContext(post.id, ann.id, published=False, created_at=NOW, tally=Tally())
 
 
 @pytest.mark.parametrize("post_id", NO_IDS)
 def test_there_is_no_ballot_for_a_post_that_is_not_there(backend: Backend, post_id: int) -> None:
     with pytest.raises(PostNotFound, match=str(post_id)), backend.uow() as tx:
-        tx.votes.lock_ballot(1, post_id)
+        tx.votes.lock_context(1, post_id)
 
 
 def test_a_vote_that_is_recorded_is_counted_with_its_rank(backend: Backend) -> None:
@@ -117,7 +117,7 @@ def test_votes_are_counted_post_by_post_beside_what_the_post_keeps(backend: Back
             record(backend, Vote(voter.id, post.id, Direction(direction), NOW))
     false = Tally(5, 6)
     with backend.uow() as tx:
-        before = tx.votes.lock_ballot(people[0].id, posts[1].id)
+        before = tx.votes.lock_context(people[0].id, posts[1].id)
         tx.votes.record(Vote(people[0].id, posts[1].id, Direction.DOWN, NOW), replace(before, tally=false))
 
     def recount(post: Post, kept: Tally, counted: Tally) -> Recount:

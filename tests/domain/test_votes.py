@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from domain.votes import HOT_SECONDS, Ballot, Direction, Outcome, Tally, Vote, hotness, outcome
+from domain.votes import HOT_SECONDS, Direction, Outcome, Tally, Vote, VoteContext, hotness, outcome
 
 UP, DOWN, NONE = Direction.UP, Direction.DOWN, Direction.NONE
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -86,8 +86,8 @@ def test_ten_times_the_votes_outweigh_half_a_day(votes: int, created_at: datetim
     assert hotness(10 * votes, created_at) == pytest.approx(hotness(votes, younger), abs=1e-9)
 
 
-def ballot(direction: Direction = NONE, upvotes: int = 3, downvotes: int = 1) -> Ballot:
-    return Ballot(7, 1, published=True, created_at=NOON, tally=Tally(upvotes, downvotes), direction=direction)
+def ballot(direction: Direction = NONE, upvotes: int = 3, downvotes: int = 1) -> VoteContext:
+    return VoteContext(7, 1, published=True, created_at=NOON, tally=Tally(upvotes, downvotes), direction=direction)
 
 
 @pytest.mark.parametrize(
@@ -108,7 +108,7 @@ def test_a_ballot_counts_a_vote_in_place_of_the_earlier_one(
 ) -> None:
     counted = ballot(earlier).counting(Vote(2, 7, wanted, NOON + timedelta(days=1)))
 
-    assert counted == Ballot(7, 1, published=True, created_at=NOON, tally=tally, direction=wanted)
+    assert counted == VoteContext(7, 1, published=True, created_at=NOON, tally=tally, direction=wanted)
     assert counted.hot == hotness(tally.votes, NOON)
 
 

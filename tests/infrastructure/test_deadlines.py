@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import URL, text
 from starlette.types import Message, Receive, Scope, Send
 
-from application.ports import Interrupted, Unavailable
+from application.errors import TransactionAborted, Unavailable
 from infrastructure import deadlines
 from infrastructure.database.engine import open_database
 from infrastructure.deadlines import forget_deadline, is_over, seconds_left, start_deadline, within
@@ -119,12 +119,12 @@ def test_nothing_is_tried_again_past_the_deadline(clock: FakeTime) -> None:
         nonlocal tries
         tries += 1
         clock.now += 3.0
-        raise Interrupted("others are in the way")
+        raise TransactionAborted("others are in the way")
 
     async def main() -> None:
         runner = RetryingRunner(ThreadRunner(1, "-"))
         runner.start()
-        with pytest.raises(Interrupted):
+        with pytest.raises(TransactionAborted):
             await runner.run(collide)
         runner.stop()
 

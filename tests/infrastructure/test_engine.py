@@ -14,14 +14,14 @@ from pydantic import SecretStr
 from sqlalchemy import URL, text
 from sqlalchemy.exc import DBAPIError, OperationalError, ProgrammingError
 
-from application.ports import Interrupted, Unavailable
+from application.errors import TransactionAborted, Unavailable
 from domain.users import UserNotFound
 from infrastructure.database.engine import Database, failures_named, is_absent, open_database, open_engine
 from infrastructure.database.links import Link, Statement
 from infrastructure.database.waiting import Overdue
 from infrastructure.settings import Settings, database_url
 from tests.backends import PostgresServer, empty
-from tests.fakes import CountingSpan
+from tests.fakes.services import CountingSpan
 from tests.postgres import free_port
 
 INSERT_USER = text(
@@ -538,7 +538,7 @@ def test_a_statement_that_was_prepared_for_other_tables_is_prepared_anew(postgre
         with database.read() as link:
             assert link.rows(statement, {}) == []
         end_of(database, "ALTER TABLE diary ALTER COLUMN day TYPE bigint")
-        with pytest.raises(Interrupted), database.read() as link:
+        with pytest.raises(TransactionAborted), database.read() as link:
             link.rows(statement, {})
         with database.read() as link:
             assert link.rows(statement, {}) == []
@@ -549,6 +549,6 @@ def test_a_statement_that_was_prepared_for_other_tables_is_prepared_anew(postgre
 def test_what_a_server_says_when_it_hangs_up_is_a_lost_connection(state: str, postgres_url: URL) -> None:
     farewell = text(f"DO $$ BEGIN RAISE EXCEPTION 'farewell' USING ERRCODE = '{state}'; END $$")
     with opened(postgres_url) as database:
-        with pytest.raises(Interrupted), database.write() as link:
+        with pytest.raises(TransactionAborted), database.write() as link:
             link.execute(farewell)
         assert count_users(database) == 0

@@ -23,9 +23,9 @@ from sqlalchemy import (
     update,
 )
 
+from application.errors import Unavailable
 from application.paging import NEWEST_FIRST, Window
-from application.ports import Unavailable
-from application.posts import DeletePost, EditPost, ListPosts, ReadPost, WritePost
+from application.posts import DeletePost, EditPost, GetPost, ListPosts, WritePost
 from application.views import PostFilter
 from application.votes import CastVote
 from domain.posts import PostChanges
@@ -36,7 +36,7 @@ from infrastructure.database.links import PREPARED_MAX, Link, Statement
 from infrastructure.database.posts import SqlPostReader
 from infrastructure.database.tables import attempts
 from infrastructure.database.unit_of_work import SqlUnitOfWorkFactory
-from tests.fakes import FrozenClock
+from tests.fakes.services import FrozenClock
 from tests.infrastructure.test_engine import end_backend
 from tests.samples import NOW, add_post, add_user
 
@@ -121,7 +121,7 @@ def test_use_cases_send_no_more_messages_than_their_answers_ask_for(wire: Wire) 
     for _ in range(2):  # once unprepared, once prepared
         post = add_post(uow, ann)
         assert messages(WritePost(uow, clock), ann, "A title", "Some content", True) == 2
-        assert messages(ReadPost(posts), ann, post.id) == 1
+        assert messages(GetPost(posts), ann, post.id) == 1
         assert messages(ListPosts(posts), ann, PostFilter(), NEWEST_FIRST, Window()) == 1
         assert messages(ListPosts(posts), ann, PostFilter(search="title"), NEWEST_FIRST, Window()) == 1
         assert messages(CastVote(uow, clock), ann, post.id, Direction.UP) == 2
@@ -226,7 +226,7 @@ def test_what_the_database_refuses_surfaces_at_the_end_of_the_block_and_undoes_e
 
     with pytest.raises(InvalidToken), uow() as tx:
         vote = Vote(4_711, post.id, Direction.UP, NOW)
-        tx.votes.record(vote, tx.votes.lock_ballot(vote.user_id, post.id).counting(vote))
+        tx.votes.record(vote, tx.votes.lock_context(vote.user_id, post.id).counting(vote))
         reached = True
 
     assert reached

@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import URL, text
 from sqlalchemy.util import await_only
 
-from application.ports import Interrupted, Unavailable
+from application.errors import TransactionAborted, Unavailable
 from domain.users import EmailTaken
 from infrastructure.database.engine import Database, open_database
 from infrastructure.database.links import Link, Statement
@@ -196,7 +196,7 @@ def test_a_connection_lost_with_the_commit_is_left_to_the_caller(database: Datab
 
     with pytest.raises(Unavailable) as failed:
         run(vote)
-    assert not isinstance(failed.value, Interrupted)
+    assert not isinstance(failed.value, TransactionAborted)
     assert upvotes(database) == [0, 0]
 
 
@@ -232,7 +232,7 @@ def test_it_is_run_again_three_times_at_most() -> None:
 
     def interrupted() -> None:
         tries.is_first()
-        raise Interrupted("in the way")
+        raise TransactionAborted("in the way")
 
     with pytest.raises(Unavailable, match="in the way"):
         run(interrupted)

@@ -14,7 +14,7 @@ from greenlet import getcurrent
 from psycopg2.extensions import get_wait_callback
 from sqlalchemy.util import await_only
 
-from application.ports import Unavailable
+from application.errors import Unavailable
 from infrastructure.database.waiting import wait
 from infrastructure.runners import LoopRunner, Queues, Runner, ThreadRunner
 from tests.infrastructure.conftest import until

@@ -10,7 +10,7 @@ import structlog
 from psycopg2.extensions import set_wait_callback
 from sqlalchemy import URL, text
 
-from application.ports import Interrupted, Unavailable
+from application.errors import TransactionAborted, Unavailable
 from infrastructure.database import standby as module
 from infrastructure.database.engine import Database, open_database
 from infrastructure.database.links import Link
@@ -192,7 +192,7 @@ def test_a_use_case_whose_standby_dies_is_answered_by_the_primary(
 def test_who_asks_without_a_runner_is_told_that_a_second_try_helps(pair: Pair, follower: Postgres) -> None:
     pair.until_read_at_standby()
     try:
-        with pytest.raises(Interrupted), pair.standby.read() as link:
+        with pytest.raises(TransactionAborted), pair.standby.read() as link:
             assert is_standby(link)
             follower.kill()
             is_standby(link)

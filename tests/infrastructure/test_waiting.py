@@ -17,7 +17,7 @@ import uvloop
 from sqlalchemy import URL, BigInteger, Text, bindparam, cast, func, insert, literal_column, select, true
 from sqlalchemy.exc import OperationalError
 
-from application.ports import Unavailable
+from application.errors import Unavailable
 from infrastructure.database.engine import Database, PostgresDatabase, open_database
 from infrastructure.database.links import Link, Statement
 from infrastructure.database.tables import attempts

@@ -8,9 +8,9 @@ import pytest
 from sqlalchemy.util import await_only
 from sqlalchemy.util.concurrency import in_greenlet
 
-from application.ports import Unavailable
+from application.errors import Unavailable
 from infrastructure.runners import LoopRunner, Runner, ThreadRunner
-from tests.fakes import CountingSpan
+from tests.fakes.services import CountingSpan
 
 both = pytest.mark.parametrize("kind", [LoopRunner, ThreadRunner])
 

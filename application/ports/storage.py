@@ -4,45 +4,26 @@ Adapters in `infrastructure` keep these promises, fakes in `tests` keep them too
 of them to the same suite. Any storage port may raise `Unavailable`.
 """
 
-from collections.abc import Callable, Container, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime
-from typing import Final, Literal, Protocol
+from typing import Protocol
 
 from application.paging import Order, Page, Window
 from application.views import (
-    Attempt,
     Claims,
     Dashboard,
-    FreshRefreshToken,
     OwnVote,
     PostFilter,
     PostView,
     Recount,
     SessionView,
-    SignedToken,
     UserView,
 )
 from domain.posts import Post
-from domain.sessions import RefreshHashes, Session
+from domain.sessions import Session
 from domain.users import Actor, User
-from domain.votes import Ballot, Direction, Outcome, Vote
-
-
-class Unavailable(Exception):
-    """Something that Agora stands on cannot answer now; trying again later may help."""
-
-
-class Refused(Exception):
-    """Something that operators asked for cannot be done as things are; it says why, and what helps."""
-
-
-class Interrupted(Unavailable):
-    """A transaction was undone because others were in its way, or because its connection broke before it committed.
-
-    Nothing has happened. Whoever runs use cases runs this one again, whole.
-    """
-
+from domain.votes import Direction, Vote, VoteContext
 
 # Storage: what commands write through. Lock order, everywhere: active administrators, then posts
 # by ascending id, then users, then sessions and votes.
@@ -153,7 +134,7 @@ class PostRepository(Protocol):
 class VoteRepository(Protocol):
     """Votes. The lock on their post guards them."""
 
-    def lock_ballot(self, user_id: int, post_id: int) -> Ballot:
+    def lock_context(self, user_id: int, post_id: int) -> VoteContext:
         """Lock a post, and tell what voting on it concerns and how this person has voted so far.
 
         Raises:
@@ -161,7 +142,7 @@ class VoteRepository(Protocol):
         """
         ...
 
-    def record(self, vote: Vote, counted: Ballot) -> None:
+    def record(self, vote: Vote, counted: VoteContext) -> None:
         """Store a vote on a locked post in place of the person's earlier one, and the ballot that counts it.
 
         A vote of no direction takes the earlier one back. It is stored with the commit at the latest.
@@ -176,7 +157,7 @@ class VoteRepository(Protocol):
         ...
 
 
-class AnswerRepository(Protocol):
+class IdempotencyStore(Protocol):
     """Answers, kept for people who ask the same again under a key of theirs because they do not know what became of it.
 
     Each key is its owner's alone.
@@ -281,9 +262,9 @@ class DashboardReader(Protocol):
 
 
 class UnitOfWork(Protocol):
-    """One transaction: all of it happens, or nothing. A use case may be run again that was `Interrupted` in one.
+    """One transaction: all of it happens, or nothing. A use case may be run again that was `TransactionAborted` in one.
 
-    `posts_seen` reads what the transaction sees, its own changes included.
+    `post_reader` reads what the transaction sees, its own changes included.
     """
 
     @property
@@ -307,155 +288,15 @@ class UnitOfWork(Protocol):
         ...
 
     @property
-    def answers(self) -> AnswerRepository:
+    def idempotency(self) -> IdempotencyStore:
         """Answers under keys."""
         ...
 
     @property
-    def posts_seen(self) -> PostReader:
+    def post_reader(self) -> PostReader:
         """Posts, as the transaction sees them."""
         ...
 
 
 UnitOfWorkFactory = Callable[[], AbstractContextManager[UnitOfWork]]
 """Opens a transaction. Leaving the block commits; an exception undoes everything."""
-
-
-# Services.
-
-
-class Clock(Protocol):
-    """The time."""
-
-    def now(self) -> datetime:
-        """Tell the present moment in UTC, to the microsecond."""
-        ...
-
-
-class PasswordHasher(Protocol):
-    """Turns passwords into hashes that are slow to guess. Never call it inside a transaction."""
-
-    def hash(self, password: str) -> str:
-        """Hash a password.
-
-        Raises:
-            Unavailable: too many others are waiting for the same.
-        """
-        ...
-
-    def verify(self, password: str, password_hash: str | None) -> bool:
-        """Tell whether the hash is this password's; None takes as long as any other and is always False.
-
-        Raises:
-            Unavailable: too many others are waiting for the same.
-        """
-        ...
-
-    def is_outdated(self, password_hash: str) -> bool:
-        """Tell whether the hash was made in another way than hashes are made today."""
-        ...
-
-
-class TokenCodec(Protocol):
-    """Access tokens: proof of a sign-in that needs no storage."""
-
-    def issue(self, claims: Claims, now: datetime) -> SignedToken:
-        """Sign a token for a session."""
-        ...
-
-    def read(self, token: str, now: datetime) -> Claims:
-        """Tell which account and session a token speaks for.
-
-        Raises:
-            InvalidToken: it is not ours, not whole, or no longer valid.
-        """
-        ...
-
-
-class RefreshTokens(Protocol):
-    """Refresh tokens: secrets that nobody can guess, each good for one use. Storage sees only their hashes."""
-
-    def first(self) -> FreshRefreshToken:
-        """Make the first token of a new session, with a family of its own."""
-        ...
-
-    def next(self, token: str) -> FreshRefreshToken:
-        """Make the token that follows another one in its family.
-
-        Raises:
-            InvalidToken: the other one has not the form of a refresh token.
-        """
-        ...
-
-    def hashes(self, token: str) -> RefreshHashes:
-        """Hash a token that was shown.
-
-        Raises:
-            InvalidToken: it has not the form of a refresh token.
-        """
-        ...
-
-
-CommonPasswords = Container[str]
-"""The passwords that everybody uses, whatever their case: `password in common_passwords`."""
-
-
-class Throttle(Protocol):
-    """Counts attempts, exactly, whoever else is counting at the same time. A limit of 0 is no limit."""
-
-    def count(self, tried: Sequence[Attempt], now: datetime) -> None:
-        """Count one attempt against each of several limits.
-
-        Raises:
-            TooManyRequests: that was one more than a limit allows.
-        """
-        ...
-
-    def require_open(self, tried: Sequence[Attempt], now: datetime) -> None:
-        """Let those pass who may try again.
-
-        Raises:
-            TooManyRequests: a limit is reached.
-        """
-        ...
-
-    def forget(self, attempt: Attempt) -> None:
-        """Forget what was counted against a limit."""
-        ...
-
-
-Attempted = Literal["password", "registration"]
-"""What can be refused because there were too many attempts."""
-
-
-class Meter(Protocol):
-    """Counts for operators what nobody but a use case knows."""
-
-    def voted(self, outcome: Outcome) -> None:
-        """Count a vote that was cast, by what it did."""
-        ...
-
-    def throttled(self, attempt: Attempted) -> None:
-        """Count an attempt that was refused because there were too many."""
-        ...
-
-
-class NoMeter:
-    """Counts nothing: nobody looks."""
-
-    def voted(self, outcome: Outcome) -> None:
-        """Count nothing."""
-
-    def throttled(self, attempt: Attempted) -> None:
-        """Count nothing."""
-
-
-NO_METER: Final = NoMeter()
-
-
-class Health(Protocol):
-    """Whether Agora can do its work."""
-
-    def checks(self) -> Mapping[str, str]:
-        """Name each thing that Agora stands on, with "ok" or what is wrong with it; raises nothing."""
-        ...

@@ -42,7 +42,7 @@ FORGET: Final = Statement(delete(answers).where(*_OF_KEY, _PASSED))
 _POST: Final = TypeAdapter(PostView)
 
 
-class SqlAnswerRepository:
+class SqlIdempotencyStore:
     """Keeps answers inside one transaction."""
 
     def __init__(self, link: Link) -> None:

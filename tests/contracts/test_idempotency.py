@@ -12,11 +12,11 @@ from application.posts import WritePostOnce
 from application.views import PostView
 from domain.posts import KeyInUse
 from domain.users import Actor
-from infrastructure.database.answers import FORGOTTEN_AT_ONCE
 from infrastructure.database.engine import open_database
+from infrastructure.database.idempotency import FORGOTTEN_AT_ONCE
 from tests.backends import Backend, empty, sql_backend
 from tests.contracts.test_races import all_at_once
-from tests.fakes import FrozenClock
+from tests.fakes.services import FrozenClock
 from tests.samples import NOW, a_post, add_user
 
 LATER = NOW + timedelta(days=1)
@@ -34,13 +34,13 @@ def postgres_backend(database_of: Callable[[str], URL]) -> Iterator[Backend]:
 def keep(backend: Backend, owner: Actor, key: str = KEY, now: datetime = NOW, ends_at: datetime = LATER) -> PostView:
     with backend.uow() as tx:
         answer = tx.posts.add(a_post(owner))
-        tx.answers.add(owner.id, key, answer, now, ends_at)
+        tx.idempotency.add(owner.id, key, answer, now, ends_at)
     return answer
 
 
 def find(backend: Backend, owner: Actor, key: str = KEY, now: datetime = NOW) -> PostView | None:
     with backend.uow() as tx:
-        return tx.answers.find(owner.id, key, now)
+        return tx.idempotency.find(owner.id, key, now)
 
 
 def test_an_answer_is_kept_as_it_was_given(backend: Backend) -> None:
@@ -76,7 +76,7 @@ def test_an_answer_is_kept_until_its_time_is_over_and_its_key_is_free_then(backe
 def test_what_is_undone_is_not_kept(backend: Backend) -> None:
     ann = add_user(backend.uow)
     with pytest.raises(ValueError, match="changed my mind"), backend.uow() as tx:
-        tx.answers.add(ann.id, KEY, tx.posts.add(a_post(ann)), NOW, LATER)
+        tx.idempotency.add(ann.id, KEY, tx.posts.add(a_post(ann)), NOW, LATER)
         raise ValueError("changed my mind")
 
     assert find(backend, ann) is None
@@ -125,11 +125,11 @@ def test_where_many_write_at_once_a_key_that_is_in_use_is_refused(postgres_backe
     backend = postgres_backend
     ann = add_user(backend.uow)
     with backend.uow() as tx:
-        assert tx.answers.find(ann.id, KEY, NOW) is None
+        assert tx.idempotency.find(ann.id, KEY, NOW) is None
         with pytest.raises(KeyInUse):
             find(backend, ann)
         assert find(backend, ann, "another") is None
-        tx.answers.add(ann.id, KEY, answer := tx.posts.add(a_post(ann)), NOW, LATER)
+        tx.idempotency.add(ann.id, KEY, answer := tx.posts.add(a_post(ann)), NOW, LATER)
 
     assert find(backend, ann) == answer
 
@@ -140,7 +140,7 @@ def test_a_key_that_was_used_since_one_looked_is_refused_too(postgres_backend: B
     answer = keep(backend, ann)
 
     with pytest.raises(KeyInUse), backend.uow() as tx:
-        tx.answers.add(ann.id, KEY, tx.posts.add(a_post(ann)), NOW, LATER)
+        tx.idempotency.add(ann.id, KEY, tx.posts.add(a_post(ann)), NOW, LATER)
 
     assert find(backend, ann) == answer
     assert backend.dashboard.get(NOW).total.posts == 1
