@@ -1,4 +1,4 @@
-"""What administrators see of the whole."""
+"""Queries for administrators about the whole of Agora."""
 
 from dataclasses import dataclass
 from datetime import timedelta
@@ -11,13 +11,13 @@ from domain.users import Actor
 
 @dataclass(frozen=True, slots=True)
 class GetDashboard:
-    """Show administrators how much there is, how much is new, and what is liked best."""
+    """Return the dashboard to administrators: numbers and top posts."""
 
     dashboard: DashboardReader
     clock: Clock
 
     def __call__(self, actor: Actor) -> Dashboard:
-        """Count.
+        """Return the dashboard.
 
         Raises:
             AdminsOnly: the actor is no administrator.

@@ -1,4 +1,4 @@
-"""The front door: everything Agora does, one field per use case. Every interface holds this and nothing else."""
+"""App: one field per use case. Every interface calls this and nothing else."""
 
 from dataclasses import dataclass
 

@@ -1,16 +1,16 @@
-"""Errors of ports that are no refusal by the domain's rules."""
+"""Errors of ports that no rule of the domain raises."""
 
 
 class Unavailable(Exception):
-    """Something that Agora stands on cannot answer now; trying again later may help."""
+    """A service or storage cannot serve the request now; a later try may succeed."""
 
 
 class Refused(Exception):
-    """Something that operators asked for cannot be done as things are; it says why, and what helps."""
+    """An operation cannot run in the current state; the text says why and what helps."""
 
 
 class TransactionAborted(Unavailable):
-    """A transaction was undone because others were in its way, or because its connection broke before it committed.
+    """A transaction was rolled back: by a conflict, or by loss of its connection.
 
-    Nothing has happened. Whoever runs use cases runs this one again, whole.
+    Nothing was committed, so the use case may run again.
     """

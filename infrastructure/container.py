@@ -7,7 +7,6 @@ from dependency_injector import containers, providers
 from application.admin import GetDashboard
 from application.app import App, Commands, Queries
 from application.passwords import CheckPassword, Guard, Limits
-from application.ports.services import Throttle
 from application.posts import DeletePost, EditPost, GetPost, ListPosts, WritePost, WritePostOnce
 from application.sessions import Authenticate, EndSession, EndSessions, ListSessions, RefreshSession, SignIn, SignOut
 from application.users import (
@@ -33,7 +32,7 @@ from infrastructure.database.engine import Database, open_database
 from infrastructure.database.migrations import Migrations, SqlHealth
 from infrastructure.database.posts import SqlPostReader
 from infrastructure.database.standby import Standby
-from infrastructure.database.throttle import NoThrottle, SqlThrottle
+from infrastructure.database.throttle import SqlThrottle
 from infrastructure.database.unit_of_work import SqlUnitOfWorkFactory
 from infrastructure.database.users import SqlUserReader
 from infrastructure.database.votes import SqlVoteReader
@@ -71,8 +70,12 @@ def _lists(settings: Settings, database: Database, metrics: Metrics) -> Database
     return Standby(database, standby, metrics.read_at_standby)
 
 
-def _throttle(settings: Settings, database: Database) -> Throttle:
-    return SqlThrottle(database) if settings.throttle else NoThrottle()
+def _limits(settings: Settings) -> Limits:
+    if not settings.throttle:
+        return Limits(0, 0, 0)
+    return Limits(
+        settings.throttle_account_failures, settings.throttle_address_failures, settings.throttle_registrations
+    )
 
 
 def _metrics(settings: Settings) -> Metrics:
@@ -144,17 +147,12 @@ class Container(containers.DeclarativeContainer):
     archive = providers.Singleton(Archive, settings.provided.url)
     demo = providers.Singleton(Demo, settings.provided.url, hasher, clock)
 
-    throttle = providers.Singleton(_throttle, settings, database)
-    limits = providers.Singleton(
-        Limits,
-        settings.provided.throttle_account_failures,
-        settings.provided.throttle_address_failures,
-        settings.provided.throttle_registrations,
-    )
+    throttle = providers.Singleton(SqlThrottle, database)
+    limits = providers.Singleton(_limits, settings)
     guard = providers.Singleton(Guard, throttle, limits, metrics)
     check = providers.Singleton(CheckPassword, hasher, guard, clock)
 
-    verify_votes = providers.Singleton(VerifyVotes, posts, votes)
+    verify_votes = providers.Singleton(VerifyVotes, votes)
     doctor = providers.Singleton(Doctor, settings, migrations, verify_votes, clock)
 
     app = providers.Singleton(

@@ -1,1 +1,1 @@
-"""Every port of the application: what it needs of the outside, and what each adapter guarantees."""
+"""Ports of the application: what it needs, and what every adapter guarantees."""

@@ -1,6 +1,6 @@
-"""Ports of services: clock, password hasher, tokens, throttle, meter and health.
+"""Ports of services: clock, password hasher, tokens, throttle, meter, health.
 
-Adapters in `infrastructure` and fakes in `tests` pass the same suite in `tests/contracts`.
+Adapters and fakes pass one suite, `tests/contracts`.
 """
 
 from collections.abc import Container, Mapping, Sequence
@@ -13,34 +13,34 @@ from domain.votes import Outcome
 
 
 class Clock(Protocol):
-    """The time."""
+    """The current time."""
 
     def now(self) -> datetime:
-        """Tell the present moment in UTC, to the microsecond."""
+        """Return the current time in UTC, to the microsecond."""
         ...
 
 
 class PasswordHasher(Protocol):
-    """Turns passwords into hashes that are slow to guess. Never call it inside a transaction."""
+    """Hashes passwords slowly against guessing; never called in a transaction."""
 
     def hash(self, password: str) -> str:
         """Hash a password.
 
         Raises:
-            Unavailable: too many others are waiting for the same.
+            Unavailable: too many hashes are waiting.
         """
         ...
 
     def verify(self, password: str, password_hash: str | None) -> bool:
-        """Tell whether the hash is this password's; None takes as long as any other and is always False.
+        """Return whether the hash is this password's; None is False in the same time.
 
         Raises:
-            Unavailable: too many others are waiting for the same.
+            Unavailable: too many hashes are waiting.
         """
         ...
 
     def is_outdated(self, password_hash: str) -> bool:
-        """Tell whether the hash was made in another way than hashes are made today."""
+        """Return whether the hash has other parameters than new hashes have."""
         ...
 
 
@@ -52,84 +52,79 @@ class TokenCodec(Protocol):
         ...
 
     def read(self, token: str, now: datetime) -> Claims:
-        """Tell which account and session a token speaks for.
+        """Return the account and session of a token.
 
         Raises:
-            InvalidToken: it is not ours, not whole, or no longer valid.
+            InvalidToken: the token is forged, malformed or not valid now.
         """
         ...
 
 
 class RefreshTokens(Protocol):
-    """Refresh tokens: secrets that nobody can guess, each good for one use. Storage sees only their hashes."""
+    """Refresh tokens: secrets for one use, of which storage holds only hashes."""
 
     def first(self) -> FreshRefreshToken:
-        """Make the first token of a new session, with a family of its own."""
+        """Make the first token of a new session, with a new family."""
         ...
 
     def next(self, token: str) -> FreshRefreshToken:
-        """Make the token that follows another one in its family.
+        """Make the next token in the family of a token.
 
         Raises:
-            InvalidToken: the other one has not the form of a refresh token.
+            InvalidToken: the token is malformed.
         """
         ...
 
     def hashes(self, token: str) -> RefreshHashes:
-        """Hash a token that was shown.
+        """Hash a presented token.
 
         Raises:
-            InvalidToken: it has not the form of a refresh token.
+            InvalidToken: the token is malformed.
         """
         ...
 
 
 CommonPasswords = Container[str]
-"""The passwords that everybody uses, whatever their case: `password in common_passwords`."""
+"""Passwords in wide use, matched in any case: `password in common_passwords`."""
 
 
 class Throttle(Protocol):
-    """Counts attempts, exactly, whoever else is counting at the same time. A limit of 0 is no limit."""
+    """Counts attempts exactly, also under concurrency.
 
-    def count(self, tried: Sequence[Attempt], now: datetime) -> None:
-        """Count one attempt against each of several limits.
+    A limit of 0 is no limit: its attempts are not counted.
+    """
 
-        Raises:
-            TooManyRequests: that was one more than a limit allows.
-        """
+    def count(self, attempts: Sequence[Attempt], now: datetime) -> int:
+        """Count an attempt against each limit; return the seconds to wait, 0 if none."""
         ...
 
-    def require_open(self, tried: Sequence[Attempt], now: datetime) -> None:
-        """Let those pass who may try again.
-
-        Raises:
-            TooManyRequests: a limit is reached.
-        """
+    def seconds_left(self, attempts: Sequence[Attempt], now: datetime) -> int:
+        """Return the seconds until no limit is reached; 0 if none is reached now."""
         ...
 
     def forget(self, attempt: Attempt) -> None:
-        """Forget what was counted against a limit."""
+        """Reset the count of a limit."""
         ...
 
 
 Attempted = Literal["password", "registration"]
-"""What can be refused because there were too many attempts."""
+"""Attempts that a limit can refuse."""
 
 
 class Meter(Protocol):
-    """Counts for operators what nobody but a use case knows."""
+    """Counts events for operators that only use cases know."""
 
     def voted(self, outcome: Outcome) -> None:
-        """Count a vote that was cast, by what it did."""
+        """Count a vote by its outcome."""
         ...
 
     def throttled(self, attempt: Attempted) -> None:
-        """Count an attempt that was refused because there were too many."""
+        """Count an attempt that exceeded a limit."""
         ...
 
 
 class NoMeter:
-    """Counts nothing: nobody looks."""
+    """Counts nothing."""
 
     def voted(self, outcome: Outcome) -> None:
         """Count nothing."""
@@ -142,8 +137,8 @@ NO_METER: Final = NoMeter()
 
 
 class Health(Protocol):
-    """Whether Agora can do its work."""
+    """Whether Agora can serve requests."""
 
     def checks(self) -> Mapping[str, str]:
-        """Name each thing that Agora stands on, with "ok" or what is wrong with it; raises nothing."""
+        """Return the state of each dependency by name: "ok" or what is wrong."""
         ...

@@ -1,32 +1,24 @@
-"""Every port of the application: what it needs from the world, promised in sentences.
+"""Ports of storage: unit of work and repositories for commands, readers.
 
-Adapters in `infrastructure` keep these promises, fakes in `tests` keep them too, and `tests/contracts` holds all
-of them to the same suite. Any storage port may raise `Unavailable`.
+SQL adapters and in-memory fakes pass one suite, `tests/contracts`. Every method may raise `Unavailable`.
+
+Lock order of every transaction: active administrators, then posts by ascending id, then users, then sessions and votes.
 """
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime
-from typing import Protocol
+from typing import Final, Protocol
 
 from application.paging import Order, Page, Window
-from application.views import (
-    Claims,
-    Dashboard,
-    OwnVote,
-    PostFilter,
-    PostView,
-    Recount,
-    SessionView,
-    UserView,
-)
+from application.views import Claims, Dashboard, OwnVote, PostFilter, PostView, Recount, SessionView, UserView
 from domain.posts import Post
 from domain.sessions import Session
 from domain.users import Actor, User
 from domain.votes import Direction, Vote, VoteContext
 
-# Storage: what commands write through. Lock order, everywhere: active administrators, then posts
-# by ascending id, then users, then sessions and votes.
+ID_MAX: Final = 2**63 - 1
+"""Largest id of a row: a signed integer of 64 bits."""
 
 
 class UserRepository(Protocol):
@@ -36,54 +28,54 @@ class UserRepository(Protocol):
         """Store a new account and return it with its id.
 
         Raises:
-            EmailTaken: its e-mail, by key, belongs to another account.
-            UsernameTaken: its username, by key, belongs to another account; where both are taken, either is said.
+            EmailTaken: another account has its e-mail, by key.
+            UsernameTaken: another account has its username, by key; if both are taken, either error is raised.
         """
         ...
 
     def lock(self, user_id: int) -> User:
-        """Get an account and keep everybody else from changing it until the transaction ends.
+        """Return an account and lock it against changes until the transaction ends.
 
         Raises:
-            UserNotFound: no account has this id, whatever integer it is.
+            UserNotFound: no account has this id, which may be any integer.
         """
         ...
 
     def lock_admins(self) -> Sequence[User]:
-        """Get the active administrators, and keep everybody else from changing them until the transaction ends."""
+        """Return the active administrators and lock them until the transaction ends."""
         ...
 
     def save(self, user: User) -> None:
         """Store the change of a locked account.
 
         Raises:
-            EmailTaken: its e-mail, by key, belongs to another account.
-            UsernameTaken: its username, by key, belongs to another account; where both are taken, either is said.
+            EmailTaken: another account has its e-mail, by key.
+            UsernameTaken: another account has its username, by key; if both are taken, either error is raised.
         """
         ...
 
     def remove(self, user_id: int) -> None:
-        """Remove an account with its posts and its votes; one that is gone already is no error.
+        """Remove an account with its posts and its votes, if it exists.
 
-        Every tally that its votes had moved is true again, whoever votes at the same time, the account itself
-        included.
+        Every tally that its votes counted in is correct afterwards, also if users vote at the same time, the removed
+        one included.
         """
         ...
 
 
 class SessionRepository(Protocol):
-    """Sessions. One that has ended is not stored."""
+    """Sessions. A session that has ended is not stored."""
 
     def add(self, session: Session) -> Session:
         """Store a new session and return it with its id.
 
         Raises:
-            InvalidToken: its account is gone, so nobody is signing in any more.
+            InvalidToken: its account does not exist any more.
         """
         ...
 
     def lock_family(self, family: str) -> Session | None:
-        """Find the session of a refresh token by its family's hash, and keep everybody else from changing it."""
+        """Return and lock the session of a refresh token, by the hash of its family."""
         ...
 
     def save(self, session: Session) -> None:
@@ -91,39 +83,39 @@ class SessionRepository(Protocol):
         ...
 
     def remove(self, user_id: int, session_id: int) -> bool:
-        """End one session of an account; tell whether there was one."""
+        """Remove one session of an account; return whether it existed."""
         ...
 
     def remove_all(self, user_id: int, *, but: int = 0) -> None:
-        """End every session of an account, but for the one with this id."""
+        """Remove every session of an account except the one with id `but`."""
         ...
 
     def remove_ended(self, user_id: int, now: datetime) -> None:
-        """Forget the sessions of an account that have come to their end."""
+        """Remove the sessions of an account that have ended."""
         ...
 
 
 class PostRepository(Protocol):
-    """Posts. Whoever holds the lock on a post is the only one who can change it or its votes."""
+    """Posts. Changes of a post and of its votes need the lock on the post."""
 
     def add(self, post: Post) -> PostView:
         """Store a new post and return it as its owner sees it.
 
         Raises:
-            InvalidToken: its owner's account is gone, so nobody is asking any more.
+            InvalidToken: its owner's account does not exist any more.
         """
         ...
 
     def lock(self, post_id: int) -> Post:
-        """Get a post and keep everybody else from changing it until the transaction ends.
+        """Return a post and lock it against changes until the transaction ends.
 
         Raises:
-            PostNotFound: no post has this id, whatever integer it is.
+            PostNotFound: no post has this id, which may be any integer.
         """
         ...
 
     def save(self, post: Post) -> None:
-        """Store the edit of a locked post; its tally is the business of votes."""
+        """Store the edit of a locked post, except its tally, which the votes own."""
         ...
 
     def remove(self, post_id: int) -> None:
@@ -135,136 +127,131 @@ class VoteRepository(Protocol):
     """Votes. The lock on their post guards them."""
 
     def lock_context(self, user_id: int, post_id: int) -> VoteContext:
-        """Lock a post, and tell what voting on it concerns and how this person has voted so far.
+        """Lock a post; return what a vote of this user on it depends on.
 
         Raises:
-            PostNotFound: no post has this id, whatever integer it is.
+            PostNotFound: no post has this id, which may be any integer.
         """
         ...
 
     def record(self, vote: Vote, counted: VoteContext) -> None:
-        """Store a vote on a locked post in place of the person's earlier one, and the ballot that counts it.
+        """Replace the user's vote on a locked post, and store the tally that counts it.
 
-        A vote of no direction takes the earlier one back. It is stored with the commit at the latest.
+        A vote of direction NONE removes the earlier vote. The commit stores the vote at the latest.
 
         Raises:
-            InvalidToken: the voter's account is gone, so nobody is asking any more.
+            InvalidToken: the voter's account does not exist any more.
         """
         ...
 
     def recount(self, post_id: int) -> None:
-        """Count the votes on a locked post one by one, and store the counters and the rank that they give."""
+        """Count the votes on a locked post, and store its counters and its rank."""
         ...
 
 
 class IdempotencyStore(Protocol):
-    """Answers, kept for people who ask the same again under a key of theirs because they do not know what became of it.
+    """Responses to requests with an idempotency key.
 
-    Each key is its owner's alone.
+    A client that did not receive a response repeats the request. Each user has keys of their own.
     """
 
     def find(self, user_id: int, key: str, now: datetime) -> PostView | None:
-        """Find the answer that was given under a key and is still kept.
+        """Return the response stored under a key, if it has not expired.
 
-        If there is none, nobody else finds none under this key until the transaction ends: they wait for that, or are
-        refused.
+        If there is none, the key is reserved until the transaction ends: another transaction waits or is refused.
 
         Raises:
-            KeyInUse: somebody else is at work under this key.
+            KeyInUse: another transaction has reserved the key.
         """
         ...
 
-    def add(self, user_id: int, key: str, answer: PostView, now: datetime, ends_at: datetime) -> None:
-        """Keep the answer that is given under a key for which there was none; forget some whose time is over.
+    def add(self, user_id: int, key: str, response: PostView, now: datetime, ends_at: datetime) -> None:
+        """Store the response under a key that has none; delete some expired responses.
 
         Raises:
-            KeyInUse: somebody else was at work under this key.
+            KeyInUse: another transaction has used the key.
         """
         ...
 
 
 class UserReader(Protocol):
-    """Questions about accounts."""
+    """Queries about accounts."""
 
     def get(self, user_id: int) -> UserView:
-        """Get one account.
+        """Return one account.
 
         Raises:
-            UserNotFound: no account has this id, whatever integer it is.
+            UserNotFound: no account has this id, which may be any integer.
         """
         ...
 
     def list(self, search: str, window: Window) -> Page[UserView]:
-        """List accounts by id whose e-mail or username holds `search`, whatever the case; "" finds all."""
+        """List accounts by id whose e-mail or username contains `search`, in any case."""
         ...
 
     def find_actor(self, claims: Claims, now: datetime) -> Actor | None:
-        """Find who an access token speaks for, if account and session are there, active and not at their end.
+        """Return the actor of an access token with a running session.
 
-        One statement that reads by primary key.
+        None if the account is not active or the session has ended. One statement that reads by primary key.
         """
         ...
 
     def find_by_email(self, email_key: str) -> User | None:
-        """Find the account of an e-mail, for signing in."""
+        """Return the account with an e-mail, to sign it in."""
         ...
 
     def find(self, user_id: int) -> User | None:
-        """Find an account, for confirming its password."""
+        """Return an account, to confirm its password."""
         ...
 
     def sessions(self, user_id: int, now: datetime) -> Sequence[SessionView]:
-        """List the sessions of an account that are not at their end, the latest used first."""
+        """List the sessions of an account that have not ended, the latest used first."""
         ...
 
 
 class PostReader(Protocol):
-    """Questions about posts; each answers with what this reader may see, and nothing else."""
+    """Queries about posts. Each returns only what the actor `reader` may see."""
 
     def get(self, reader: Actor, post_id: int) -> PostView:
-        """Get one post.
+        """Return one post.
 
         Raises:
-            PostNotFound: to this reader it does not exist.
+            PostNotFound: the reader may not see it, or it does not exist.
         """
         ...
 
-    def list(self, reader: Actor, which: PostFilter, order: Order, window: Window | None) -> Page[PostView]:
-        """List posts in this order; without a window, all of them."""
-        ...
-
-    def last_id(self) -> int:
-        """Tell the highest id that a post has; 0 where there is none."""
+    def list(self, reader: Actor, which: PostFilter, order: Order, window: Window) -> Page[PostView]:
+        """List posts in this order."""
         ...
 
 
 class VoteReader(Protocol):
-    """Questions about votes."""
+    """Queries about votes."""
 
-    def list(self, voter: Actor, direction: Direction | None, window: Window | None) -> Page[OwnVote]:
-        """List a person's votes on posts that they can still see, latest first; without a window, all of them."""
+    def list(self, voter: Actor, direction: Direction | None, window: Window) -> Page[OwnVote]:
+        """List a user's votes on posts that they can still see, latest first."""
         ...
 
-    def recount(self, after: int, most: int) -> Sequence[Recount]:
-        """Count the votes on the posts whose ids come after this one, by ascending id and at most so many posts.
+    def recount(self, after: int, limit: int) -> Sequence[Recount]:
+        """Count the votes on the next `limit` posts by id, after the id `after`.
 
-        A post and its votes are read at one moment: whoever is voting, they agree unless something is wrong.
+        A post and its votes are read at one moment, so concurrent votes cause no difference.
         """
         ...
 
 
 class DashboardReader(Protocol):
-    """The whole at a glance."""
+    """Query for the dashboard."""
 
     def get(self, since: datetime) -> Dashboard:
-        """Count everything, and what was made since, and rank the ten posts with the most votes."""
+        """Count all rows and those created since; rank the ten posts with most votes."""
         ...
 
 
 class UnitOfWork(Protocol):
-    """One transaction: all of it happens, or nothing. A use case may be run again that was `TransactionAborted` in one.
+    """One transaction: it commits whole or not at all.
 
-    `post_reader` reads what the transaction sees, its own changes included.
+    After `TransactionAborted` the use case may run again.
     """
 
     @property
@@ -289,14 +276,14 @@ class UnitOfWork(Protocol):
 
     @property
     def idempotency(self) -> IdempotencyStore:
-        """Answers under keys."""
+        """Responses stored under idempotency keys."""
         ...
 
     @property
     def post_reader(self) -> PostReader:
-        """Posts, as the transaction sees them."""
+        """Posts as the transaction sees them, its own changes included."""
         ...
 
 
 UnitOfWorkFactory = Callable[[], AbstractContextManager[UnitOfWork]]
-"""Opens a transaction. Leaving the block commits; an exception undoes everything."""
+"""Opens a transaction. Leaving the block commits; an exception rolls back."""

@@ -1,4 +1,4 @@
-"""Answers kept for requests that are repeated under one key: statements, then the repository that sends them."""
+"""Responses under idempotency keys: statements, and the store that executes them."""
 
 from datetime import datetime
 from hashlib import blake2b
@@ -12,59 +12,59 @@ from domain.posts import KeyInUse
 from infrastructure.database.links import Link, Statement
 from infrastructure.database.tables import answers
 
-FORGOTTEN_AT_ONCE: Final = 10
-"""Answers past their time that keeping one clears away: more than it makes, so they never pile up."""
+DELETED_AT_ONCE: Final = 10
+"""Expired responses deleted with each new one, so that they do not accumulate."""
 
 _OF_KEY: Final = (answers.c.user_id == bindparam("of_user"), answers.c.key == bindparam("of_key"))
-_PASSED: Final = answers.c.ends_at <= bindparam("now")
-_ANSWER: Final[ScalarSelect[Any]] = select(answers.c.answer).where(*_OF_KEY, ~_PASSED).scalar_subquery()
-# PostgreSQL holds the key until the transaction ends; SQLite has one writer at a time.
+_EXPIRED: Final = answers.c.ends_at <= bindparam("now")
+_RESPONSE: Final[ScalarSelect[Any]] = select(answers.c.answer).where(*_OF_KEY, ~_EXPIRED).scalar_subquery()
+# PostgreSQL locks the key until the transaction ends; SQLite has one writer at a time.
 FIND: Final = Statement(
-    select(func.pg_try_advisory_xact_lock(bindparam("lock"), type_=Boolean), _ANSWER),
-    sqlite=select(true(), _ANSWER),
+    select(func.pg_try_advisory_xact_lock(bindparam("lock"), type_=Boolean), _RESPONSE),
+    sqlite=select(true(), _RESPONSE),
 )
 INSERT: Final = Statement(
     insert(answers).values({name: bindparam(name) for name in ("user_id", "key", "answer", "ends_at")})
 )
-FORGET_PASSED: Final = Statement(
+DELETE_EXPIRED: Final = Statement(
     delete(answers).where(
         tuple_(answers.c.user_id, answers.c.key).in_(
             select(answers.c.user_id, answers.c.key)
-            .where(_PASSED)
+            .where(_EXPIRED)
             .order_by(answers.c.ends_at)
-            .limit(literal_column(str(FORGOTTEN_AT_ONCE)))
+            .limit(literal_column(str(DELETED_AT_ONCE)))
             .with_for_update(skip_locked=True)
         )
     )
 )
-FORGET: Final = Statement(delete(answers).where(*_OF_KEY, _PASSED))
+DELETE_EXPIRED_OF_KEY: Final = Statement(delete(answers).where(*_OF_KEY, _EXPIRED))
 
 _POST: Final = TypeAdapter(PostView)
 
 
 class SqlIdempotencyStore:
-    """Keeps answers inside one transaction."""
+    """Responses inside one transaction."""
 
     def __init__(self, link: Link) -> None:
         self._link = link
 
     def find(self, user_id: int, key: str, now: datetime) -> PostView | None:
-        """Find the answer that was given under a key, and keep everybody else from using the key if there is none.
+        """Return the response under a key; without one, reserve the key.
 
-        What is found may be from a moment before the key was ours; then its row is in the way of the one that is added.
+        A response may be committed between its lookup and the lock; then the primary key refuses the added one.
         """
         name = blake2b(f"{user_id} {key}".encode(), digest_size=8).digest()
         values = {"of_user": user_id, "of_key": key, "now": now, "lock": int.from_bytes(name, signed=True)}
-        ((is_ours, answer),) = self._link.rows(FIND, values)
-        if answer is not None:
-            return _POST.validate_json(answer)
-        if not is_ours:
+        ((is_reserved, response),) = self._link.rows(FIND, values)
+        if response is not None:
+            return _POST.validate_json(response)
+        if not is_reserved:
             raise KeyInUse
         return None
 
-    def add(self, user_id: int, key: str, answer: PostView, now: datetime, ends_at: datetime) -> None:
-        """Keep the answer that is given under a key until its time is over."""
-        self._link.later(FORGET, {"of_user": user_id, "of_key": key, "now": now})
-        self._link.later(FORGET_PASSED, {"now": now})
-        values = {"user_id": user_id, "key": key, "answer": _POST.dump_json(answer).decode(), "ends_at": ends_at}
+    def add(self, user_id: int, key: str, response: PostView, now: datetime, ends_at: datetime) -> None:
+        """Store the response under a key until it expires."""
+        self._link.later(DELETE_EXPIRED_OF_KEY, {"of_user": user_id, "of_key": key, "now": now})
+        self._link.later(DELETE_EXPIRED, {"now": now})
+        values = {"user_id": user_id, "key": key, "answer": _POST.dump_json(response).decode(), "ends_at": ends_at}
         self._link.later(INSERT, values)

@@ -1,4 +1,4 @@
-"""One connection, one transaction, all repositories."""
+"""Unit of work in SQL: one connection, one transaction, all repositories."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -27,21 +27,46 @@ REFUSALS: Final[dict[str, type[EmailTaken | UsernameTaken | InvalidToken | KeyIn
     "fk_sessions_user_id_users": InvalidToken,
     "fk_votes_user_id_users": InvalidToken,
     "pk_answers": KeyInUse,
-    "FOREIGN KEY constraint failed": InvalidToken,  # SQLite does not say which; posts are locked, so an account is gone
+    "FOREIGN KEY constraint failed": InvalidToken,  # SQLite names no key; posts are locked, so the account is missing
 }
-"""What the database's refusals mean, by the constraint's name on PostgreSQL, by the column on SQLite."""
+"""Domain errors by violated constraint: its name, or on SQLite its column."""
 
 
 class SqlUnitOfWork:
-    """The repositories of one transaction."""
+    """The repositories of one transaction, each made on demand."""
 
     def __init__(self, link: Link) -> None:
-        self.users = SqlUserRepository(link)
-        self.sessions = SqlSessionRepository(link)
-        self.posts = SqlPostRepository(link)
-        self.votes = SqlVoteRepository(link)
-        self.idempotency = SqlIdempotencyStore(link)
-        self.post_reader = SqlPostReader(lambda: nullcontext(link))
+        self._link = link
+
+    @property
+    def users(self) -> SqlUserRepository:
+        """Accounts."""
+        return SqlUserRepository(self._link)
+
+    @property
+    def sessions(self) -> SqlSessionRepository:
+        """Sessions."""
+        return SqlSessionRepository(self._link)
+
+    @property
+    def posts(self) -> SqlPostRepository:
+        """Posts."""
+        return SqlPostRepository(self._link)
+
+    @property
+    def votes(self) -> SqlVoteRepository:
+        """Votes."""
+        return SqlVoteRepository(self._link)
+
+    @property
+    def idempotency(self) -> SqlIdempotencyStore:
+        """Responses stored under idempotency keys."""
+        return SqlIdempotencyStore(self._link)
+
+    @property
+    def post_reader(self) -> SqlPostReader:
+        """Posts as the transaction sees them."""
+        return SqlPostReader(lambda: nullcontext(self._link))
 
 
 class SqlUnitOfWorkFactory:
@@ -52,11 +77,11 @@ class SqlUnitOfWorkFactory:
 
     @contextmanager
     def __call__(self) -> Iterator[SqlUnitOfWork]:
-        """Open a transaction: leaving the block commits, an exception undoes everything.
+        """Open a transaction: leaving the block commits, an exception rolls back.
 
         Raises:
-            DomainError: the database refuses what was stored.
-            Unavailable: the database cannot answer now.
+            DomainError: a constraint refuses a row.
+            Unavailable: the database cannot be reached or is busy.
         """
         try:
             with self._database.write() as link:

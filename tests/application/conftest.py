@@ -1,4 +1,4 @@
-"""The front door, on fakes."""
+"""App on fakes."""
 
 from dataclasses import dataclass
 
@@ -50,7 +50,7 @@ COMMON = frozenset({"password1"})
 
 @dataclass
 class World:
-    """The application and everything that it stands on."""
+    """App with the fakes that it uses."""
 
     database: MemoryDatabase
     clock: FrozenClock
@@ -98,7 +98,7 @@ def world() -> World:
             edit_post=EditPost(uow, clock),
             delete_post=DeletePost(uow),
             cast_vote=CastVote(uow, clock, meter),
-            repair_votes=RepairVotes(VerifyVotes(posts, votes), uow),
+            repair_votes=RepairVotes(VerifyVotes(votes), uow),
         ),
         queries=Queries(
             get_user=GetUser(users),
@@ -111,7 +111,7 @@ def world() -> World:
             get_post=GetPost(posts),
             list_posts=ListPosts(posts),
             list_own_votes=ListOwnVotes(votes),
-            verify_votes=VerifyVotes(posts, votes),
+            verify_votes=VerifyVotes(votes),
             get_dashboard=GetDashboard(MemoryDashboardReader(database), clock),
             health=StaticHealth(database="ok"),
         ),

@@ -1,4 +1,4 @@
-"""Writing, reading, editing, removing."""
+"""Use cases of posts."""
 
 from datetime import timedelta
 
@@ -25,7 +25,7 @@ def test_what_is_written_can_be_read(world: World) -> None:
     assert world.app.queries.list_posts(bob, PostFilter(), NEWEST_FIRST, Window()).items == [written]
 
 
-def test_what_breaks_a_rule_is_not_written(world: World) -> None:
+def test_invalid_post_is_not_written(world: World) -> None:
     with pytest.raises(Invalid):
         world.app.commands.write_post(world.person(), " ", "Some content", True)
 
@@ -44,7 +44,7 @@ def test_a_post_is_written_once_under_a_key(world: World) -> None:
         assert not world.app.commands.write_post_once(writer, "A title", "Some content", True, key)[1]
 
 
-def test_a_key_is_good_for_a_day(world: World) -> None:
+def test_key_is_valid_for_a_day(world: World) -> None:
     ann = world.person()
     first, _ = world.app.commands.write_post_once(ann, "A title", "Some content", True, "key")
     world.clock.advance(timedelta(hours=24))
@@ -65,7 +65,7 @@ def test_a_key_stands_for_one_post(world: World, other: tuple[str, str, bool]) -
     assert len(world.database.rows.posts) == 1
 
 
-def test_a_draft_is_nobody_elses_business(world: World) -> None:
+def test_draft_is_visible_to_its_owner_only(world: World) -> None:
     ann, bob = world.person("ann"), world.person("bob")
     draft = world.app.commands.write_post(ann, "A title", "Some content", False)
 
@@ -89,7 +89,7 @@ def test_an_edit_is_seen_with_its_votes(world: World) -> None:
     assert world.app.queries.get_post(ann, post.id) == edited
 
 
-def test_an_edit_that_names_nothing_changes_nothing(world: World) -> None:
+def test_edit_without_fields_changes_nothing(world: World) -> None:
     ann = world.person()
     post = world.app.commands.write_post(ann, "A title", "Some content", True)
     world.clock.advance(timedelta(hours=1))
@@ -107,7 +107,7 @@ def test_a_refused_edit_leaves_the_post_as_it_was(world: World) -> None:
     assert world.app.queries.get_post(ann, post.id) == post
 
 
-def test_a_deleted_post_is_gone_with_its_votes(world: World) -> None:
+def test_deleted_post_takes_its_votes_along(world: World) -> None:
     ann, root = world.person(), world.admin()
     posts = [world.app.commands.write_post(ann, "A title", "Some content", True) for _ in range(2)]
     world.app.commands.cast_vote(ann, posts[0].id, Direction.UP)
@@ -119,7 +119,7 @@ def test_a_deleted_post_is_gone_with_its_votes(world: World) -> None:
     assert not world.database.rows.votes
 
 
-def test_a_stranger_deletes_nothing(world: World) -> None:
+def test_stranger_deletes_no_post(world: World) -> None:
     ann, bob = world.person("ann"), world.person("bob")
     post = world.app.commands.write_post(ann, "A title", "Some content", True)
 
@@ -131,7 +131,7 @@ def test_a_stranger_deletes_nothing(world: World) -> None:
     assert world.app.queries.get_post(ann, post.id) == post
 
 
-def test_a_list_is_in_the_order_that_is_asked_for_and_goes_on_where_it_ended(world: World) -> None:
+def test_list_is_ordered_and_continues_after_its_cursor(world: World) -> None:
     ann, bob = world.person("ann"), world.person("bob")
     first, second, third = (world.app.commands.write_post(ann, title, "Some content", True).id for title in "abc")
     world.app.commands.cast_vote(ann, second, Direction.UP)
@@ -147,7 +147,7 @@ def test_a_list_is_in_the_order_that_is_asked_for_and_goes_on_where_it_ended(wor
     assert rest.last is None
 
 
-def test_a_list_holds_what_is_asked_for(world: World) -> None:
+def test_list_matches_its_filter(world: World) -> None:
     ann, bob = world.person("ann"), world.person("bob")
     start = world.clock.now()
     for author, title in ((ann, "apples"), (ann, "pears"), (bob, "apples")):
@@ -163,7 +163,7 @@ def test_a_list_holds_what_is_asked_for(world: World) -> None:
     assert found(PostFilter(since=start, until=start + timedelta(hours=1))) == [1]
 
 
-def test_an_edit_of_a_version_that_is_known_is_made_once(world: World) -> None:
+def test_edit_of_a_known_version_applies_once(world: World) -> None:
     ann = world.person()
     post = world.app.commands.write_post(ann, "A title", "Some content", True)
     world.app.commands.cast_vote(ann, post.id, Direction.UP)
@@ -193,7 +193,7 @@ def test_only_a_version_that_is_known_is_deleted(world: World) -> None:
     assert not world.database.rows.posts
 
 
-def test_a_version_is_told_only_to_those_who_may_change_the_post(world: World) -> None:
+def test_version_mismatch_shows_only_with_the_right_to_edit(world: World) -> None:
     ann, bob, root = world.person("ann"), world.person("bob"), world.admin()
     shown, draft = (
         world.app.commands.write_post(ann, "A title", "Some content", published) for published in (True, False)

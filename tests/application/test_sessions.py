@@ -1,4 +1,4 @@
-"""Signing in and out, staying signed in, and knowing who is asking."""
+"""Use cases of sessions, and limits on password guesses."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -37,7 +37,7 @@ def guess(world: World, times: int, name: str = "ann", address: str = HOME) -> N
             world.sign_in(name, "wrong", address=address)
 
 
-def test_who_signs_in_is_known_by_the_token(world: World) -> None:
+def test_access_token_identifies_its_account(world: World) -> None:
     ann = world.person("ann")
 
     tokens = world.sign_in("ANN")
@@ -50,7 +50,7 @@ def test_who_signs_in_is_known_by_the_token(world: World) -> None:
     ("email", "password"),
     [("ann@example.com", "wrong"), ("bob@example.com", PASSWORD), ("nonsense", PASSWORD), ("", "")],
 )
-def test_whatever_is_wrong_costs_one_verification_and_is_told_alike(world: World, email: str, password: str) -> None:
+def test_every_wrong_sign_in_costs_one_verification_and_one_error(world: World, email: str, password: str) -> None:
     world.person("ann")
 
     with pytest.raises(InvalidCredentials):
@@ -59,7 +59,7 @@ def test_whatever_is_wrong_costs_one_verification_and_is_told_alike(world: World
     assert world.hasher.verifications == 1
 
 
-def test_a_deactivated_account_is_told_so_only_for_the_right_password(world: World) -> None:
+def test_deactivation_shows_only_with_the_right_password(world: World) -> None:
     deactivate(world, world.person())
 
     with pytest.raises(InvalidCredentials):
@@ -69,7 +69,7 @@ def test_a_deactivated_account_is_told_so_only_for_the_right_password(world: Wor
     assert not world.database.rows.sessions
 
 
-def test_an_outdated_hash_is_made_anew_at_sign_in(world: World) -> None:
+def test_sign_in_replaces_an_outdated_hash(world: World) -> None:
     ann = world.person()
     users = world.database.rows.users
     users[ann.id] = replace(users[ann.id], password_hash=f"first:{PASSWORD}")
@@ -82,7 +82,7 @@ def test_an_outdated_hash_is_made_anew_at_sign_in(world: World) -> None:
     assert world.sign_in()
 
 
-def test_what_happens_to_an_account_holds_on_the_next_request(world: World) -> None:
+def test_account_changes_apply_to_the_next_request(world: World) -> None:
     ann = world.person()
     token = world.sign_in().access_token
     users = world.database.rows.users
@@ -109,7 +109,7 @@ def test_an_access_token_ends(world: World) -> None:
         world.app.queries.authenticate(tokens.access_token)
 
 
-def test_a_refresh_token_is_good_for_one_use(world: World) -> None:
+def test_refresh_token_is_valid_for_one_use(world: World) -> None:
     ann = world.person()
     first = world.sign_in()
 
@@ -120,7 +120,7 @@ def test_a_refresh_token_is_good_for_one_use(world: World) -> None:
     assert world.app.queries.authenticate(first.access_token).id == ann.id
 
 
-def test_a_spent_refresh_token_ends_its_session_newest_tokens_included(world: World) -> None:
+def test_spent_refresh_token_ends_its_session_with_newest_tokens(world: World) -> None:
     world.person()
     first, other = world.sign_in(), world.sign_in()
     second = world.app.commands.refresh_session(first.refresh_token)
@@ -136,7 +136,7 @@ def test_a_spent_refresh_token_ends_its_session_newest_tokens_included(world: Wo
     assert world.app.commands.refresh_session(other.refresh_token)
 
 
-def test_a_refresh_token_of_nobody_ends_nothing(world: World) -> None:
+def test_unknown_refresh_token_ends_no_session(world: World) -> None:
     world.person()
     tokens = world.sign_in()
 
@@ -191,7 +191,7 @@ def test_signing_out_ends_this_session_and_no_other(world: World) -> None:
     assert world.app.queries.authenticate(there.access_token)
 
 
-def test_signing_out_everywhere_ends_all_of_ones_own(world: World) -> None:
+def test_signing_out_everywhere_ends_all_own_sessions(world: World) -> None:
     world.person("ann"), world.person("bob")
     here, there, bobs = world.sign_in(), world.sign_in(), world.sign_in("bob")
 
@@ -203,7 +203,7 @@ def test_signing_out_everywhere_ends_all_of_ones_own(world: World) -> None:
     assert world.app.queries.authenticate(bobs.access_token)
 
 
-def test_people_see_where_they_are_signed_in(world: World) -> None:
+def test_user_lists_the_own_sessions(world: World) -> None:
     world.person("ann"), world.person("bob")
     start = world.clock.now()
     first = world.sign_in()
@@ -219,7 +219,7 @@ def test_people_see_where_they_are_signed_in(world: World) -> None:
     ]
 
 
-def test_people_end_a_session_of_their_own(world: World) -> None:
+def test_user_ends_an_own_session(world: World) -> None:
     world.person("ann"), world.person("bob")
     lost, here, bobs = world.sign_in(), world.signed_in(), world.signed_in("bob")
 
@@ -232,7 +232,7 @@ def test_people_end_a_session_of_their_own(world: World) -> None:
             world.app.commands.end_session(here, gone)
 
 
-def test_administrators_sign_somebody_out_everywhere(world: World) -> None:
+def test_administrators_end_all_sessions_of_an_account(world: World) -> None:
     ann, bob = world.person("ann"), world.person("bob")
     tokens = [world.sign_in("ann"), world.sign_in("ann")]
     other = world.sign_in("bob")
@@ -249,7 +249,7 @@ def test_administrators_sign_somebody_out_everywhere(world: World) -> None:
         world.app.commands.end_sessions(ann, bob.id)
 
 
-def test_sessions_that_have_ended_are_forgotten_at_the_next_sign_in(world: World) -> None:
+def test_sign_in_removes_ended_sessions(world: World) -> None:
     world.person()
     world.sign_in()
     world.clock.advance(IDLE)
@@ -259,7 +259,7 @@ def test_sessions_that_have_ended_are_forgotten_at_the_next_sign_in(world: World
     assert list(world.database.rows.sessions) == [2]
 
 
-def test_guessing_is_stopped_and_goes_on_after_a_while(world: World) -> None:
+def test_guessing_is_refused_until_the_window_ends(world: World) -> None:
     world.person()
     guess(world, Limits().failures_per_account)
 
@@ -272,7 +272,7 @@ def test_guessing_is_stopped_and_goes_on_after_a_while(world: World) -> None:
     assert world.sign_in()
 
 
-def test_operators_see_who_was_slowed_down(world: World) -> None:
+def test_meter_counts_throttled_attempts(world: World) -> None:
     for number in range(REGISTRATIONS):
         world.person(f"user{number}")
     with pytest.raises(TooManyRequests):
@@ -287,14 +287,14 @@ def test_operators_see_who_was_slowed_down(world: World) -> None:
     assert world.meter.refusals == ["registration", "password", "password"]
 
 
-def test_a_stranger_elsewhere_locks_nobody_out(world: World) -> None:
+def test_failures_at_another_address_lock_no_account(world: World) -> None:
     world.person()
     guess(world, Limits().failures_per_account, address=ELSEWHERE)
 
     assert world.sign_in(address=HOME)
 
 
-def test_a_success_makes_up_for_failures(world: World) -> None:
+def test_sign_in_resets_the_failures_of_the_account(world: World) -> None:
     world.person()
     for _ in range(3):
         guess(world, Limits().failures_per_account - 1)
@@ -308,7 +308,7 @@ def test_an_address_that_guesses_at_many_accounts_is_stopped(world: World) -> No
         guess(world, 1, name=f"user{number}")
 
     with pytest.raises(TooManyRequests):
-        world.sign_in("somebody", "wrong")
+        world.sign_in("unknown", "wrong")
     with pytest.raises(TooManyRequests):
         world.sign_in("ann")
     assert world.sign_in("bob"), "who has signed in from here before is not a stranger"
@@ -316,7 +316,7 @@ def test_an_address_that_guesses_at_many_accounts_is_stopped(world: World) -> No
     assert world.sign_in("ann")
 
 
-def test_a_throttled_attempt_costs_a_verification_too(world: World) -> None:
+def test_throttled_attempt_costs_one_verification(world: World) -> None:
     world.person()
     guess(world, Limits().failures_per_account)
     before = world.hasher.verifications
@@ -328,7 +328,7 @@ def test_a_throttled_attempt_costs_a_verification_too(world: World) -> None:
 
 
 def signing_in_while(world: World, happening: Callable[[], object]) -> Tokens:
-    """Sign in with something happening just after the password was checked."""
+    """Sign in; call `happening` right after the password was verified."""
 
     class InterruptedHasher(PlainHasher):
         def verify(self, password: str, password_hash: str | None) -> bool:
@@ -341,7 +341,7 @@ def signing_in_while(world: World, happening: Callable[[], object]) -> Tokens:
     return sign_in("ann@example.com", PASSWORD, user_agent="", address=HOME)
 
 
-def test_a_password_that_changes_while_somebody_signs_in_is_wrong(world: World) -> None:
+def test_password_changed_during_sign_in_is_wrong(world: World) -> None:
     ann = world.person()
     users = world.database.rows.users
 
@@ -349,7 +349,7 @@ def test_a_password_that_changes_while_somebody_signs_in_is_wrong(world: World) 
         signing_in_while(world, lambda: users.update({ann.id: users[ann.id].with_password("plain:another")}))
 
 
-def test_an_account_that_is_deactivated_while_somebody_signs_in_opens_no_session(world: World) -> None:
+def test_account_deactivated_during_sign_in_opens_no_session(world: World) -> None:
     ann = world.person()
 
     with pytest.raises(AccountInactive):
@@ -357,7 +357,7 @@ def test_an_account_that_is_deactivated_while_somebody_signs_in_opens_no_session
     assert not world.database.rows.sessions
 
 
-def test_an_account_that_goes_while_somebody_signs_in_is_unknown(world: World) -> None:
+def test_account_removed_during_sign_in_is_unknown(world: World) -> None:
     ann = world.person()
 
     with pytest.raises(InvalidCredentials):

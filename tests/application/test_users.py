@@ -1,9 +1,12 @@
-"""Registering, and seeing people."""
+"""Use cases of accounts."""
+
+from dataclasses import replace
 
 import pytest
 
 from application.paging import Window
 from application.passwords import REGISTRATION_WINDOW
+from application.users import EXPORT_PAGE
 from application.views import PublicUser, UserView
 from domain.errors import Invalid, TooManyRequests
 from domain.posts import PostChanges, PostNotFound
@@ -21,6 +24,7 @@ from domain.users import (
 )
 from domain.votes import Direction
 from tests.application.conftest import ELSEWHERE, HOME, PASSWORD, REGISTRATIONS, World
+from tests.fakes.services import PlainHasher
 
 
 def test_registering_opens_an_ordinary_account(world: World) -> None:
@@ -46,7 +50,7 @@ def test_the_password_is_stored_as_its_hash_alone(world: World) -> None:
         ("ann@example.com", PASSWORD, "a b"),
     ],
 )
-def test_what_breaks_a_rule_opens_no_account(world: World, email: str, password: str, username: str | None) -> None:
+def test_invalid_registration_opens_no_account(world: World, email: str, password: str, username: str | None) -> None:
     with pytest.raises(Invalid):
         world.app.commands.register_user(email, password, username, address=HOME)
 
@@ -60,13 +64,13 @@ def test_an_email_is_registered_once(world: World) -> None:
         world.app.commands.register_user("ANN@example.com", PASSWORD, None, address=HOME)
 
 
-def test_an_administrator_is_made_by_the_operator(world: World) -> None:
+def test_operator_creates_an_administrator(world: World) -> None:
     user = world.app.commands.create_admin("root@example.com", PASSWORD, None)
 
     assert user.role is Role.ADMIN
 
 
-def test_people_see_of_others_what_is_public(world: World) -> None:
+def test_other_users_see_the_public_part_of_an_account(world: World) -> None:
     ann, bob, root = world.person("ann"), world.person("bob"), world.admin()
 
     public = world.app.queries.get_user(bob, ann.id)
@@ -77,12 +81,12 @@ def test_people_see_of_others_what_is_public(world: World) -> None:
         assert whole.email == "ann@example.com"
 
 
-def test_nobody_sees_somebody_who_is_not_there(world: World) -> None:
+def test_missing_account_is_not_found(world: World) -> None:
     with pytest.raises(UserNotFound):
         world.app.queries.get_user(ANONYMOUS, 7)
 
 
-def test_people_see_their_own_account_while_it_is_there(world: World) -> None:
+def test_user_reads_the_own_account_while_it_exists(world: World) -> None:
     ann = world.person()
     assert world.app.queries.get_own_account(ann).email == "ann@example.com"
 
@@ -101,7 +105,7 @@ def test_only_administrators_list_accounts(world: World) -> None:
         world.app.queries.list_users(ann, "", Window())
 
 
-def test_registering_in_bulk_is_slowed_down_for_one_address(world: World) -> None:
+def test_bulk_registration_is_limited_per_address(world: World) -> None:
     for number in range(REGISTRATIONS):
         world.person(f"user{number}")
 
@@ -112,7 +116,7 @@ def test_registering_in_bulk_is_slowed_down_for_one_address(world: World) -> Non
     world.person("later")
 
 
-def test_a_new_username_takes_no_password(world: World) -> None:
+def test_new_username_needs_no_password(world: World) -> None:
     ann, _ = world.person("ann"), world.person("bob")
 
     assert world.app.commands.edit_own_account(ann, "Anna", None, None, address=HOME).username == "Anna"
@@ -123,7 +127,7 @@ def test_a_new_username_takes_no_password(world: World) -> None:
         world.app.commands.edit_own_account(ann, "a b", None, None, address=HOME)
 
 
-def test_a_new_email_takes_the_password(world: World) -> None:
+def test_new_email_needs_the_password(world: World) -> None:
     ann, _ = world.person("ann"), world.person("bob")
 
     with pytest.raises(Invalid) as refusal:
@@ -141,7 +145,7 @@ def test_a_new_email_takes_the_password(world: World) -> None:
     assert world.sign_in("anna")
 
 
-def test_an_edit_of_ones_account_that_names_nothing_changes_nothing(world: World) -> None:
+def test_account_edit_without_fields_changes_nothing(world: World) -> None:
     ann = world.person()
 
     assert world.app.commands.edit_own_account(
@@ -166,7 +170,7 @@ def test_a_new_password_ends_all_other_sessions(world: World) -> None:
     assert world.sign_in(password="battery staple")
 
 
-def test_a_new_password_takes_the_present_one_and_obeys_the_rules(world: World) -> None:
+def test_new_password_needs_the_old_one_and_obeys_the_rules(world: World) -> None:
     world.person()
     ann = world.signed_in()
 
@@ -179,7 +183,7 @@ def test_a_new_password_takes_the_present_one_and_obeys_the_rules(world: World) 
     assert world.sign_in()
 
 
-def test_a_deleted_account_is_gone_with_everything(world: World) -> None:
+def test_deleted_account_takes_posts_votes_and_sessions_along(world: World) -> None:
     ann, bob = world.person("ann"), world.person("bob")
     tokens = world.sign_in("ann")
     own = world.app.commands.write_post(ann, "A title", "Some content", True)
@@ -198,7 +202,7 @@ def test_a_deleted_account_is_gone_with_everything(world: World) -> None:
     assert world.app.queries.get_post(bob, other.id).upvotes == 0
 
 
-def test_one_administrator_is_always_left(world: World) -> None:
+def test_last_administrator_cannot_leave(world: World) -> None:
     root, other = world.admin("root"), world.admin("other")
 
     world.app.commands.delete_own_account(other, PASSWORD, address=HOME)
@@ -211,7 +215,7 @@ def test_one_administrator_is_always_left(world: World) -> None:
     assert world.app.commands.edit_user(root, root.id, Role.ADMIN, True).role is Role.ADMIN
 
 
-def test_administrators_give_and_take_the_role(world: World) -> None:
+def test_administrators_grant_and_revoke_the_role(world: World) -> None:
     root, ann = world.admin(), world.person()
 
     assert world.app.commands.edit_user(root, ann.id, Role.ADMIN, None).role is Role.ADMIN
@@ -222,7 +226,7 @@ def test_administrators_give_and_take_the_role(world: World) -> None:
         world.app.commands.edit_user(root, 4_711, Role.USER, None)
 
 
-def test_operators_need_no_account_and_find_any_by_id_or_email(world: World) -> None:
+def test_operator_reads_any_account_by_id_or_email(world: World) -> None:
     ann = world.person()
     world.sign_in()
 
@@ -232,16 +236,16 @@ def test_operators_need_no_account_and_find_any_by_id_or_email(world: World) -> 
     assert account.profile == world.app.queries.get_own_account(ann)
     assert list(account.sessions) == list(world.app.queries.list_sessions(ann))
     assert [session.user_agent for session in account.sessions] == ["a browser"]
-    for nobody in (4_711, 0, "nobody@example.com"):
-        with pytest.raises(UserNotFound, match=str(nobody)):
-            world.app.queries.get_account(OPERATOR, nobody)
+    for unknown in (4_711, 0, "unknown@example.com"):
+        with pytest.raises(UserNotFound, match=str(unknown)):
+            world.app.queries.get_account(OPERATOR, unknown)
     with pytest.raises(Invalid):
         world.app.queries.get_account(OPERATOR, "ann")
     with pytest.raises(AdminsOnly):
         world.app.queries.get_account(ann, ann.id)
 
 
-def test_a_deactivation_ends_every_session_for_good(world: World) -> None:
+def test_deactivation_ends_every_session_for_good(world: World) -> None:
     root, ann = world.admin(), world.person()
     tokens = world.sign_in()
 
@@ -255,7 +259,7 @@ def test_a_deactivation_ends_every_session_for_good(world: World) -> None:
     assert world.sign_in()
 
 
-def test_people_take_away_what_they_made_and_can_see(world: World) -> None:
+def test_export_holds_own_posts_and_visible_votes(world: World) -> None:
     ann, bob = world.person("ann"), world.person("bob")
     own = world.app.commands.write_post(ann, "A draft", "Some content", False)
     other = world.app.commands.write_post(bob, "A title", "Some content", True)
@@ -268,3 +272,47 @@ def test_people_take_away_what_they_made_and_can_see(world: World) -> None:
     assert export.profile == world.app.queries.get_own_account(ann)
     assert [post.id for post in export.posts] == [own.id]
     assert [vote.post_id for vote in export.votes] == [own.id]
+
+
+def test_export_reads_every_page(world: World) -> None:
+    ann = world.person()
+    posts = [
+        world.app.commands.write_post(ann, f"post {number}", "Some content", True)
+        for number in range(2 * EXPORT_PAGE + 1)
+    ]
+    for post in posts:
+        world.app.commands.cast_vote(ann, post.id, Direction.UP)
+
+    export = world.app.queries.export_own_data(ann)
+
+    newest_first = [post.id for post in reversed(posts)]
+    assert [post.id for post in export.posts] == newest_first
+    assert [vote.post_id for vote in export.votes] == newest_first
+
+
+def test_change_of_a_removed_account_is_refused(world: World) -> None:
+    ann = world.person()
+    del world.database.rows.users[ann.id]
+
+    with pytest.raises(InvalidToken):
+        world.app.commands.edit_own_account(ann, "anna", None, None, address=HOME)
+    with pytest.raises(InvalidToken):
+        world.app.commands.change_password(ann, PASSWORD, "battery staple", address=HOME)
+
+
+def test_password_changed_after_its_check_confirms_nothing(world: World) -> None:
+    ann = world.person()
+    rows = world.database.rows
+
+    class Changing(PlainHasher):
+        """The password changes right after it was verified."""
+
+        def verify(self, password: str, password_hash: str | None) -> bool:
+            is_right = super().verify(password, password_hash)
+            rows.users[ann.id] = rows.users[ann.id].with_password("plain:another")
+            return is_right
+
+    delete = world.app.commands.delete_own_account
+    with pytest.raises(InvalidCredentials):
+        replace(delete, check=replace(delete.check, hasher=Changing()))(ann, PASSWORD, address=HOME)
+    assert ann.id in rows.users

@@ -1,4 +1,4 @@
-"""What every password hasher promises."""
+"""Contract of password hashers."""
 
 from functools import partial
 

@@ -1,4 +1,4 @@
-"""What every token codec promises."""
+"""Contract of token codecs."""
 
 from datetime import UTC, datetime, timedelta
 

@@ -1,4 +1,4 @@
-"""The rules for sessions."""
+"""Rules for sessions."""
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -20,7 +20,7 @@ def test_a_new_session_ends_when_it_is_not_used() -> None:
     assert len(session.user_agent) == USER_AGENT_MAX
 
 
-def test_use_puts_the_end_off_until_the_lifetime_is_over() -> None:
+def test_use_prolongs_a_session_up_to_its_lifetime() -> None:
     assert replace(opened(), last_used_at=NOW + IDLE).ends_at == NOW + 2 * IDLE
     assert replace(opened(), last_used_at=NOW + LIFETIME - IDLE / 2).ends_at == NOW + LIFETIME
 

@@ -1,4 +1,4 @@
-"""The rules for people."""
+"""Rules for accounts, actors and passwords."""
 
 from datetime import UTC, datetime
 
@@ -39,7 +39,7 @@ def test_a_new_account_is_active_and_has_no_password_yet() -> None:
     "spelling",
     ["ann@bücher.example", "ANN@BÜCHER.EXAMPLE", " Ann@bu\u0308cher.example ", "ann@xn--bcher-kva.example"],
 )
-def test_spellings_that_a_person_takes_for_one_address_are_one(spelling: str) -> None:
+def test_spellings_of_one_address_share_a_key(spelling: str) -> None:
     assert email_key(spelling) == "ann@xn--bcher-kva.example"
 
 
@@ -47,7 +47,7 @@ def test_spellings_that_a_person_takes_for_one_address_are_one(spelling: str) ->
     "email",
     ["", "@", "ann", "ann@", "@example.com", "ann@a..b", "ann@" + "a" * 64, "a" * 250 + "@b.example", "a\0@b.c"],
 )
-def test_what_is_no_address_has_no_key(email: str) -> None:
+def test_invalid_address_is_refused(email: str) -> None:
     with pytest.raises(Invalid) as refusal:
         registered(email)
 
@@ -70,7 +70,7 @@ def test_a_username_may_be_this(username: str) -> None:
 
 
 @pytest.mark.parametrize("username", ["", "ab", "a" * 33, "with space", "ä_ä", "abc\n", "a-b", "\u0661\u0662\u0663"])
-def test_what_a_username_may_not_be(username: str) -> None:
+def test_invalid_username_is_refused(username: str) -> None:
     with pytest.raises(Invalid) as refusal:
         registered(username=username)
 
@@ -97,7 +97,7 @@ def test_a_password_may_be_this(password: str) -> None:
         "ann_of_aix",
     ],
 )
-def test_what_a_password_may_not_be(password: str) -> None:
+def test_invalid_password_is_refused(password: str) -> None:
     with pytest.raises(Invalid) as refusal:
         require_password(password, registered("ann@example.com", "Ann_of_Aix"), {"password1"}, "new_password")
 

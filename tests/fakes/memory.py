@@ -1,4 +1,4 @@
-"""Every port, in memory: what use-case tests stand on. The contract suite holds these to the same promises as SQL."""
+"""Storage in memory, for tests of use cases; it passes the contract suite."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -10,8 +10,8 @@ from typing import Any, TypeVar
 from application.paging import Order, Page, PageCursor, SortBy, Window
 from application.views import (
     Claims,
-    Counts,
     Dashboard,
+    EntityCounts,
     OwnVote,
     PostFilter,
     PostView,
@@ -33,7 +33,7 @@ V = TypeVar("V")
 
 @dataclass
 class Rows:
-    """What is stored. Entities are frozen, so copying the dicts copies the state."""
+    """Stored rows. Entities are frozen, so copies of the dicts copy the state."""
 
     users: dict[int, User] = field(default_factory=dict)
     posts: dict[int, Post] = field(default_factory=dict)
@@ -56,7 +56,7 @@ class Rows:
 
 
 class MemoryDatabase:
-    """One database in memory: one transaction at a time, which happens whole or not at all."""
+    """A database in memory: one transaction at a time, which can roll back."""
 
     def __init__(self) -> None:
         self.rows = Rows()
@@ -117,7 +117,7 @@ class MemoryUserRepository:
     def remove(self, user_id: int) -> None:
         rows = self._database.rows
         rows.users.pop(user_id, None)
-        rows.answers = {of: kept for of, kept in rows.answers.items() if of[0] != user_id}
+        rows.answers = {of: stored for of, stored in rows.answers.items() if of[0] != user_id}
         MemorySessionRepository(self._database).remove_all(user_id)
         for post in [post for post in rows.posts.values() if post.owner_id == user_id]:
             MemoryPostRepository(self._database).remove(post.id)
@@ -224,13 +224,13 @@ class MemoryIdempotencyStore:
         self._database = database
 
     def find(self, user_id: int, key: str, now: datetime) -> PostView | None:
-        kept = self._database.rows.answers.get((user_id, key))
-        return kept[0] if kept and now < kept[1] else None
+        stored = self._database.rows.answers.get((user_id, key))
+        return stored[0] if stored and now < stored[1] else None
 
-    def add(self, user_id: int, key: str, answer: PostView, now: datetime, ends_at: datetime) -> None:
+    def add(self, user_id: int, key: str, response: PostView, now: datetime, ends_at: datetime) -> None:
         rows = self._database.rows
-        rows.answers = {of: kept for of, kept in rows.answers.items() if now < kept[1]}
-        rows.answers[user_id, key] = (answer, ends_at)
+        rows.answers = {of: stored for of, stored in rows.answers.items() if now < stored[1]}
+        rows.answers[user_id, key] = (response, ends_at)
 
 
 class MemoryUserReader:
@@ -290,7 +290,7 @@ class MemoryPostReader:
             raise PostNotFound(post_id)
         return self._view(reader, post)
 
-    def list(self, reader: Actor, which: PostFilter, order: Order, window: Window | None) -> Page[PostView]:
+    def list(self, reader: Actor, which: PostFilter, order: Order, window: Window) -> Page[PostView]:
         with self._database.lock:
             found = [post for post in self._database.rows.posts.values() if _matches(reader, which, post)]
             return _page(
@@ -300,9 +300,6 @@ class MemoryPostReader:
                 lambda post: self._view(reader, post),
                 descending=order.descending,
             )
-
-    def last_id(self) -> int:
-        return max(self._database.rows.posts, default=0)
 
     def _view(self, reader: Actor, post: Post) -> PostView:
         rows = self._database.rows
@@ -327,7 +324,7 @@ class MemoryVoteReader:
     def __init__(self, database: MemoryDatabase) -> None:
         self._database = database
 
-    def list(self, voter: Actor, direction: Direction | None, window: Window | None) -> Page[OwnVote]:
+    def list(self, voter: Actor, direction: Direction | None, window: Window) -> Page[OwnVote]:
         rows = self._database.rows
         found = [
             vote
@@ -343,11 +340,11 @@ class MemoryVoteReader:
             lambda vote: OwnVote(vote.post_id, rows.posts[vote.post_id].title, vote.direction.value, vote.created_at),
         )
 
-    def recount(self, after: int, most: int) -> Sequence[Recount]:
+    def recount(self, after: int, limit: int) -> Sequence[Recount]:
         with self._database.lock:
             rows = self._database.rows
             ids = sorted(post_id for post_id in rows.posts if post_id > after)
-            return [_recount(rows, rows.posts[post_id]) for post_id in ids[:most]]
+            return [_recount(rows, rows.posts[post_id]) for post_id in ids[:limit]]
 
 
 class MemoryDashboardReader:
@@ -360,8 +357,8 @@ class MemoryDashboardReader:
         published = [post for post in rows.posts.values() if post.published]
         ranked = sorted(published, key=lambda post: (post.tally.votes, post.id), reverse=True)
         return Dashboard(
-            total=Counts(*(len(kind) for kind in kinds)),
-            last_24h=Counts(*(sum(thing.created_at >= since for thing in kind) for kind in kinds)),
+            total=EntityCounts(*(len(kind) for kind in kinds)),
+            last_24h=EntityCounts(*(sum(thing.created_at >= since for thing in kind) for kind in kinds)),
             top_posts=tuple(TopPost(post.id, post.title, post.tally.votes) for post in ranked[:10]),
         )
 
@@ -401,7 +398,7 @@ _RANKS: Mapping[SortBy, Callable[[Post], datetime | float]] = {
 def _page(
     found: Sequence[T],
     place: Callable[[T], PageCursor],
-    window: Window | None,
+    window: Window,
     view: Callable[[T], V],
     *,
     descending: bool = True,
@@ -410,8 +407,6 @@ def _page(
         return position.key, position.id
 
     rows = sorted(found, key=lambda row: key(place(row)), reverse=descending)
-    if window is None:
-        return Page([view(row) for row in rows])
     after = window.after
     if after is not None:
         rows = [row for row in rows if (key(place(row)) < key(after) if descending else key(place(row)) > key(after))]

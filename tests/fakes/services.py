@@ -7,14 +7,13 @@ from threading import Condition, RLock
 
 from application.ports.services import Attempted
 from application.views import Attempt, Claims, FreshRefreshToken, SignedToken
-from domain.errors import TooManyRequests
 from domain.sessions import RefreshHashes
 from domain.users import InvalidToken
 from domain.votes import Outcome
 
 
 class FrozenClock:
-    """Stands still until it is told to move."""
+    """A clock that moves only by `advance`."""
 
     def __init__(self, now: datetime = datetime(2026, 1, 1, tzinfo=UTC)) -> None:
         self._now = now
@@ -27,7 +26,7 @@ class FrozenClock:
 
 
 class PlainHasher:
-    """Hashes at no cost, and counts how often it was asked. Hashes of the first generation are outdated."""
+    """Hashes at no cost and counts verifications; `first:` marks outdated hashes."""
 
     def __init__(self) -> None:
         self.verifications = 0
@@ -44,7 +43,7 @@ class PlainHasher:
 
 
 class PlainTokens:
-    """Tokens that anybody could forge, valid for an hour."""
+    """Unsigned tokens, valid for an hour."""
 
     def issue(self, claims: Claims, now: datetime) -> SignedToken:
         return SignedToken(f"{claims.user_id}:{claims.session_id}:{now.isoformat()}", 3600)
@@ -60,7 +59,7 @@ class PlainTokens:
 
 
 class NumberedRefreshTokens:
-    """Refresh tokens that are counted: family 1's are 1.1, 1.2 and so on."""
+    """Numbered refresh tokens: those of family 1 are 1.1, 1.2 and so on."""
 
     def __init__(self) -> None:
         self._made = 0
@@ -82,7 +81,7 @@ class NumberedRefreshTokens:
 
 
 class MemoryMeter:
-    """Remembers what was counted."""
+    """Keeps what was counted in lists."""
 
     def __init__(self) -> None:
         self.votes: list[Outcome] = []
@@ -96,7 +95,7 @@ class MemoryMeter:
 
 
 class CountingSpan:
-    """Counts who is inside now, and how often somebody came."""
+    """Counts the entries into a span, and those inside now."""
 
     def __init__(self) -> None:
         self.inside = 0
@@ -115,35 +114,32 @@ class CountingSpan:
             self._changed.notify_all()
 
     def wait_for(self, inside: int) -> None:
-        """Wait until so many are inside."""
+        """Wait until this number is inside."""
         with self._changed:
             assert self._changed.wait_for(lambda: self.inside == inside, 30)
 
 
 class MemoryThrottle:
-    """Counts in memory, one attempt at a time."""
+    """Throttle in memory."""
 
     def __init__(self) -> None:
         self._counts: dict[str, tuple[int, datetime]] = {}
         self._lock = RLock()
 
-    def count(self, tried: Sequence[Attempt], now: datetime) -> None:
+    def count(self, attempts: Sequence[Attempt], now: datetime) -> int:
         with self._lock:
-            over = []
-            for attempt in (attempt for attempt in tried if attempt.limit):
+            exceeded = []
+            for attempt in (attempt for attempt in attempts if attempt.limit):
                 count, ends_at = self._current(attempt, now) or (0, now + attempt.window)
                 self._counts[attempt.bucket] = (count + 1, ends_at)
                 if count + 1 > attempt.limit:
-                    over.append(ends_at)
-            if over:
-                raise TooManyRequests(ceil((max(over) - now).total_seconds()))
+                    exceeded.append(ends_at)
+        return _seconds(now, exceeded)
 
-    def require_open(self, tried: Sequence[Attempt], now: datetime) -> None:
+    def seconds_left(self, attempts: Sequence[Attempt], now: datetime) -> int:
         with self._lock:
-            found = [(attempt, self._current(attempt, now)) for attempt in tried if attempt.limit]
-            full = [current[1] for attempt, current in found if current and current[0] >= attempt.limit]
-        if full:
-            raise TooManyRequests(ceil((max(full) - now).total_seconds()))
+            found = [(attempt, self._current(attempt, now)) for attempt in attempts if attempt.limit]
+        return _seconds(now, [current[1] for attempt, current in found if current and current[0] >= attempt.limit])
 
     def forget(self, attempt: Attempt) -> None:
         with self._lock:
@@ -154,8 +150,12 @@ class MemoryThrottle:
         return found if found and now < found[1] else None
 
 
+def _seconds(now: datetime, ends: Sequence[datetime]) -> int:
+    return ceil((max(ends, default=now) - now).total_seconds())
+
+
 class StaticHealth:
-    """As well as it is told to be."""
+    """Health with fixed checks."""
 
     def __init__(self, **checks: str) -> None:
         self._checks = checks

@@ -18,7 +18,7 @@ from domain.errors import TooManyRequests
 from domain.users import InvalidCredentials, InvalidToken
 from infrastructure.container import Container
 from infrastructure.database.standby import Standby
-from infrastructure.database.throttle import NoThrottle, SqlThrottle
+from infrastructure.database.throttle import SqlThrottle
 from infrastructure.runners import LoopRunner, ThreadRunner
 from infrastructure.settings import Settings
 from infrastructure.tokens import key_id
@@ -65,17 +65,14 @@ def try_password(app: App, password: str, address: str = ELSEWHERE) -> str:
 # Throttling.
 
 
-def test_the_settings_choose_the_throttle() -> None:
-    with wired(throttle=True) as on, wired(throttle=False) as off:
-        assert isinstance(on.throttle(), SqlThrottle)
-        assert isinstance(off.throttle(), NoThrottle)
-
-
 def test_the_settings_set_the_limits() -> None:
     with wired(throttle_account_failures=7, throttle_address_failures=0, throttle_registrations=9) as container:
         assert astuple(container.limits()) == (7, 0, 9)
     with wired() as container:
         assert container.limits() == Limits()  # the defaults of both are the same
+        assert isinstance(container.throttle(), SqlThrottle)
+    with wired(throttle=False, throttle_account_failures=7) as container:
+        assert container.limits() == Limits(0, 0, 0)
 
 
 def test_without_a_throttle_nobody_is_slowed_down(url: URL) -> None:
@@ -203,8 +200,8 @@ def test_lists_may_be_answered_by_a_standby_and_nothing_else(postgres_url: URL) 
             app.commands.sign_in.users,
             app.queries.verify_votes.votes,
         ]
-        assert [reader._reading for reader in there] == [lists.read] * len(there)
-        assert [reader._reading for reader in here] == [database.read] * len(here)
+        assert [reader._connect for reader in there] == [lists.read] * len(there)
+        assert [reader._connect for reader in here] == [database.read] * len(here)
 
 
 # Metrics.
