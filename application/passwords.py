@@ -72,7 +72,7 @@ class Guard:
         self._require_open(self.throttle.seconds_left(limits, now), "password")
         if not is_known:
             self.throttle.count([known], now)
-        self.throttle.forget(of_account)
+        self.throttle.reset(of_account)
 
     def _require_open(self, seconds_left: int, attempt: Attempted) -> None:
         if seconds_left:

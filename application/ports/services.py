@@ -102,7 +102,7 @@ class Throttle(Protocol):
         """Return the seconds until no limit is reached; 0 if none is reached now."""
         ...
 
-    def forget(self, attempt: Attempt) -> None:
+    def reset(self, attempt: Attempt) -> None:
         """Reset the count of a limit."""
         ...
 

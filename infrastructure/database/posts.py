@@ -13,7 +13,6 @@ from sqlalchemy import (
     bindparam,
     delete,
     insert,
-    literal_column,
     or_,
     select,
     union_all,
@@ -28,6 +27,7 @@ from domain.users import Actor
 from domain.votes import Tally, hotness
 from infrastructure.database.links import Link, Statement
 from infrastructure.database.sql import (
+    FENCE,
     ConnectionProvider,
     Keyset,
     WindowShape,
@@ -100,7 +100,6 @@ _GET: Final = _SHOWN.select_from(_OWNED).where(posts.c.id == bindparam("post_id"
 GET_ANY: Final = Statement(_GET)
 GET_VISIBLE: Final = Statement(_GET.where(or_(posts.c.published, posts.c.owner_id == bindparam("reader_id"))))
 
-NOTHING: Final[ColumnElement[int]] = literal_column("0")
 RANKS: Final = {SortBy.DATE: posts.c.created_at, SortBy.VOTES: posts.c.score, SortBy.HOT: posts.c.hot}
 
 
@@ -177,8 +176,7 @@ def _page(query: ListQuery, *, sort_ranges: bool) -> Any:
 
     PostgreSQL merges several ranges in order if each is a sorted subquery; SQLite merges them without.
     """
-    # A ranked list between dates: the scan in the order of the rank is a subquery of its own, whose OFFSET 0 keeps the
-    # planner from fetching all rows between the dates and sorting them.
+    # A ranked list between dates: unfenced, the planner might fetch all rows between the dates and sort them.
     fenced = query.order.by is not SortBy.DATE and (query.since or query.until) and not query.search
     parts: list[Any] = [_part(query, index_range, dated=not fenced) for index_range in query.ranges]
     if len(parts) > 1 and sort_ranges:
@@ -186,14 +184,14 @@ def _page(query: ListQuery, *, sort_ranges: bool) -> Any:
     union: Any = parts[0] if len(parts) == 1 else union_all(*parts)
     ordered = union.order_by(*query.keyset(union.selected_columns.rank, union.selected_columns.id).order)
     if fenced:
-        ranked = ordered.offset(NOTHING).subquery("ranked")
+        ranked = ordered.offset(FENCE).subquery("ranked")
         ordered = select(ranked.c.id).where(*_between(ranked, query))
     return query.window.cut(ordered)
 
 
 def _sorted(query: ListQuery, part: Any, name: str, *, whole: bool) -> Any:
     ordered = part.order_by(*query.keyset(part.selected_columns.rank, posts.c.id).order)
-    bounded = ordered.offset(NOTHING) if whole or query.window.skip else ordered.limit(query.window.rows)
+    bounded = ordered.offset(FENCE) if whole or query.window.skip else ordered.limit(query.window.rows)
     return bounded.subquery(name).select()
 
 

@@ -18,6 +18,9 @@ Row = Sequence[Any]
 ConnectionProvider = Callable[[], AbstractContextManager[Link]]
 """Opens a connection for queries."""
 
+FENCE: Final[ColumnElement[int]] = literal_column("0")
+"""OFFSET of a subquery that the planner has to execute on its own, in its order."""
+
 _ESCAPE: Final = "!"
 
 

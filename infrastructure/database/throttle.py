@@ -82,7 +82,7 @@ class SqlThrottle:
             rows = [(attempt, link.row(READ, {"bucket": attempt.bucket, "now": now})) for attempt in limited]
         return _seconds(now, [row[1] for attempt, row in rows if row is not None and row[0] >= attempt.limit])
 
-    def forget(self, attempt: Attempt) -> None:
+    def reset(self, attempt: Attempt) -> None:
         """Reset the count of a limit."""
         if attempt.limit:
             with self._database.write() as link:

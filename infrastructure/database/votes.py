@@ -17,8 +17,8 @@ from domain.posts import PostNotFound
 from domain.users import Actor
 from domain.votes import Direction, Tally, Vote, VoteContext, hotness
 from infrastructure.database.links import Link, Statement
-from infrastructure.database.posts import NOTHING, tally_row
-from infrastructure.database.sql import ConnectionProvider, Keyset, WindowShape, is_id, page_of, window_values
+from infrastructure.database.posts import tally_row
+from infrastructure.database.sql import FENCE, ConnectionProvider, Keyset, WindowShape, is_id, page_of, window_values
 from infrastructure.database.tables import posts, votes
 
 LOCK: Final = Statement(
@@ -91,7 +91,7 @@ def list_statement(directions: tuple[Direction, ...], admin: bool, window: Windo
     parts: list[Any] = [_part(direction, window) for direction in directions]
     # PostgreSQL merges the parts in order if each is a sorted subquery; SQLite merges them without.
     sorted_parts = [
-        part.order_by(*_latest_first(votes.c).order).offset(NOTHING).subquery(f"part_{number}").select()
+        part.order_by(*_latest_first(votes.c).order).offset(FENCE).subquery(f"part_{number}").select()
         for number, part in enumerate(parts)
     ]
     return Statement(_shown(sorted_parts, admin, window), sqlite=_shown(parts, admin, window))
@@ -106,7 +106,7 @@ def _part(direction: Direction, window: WindowShape) -> Select[Any]:
 
 def _shown(parts: Sequence[Any], admin: bool, window: WindowShape) -> Any:
     union: Any = parts[0] if len(parts) == 1 else union_all(*parts)
-    cast = union.order_by(*_latest_first(union.selected_columns).order).offset(NOTHING).subquery("cast_votes")
+    cast = union.order_by(*_latest_first(union.selected_columns).order).offset(FENCE).subquery("cast_votes")
     shown = select(cast.c.post_id, posts.c.title, cast.c.dir, cast.c.created_at).join_from(
         cast, posts, posts.c.id == cast.c.post_id
     )

@@ -88,7 +88,7 @@ def require_whole(seen: Sequence[int], start: Sequence[int], moved: Container[in
 
 
 @dataclass(frozen=True)
-class World:
+class SeededPosts:
     """Three users, and posts that share dates, scores and words."""
 
     ann: Actor
@@ -97,7 +97,7 @@ class World:
     posts: list[Post]
 
 
-def fill(backend: Backend) -> World:
+def fill(backend: Backend) -> SeededPosts:
     ann, bob = add_user(backend.uow, "ann"), add_user(backend.uow, "bob")
     root = add_user(backend.uow, "root", Role.ADMIN)
     titles = ("Apple pie", "pears", "an APPLE a day", "pineapples", "Äpfel")
@@ -109,7 +109,7 @@ def fill(backend: Backend) -> World:
             post = a_post(owner, titles[number % 5], published=number % 3 != 0, minutes=number * 7 % 10 // 2)
             post = replace(post, tally=tallies[number % 6])
             posts.append(post.with_id(tx.posts.add(post).id))
-    return World(ann, bob, root, posts)
+    return SeededPosts(ann, bob, root, posts)
 
 
 def ranges() -> Iterator[tuple[datetime | None, datetime | None]]:
@@ -141,7 +141,7 @@ def test_every_order_and_filter_matches_a_plain_model(backend: Backend) -> None:
     assert faults == []
 
 
-def asked(world: World) -> st.SearchStrategy[tuple[Actor, PostFilter, Order]]:
+def asked(world: SeededPosts) -> st.SearchStrategy[tuple[Actor, PostFilter, Order]]:
     spans = st.sampled_from(list(ranges()))
     which = st.builds(
         lambda search, published, owner, span: PostFilter(search, published, owner, *span),

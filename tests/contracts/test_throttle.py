@@ -54,12 +54,12 @@ def test_the_strictest_of_several_limits_counts(backend: Backend) -> None:
     assert backend.throttle.seconds_left([FIVE, THREE], NOW) == 60
 
 
-def test_forgotten_attempts_do_not_count(backend: Backend) -> None:
+def test_reset_starts_the_count_of_a_limit_again(backend: Backend) -> None:
     use_up(backend, THREE)
     use_up(backend, FIVE)
 
-    backend.throttle.forget(THREE)
-    backend.throttle.forget(ANY_NUMBER)
+    backend.throttle.reset(THREE)
+    backend.throttle.reset(ANY_NUMBER)
 
     assert backend.throttle.count([THREE], NOW) == 0
     assert backend.throttle.count([FIVE], NOW) == 120

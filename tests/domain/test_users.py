@@ -10,8 +10,7 @@ from domain.errors import Invalid
 from domain.text import is_storable
 from domain.users import (
     ANONYMOUS,
-    PASSWORD_MAX,
-    PASSWORD_MIN,
+    OPERATOR,
     Actor,
     AdminsOnly,
     Role,
@@ -54,6 +53,14 @@ def test_invalid_address_is_refused(email: str) -> None:
     assert refusal.value.field == "email"
 
 
+def test_email_of_254_characters_is_the_longest() -> None:
+    longest = "a" * (254 - len("@example.com")) + "@example.com"
+
+    assert registered(longest).email == longest
+    with pytest.raises(Invalid):
+        registered("a" + longest)
+
+
 @given(st.one_of(st.text(), st.tuples(st.text(min_size=1), st.text(min_size=1)).map("@".join)))
 def test_any_text_has_a_key_or_is_refused(text: str) -> None:
     try:
@@ -77,9 +84,7 @@ def test_invalid_username_is_refused(username: str) -> None:
     assert refusal.value.field == "username"
 
 
-@pytest.mark.parametrize(
-    "password", ["x" * PASSWORD_MIN, "x" * PASSWORD_MAX, " " * 8, "\U0001f98a" * 8, "\n\t\r\x7f    "]
-)
+@pytest.mark.parametrize("password", ["x" * 8, "x" * 128, " " * 8, "\U0001f98a" * 8, "\n\t\r\x7f    "])
 def test_a_password_may_be_this(password: str) -> None:
     require_password(password, registered(), frozenset())
 
@@ -88,8 +93,8 @@ def test_a_password_may_be_this(password: str) -> None:
     "password",
     [
         "",
-        "x" * (PASSWORD_MIN - 1),
-        "x" * (PASSWORD_MAX + 1),
+        "x" * 7,
+        "x" * 129,
         "12345678\0",
         "1234567\ud800",
         "password1",
@@ -103,6 +108,12 @@ def test_invalid_password_is_refused(password: str) -> None:
 
     assert refusal.value.field == "new_password"
     assert not password or password not in refusal.value.detail
+
+
+def test_actors_without_an_account_own_nothing() -> None:
+    assert Actor(0, Role.USER, session_id=0) == ANONYMOUS
+    assert Actor(0, Role.ADMIN, session_id=0) == OPERATOR
+    assert Actor(7).session_id == 0
 
 
 def test_only_administrators_are_administrators() -> None:

@@ -141,7 +141,7 @@ class MemoryThrottle:
             found = [(attempt, self._current(attempt, now)) for attempt in attempts if attempt.limit]
         return _seconds(now, [current[1] for attempt, current in found if current and current[0] >= attempt.limit])
 
-    def forget(self, attempt: Attempt) -> None:
+    def reset(self, attempt: Attempt) -> None:
         with self._lock:
             self._counts.pop(attempt.bucket, None)
 
