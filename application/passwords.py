@@ -67,7 +67,7 @@ class Guard:
         """
         of_account, of_address = self._of_account(email_key, address), self._of_address(address)
         known = _attempt("known", min(1, of_address.limit), KNOWN_ADDRESS_WINDOW, email_key, address)
-        is_known = self.throttle.seconds_left([known], now) > 0
+        is_known = bool(self.throttle.seconds_left([known], now))
         limits = [of_account] if is_known else [of_account, of_address]
         self._require_open(self.throttle.seconds_left(limits, now), "password")
         if not is_known:

@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import pytest
 
-from application.passwords import ACCOUNT_WINDOW, ADDRESS_WINDOW, Limits
+from application.passwords import Limits
 from application.views import SessionView, Tokens
 from domain.errors import TooManyRequests
 from domain.sessions import IDLE, LIFETIME, SessionNotFound
@@ -261,13 +261,13 @@ def test_sign_in_removes_ended_sessions(world: World) -> None:
 
 def test_guessing_is_refused_until_the_window_ends(world: World) -> None:
     world.person()
-    guess(world, Limits().failures_per_account)
+    guess(world, 5)
 
     for password in ("wrong", PASSWORD):
         with pytest.raises(TooManyRequests) as refusal:
             world.sign_in(password=password)
-        assert refusal.value.retry_after == ACCOUNT_WINDOW.total_seconds()
-    world.clock.advance(ACCOUNT_WINDOW)
+        assert refusal.value.retry_after == 15 * 60
+    world.clock.advance(timedelta(minutes=15))
 
     assert world.sign_in()
 
@@ -304,16 +304,31 @@ def test_sign_in_resets_the_failures_of_the_account(world: World) -> None:
 def test_an_address_that_guesses_at_many_accounts_is_stopped(world: World) -> None:
     world.person("ann"), world.person("bob")
     world.sign_in("bob")
-    for number in range(Limits().failures_per_address):
+    for number in range(30):
         guess(world, 1, name=f"user{number}")
 
     with pytest.raises(TooManyRequests):
         world.sign_in("unknown", "wrong")
     with pytest.raises(TooManyRequests):
         world.sign_in("ann")
-    assert world.sign_in("bob"), "who has signed in from here before is not a stranger"
-    world.clock.advance(ADDRESS_WINDOW)
+    assert world.sign_in("bob"), "bob signed in from this address before"
+    world.clock.advance(timedelta(minutes=5))
     assert world.sign_in("ann")
+
+
+@pytest.mark.parametrize(("later", "is_known"), [(timedelta(days=30) - A_SECOND, True), (timedelta(days=30), False)])
+def test_address_is_known_to_an_account_for_30_days(world: World, later: timedelta, is_known: bool) -> None:
+    world.person()
+    world.sign_in()
+    world.clock.advance(later)
+    for number in range(30):
+        guess(world, 1, name=f"user{number}")
+
+    if is_known:
+        assert world.sign_in()
+    else:
+        with pytest.raises(TooManyRequests):
+            world.sign_in()
 
 
 def test_throttled_attempt_costs_one_verification(world: World) -> None:
@@ -362,3 +377,17 @@ def test_account_removed_during_sign_in_is_unknown(world: World) -> None:
 
     with pytest.raises(InvalidCredentials):
         signing_in_while(world, lambda: world.database.rows.users.pop(ann.id))
+
+
+def test_limits_of_zero_count_nothing(world: World) -> None:
+    world.person()
+    check = world.app.commands.sign_in.check
+    guard = replace(check.guard, limits=Limits(0, 0, 0))
+    sign_in = replace(world.app.commands.sign_in, check=replace(check, guard=guard))
+
+    for _ in range(40):
+        with pytest.raises(InvalidCredentials):
+            sign_in("ann@example.com", "wrong", user_agent="", address=HOME)
+    sign_in("ann@example.com", PASSWORD, user_agent="", address=HOME)
+
+    assert world.meter.refusals == []
