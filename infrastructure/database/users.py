@@ -77,21 +77,7 @@ LOCK_ADMINS: Final = Statement(
 SAVE: Final = Statement(
     update(users)
     .where(users.c.id == bindparam("user_id"))
-    .values(
-        {
-            name: bindparam(name)
-            for name in (
-                "email",
-                "email_key",
-                "username",
-                "username_key",
-                "search_key",
-                "password_hash",
-                "role",
-                "is_active",
-            )
-        }
-    )
+    .values({column.name: bindparam(column.name) for column in users.c if column.name not in {"id", "created_at"}})
 )
 VOTED_ON: Final = Statement(
     select(votes.c.post_id, votes.c.dir, posts.c.upvotes, posts.c.downvotes, posts.c.created_at)

@@ -252,7 +252,10 @@ def test_deactivation_ends_every_session_for_good(world: World) -> None:
     root, ann = world.admin(), world.person()
     tokens = world.sign_in()
 
+    world.app.commands.edit_user(root, ann.id, Role.ADMIN, True)
+    assert world.app.queries.authenticate(tokens.access_token).is_admin
     world.app.commands.edit_user(root, ann.id, None, False)
+    assert not world.database.rows.sessions
     world.app.commands.edit_user(root, ann.id, None, True)
 
     with pytest.raises(InvalidToken):
