@@ -1,8 +1,10 @@
-"""Costs of a vote on SQL, in round trips and rows read."""
+"""Costs of votes and throttling on SQL, in round trips and rows read."""
 
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 import psycopg2.extensions
@@ -10,6 +12,7 @@ import pytest
 from sqlalchemy import URL, event, text
 from sqlalchemy.pool import Pool
 
+from application.views import Attempt
 from application.votes import CastVote
 from domain.votes import Direction, Vote
 from infrastructure.database.engine import open_database
@@ -93,3 +96,13 @@ def test_vote_reads_the_same_rows_on_a_post_with_many(url: URL) -> None:
                 rows.append(rows_read(link) - before)
 
     assert rows[0] == rows[1] > 0
+
+
+def test_attempts_without_a_limit_send_nothing(url: URL) -> None:
+    unlimited = Attempt("any", 0, timedelta(minutes=1))
+    with round_trips() as sent, sql_backend(url) as backend:
+        assert backend.throttle.count([unlimited], NOW) == backend.throttle.seconds_left([unlimited], NOW) == 0
+        backend.throttle.reset(unlimited)
+        assert sent == []
+        backend.throttle.reset(replace(unlimited, limit=1))
+        assert sent != []
