@@ -1,1 +1,1 @@
-"""What Agora does: use cases, and the ports they need. Standard library and domain only."""
+"""Use cases and their ports. Imports the standard library and the domain only."""

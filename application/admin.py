@@ -1,22 +1,23 @@
-"""What administrators see of the whole."""
+"""Queries for administrators about the whole of Agora."""
 
 from dataclasses import dataclass
 from datetime import timedelta
 
-from application.ports import Clock, DashboardReader
+from application.ports.services import Clock
+from application.ports.storage import DashboardReader
 from application.views import Dashboard
 from domain.users import Actor
 
 
 @dataclass(frozen=True, slots=True)
-class SeeDashboard:
-    """Show administrators how much there is, how much is new, and what is liked best."""
+class GetDashboard:
+    """Return the dashboard to administrators: numbers and top posts."""
 
     dashboard: DashboardReader
     clock: Clock
 
     def __call__(self, actor: Actor) -> Dashboard:
-        """Count.
+        """Return the dashboard.
 
         Raises:
             AdminsOnly: the actor is no administrator.

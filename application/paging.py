@@ -1,4 +1,4 @@
-"""How a list is ordered and cut into pages."""
+"""Order and pages of lists."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,13 +9,15 @@ from typing import Final, Generic, TypeVar
 T = TypeVar("T")
 
 LIMIT_MAX: Final = 100
+"""Rows of a page, at most, that a client may request."""
+
 LIMIT_DEFAULT: Final = 10
 SKIP_MAX: Final = 10_000
-"""Rows that may be skipped: a database walks over every one. Going on from a position costs the same anywhere."""
+"""Rows that a client may skip. The database reads each; a cursor reads none."""
 
 
 class SortBy(StrEnum):
-    """What the order of a list of posts goes by."""
+    """Key that orders a list of posts."""
 
     DATE = "date"
     VOTES = "votes"
@@ -24,7 +26,7 @@ class SortBy(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """A total order of posts: ties are broken by id, in the same direction."""
+    """A total order of posts: by key, then by id in the same direction."""
 
     by: SortBy = SortBy.DATE
     descending: bool = True
@@ -34,10 +36,10 @@ NEWEST_FIRST: Final = Order()
 
 
 @dataclass(frozen=True, slots=True)
-class Position:
-    """A place in a list: what the order goes by there, and the id that breaks ties.
+class PageCursor:
+    """A position in a list: the key and the id of a row, which may be deleted since.
 
-    It stays where it is when the row that it was taken from goes. In a list by id alone both are the id.
+    In a list by id alone both are the id.
     """
 
     key: datetime | float
@@ -46,16 +48,16 @@ class Position:
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """Which part of a list is asked for: at most `limit` rows after a position, or after skipping `skip` rows."""
+    """Part of a list: `limit` rows at most, after a cursor or after `skip` rows."""
 
     limit: int = LIMIT_DEFAULT
     skip: int = 0
-    after: Position | None = None
+    after: PageCursor | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Page(Generic[T]):
-    """A part of a list; `last` is the position of its last row if there is more behind it."""
+    """Rows of a window; `last` is the cursor of the last row if more rows follow."""
 
     items: Sequence[T]
-    last: Position | None = None
+    last: PageCursor | None = None

@@ -1,12 +1,10 @@
-"""Checking passwords, and how often who may try."""
+"""Password checks, and limits on attempts to guess one."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from hashlib import sha256
 
-from application.ports import NO_METER, Attempted, Clock, Meter, PasswordHasher, Throttle
+from application.ports.services import NO_METER, Attempted, Clock, Meter, PasswordHasher, Throttle
 from application.views import Attempt
 from domain.errors import TooManyRequests
 from domain.users import InvalidCredentials, User
@@ -14,7 +12,7 @@ from domain.users import InvalidCredentials, User
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Attempts allowed; 0 turns a limit off."""
+    """Attempts allowed per window; 0 turns a limit off."""
 
     failures_per_account: int = 5
     failures_per_address: int = 30
@@ -24,17 +22,17 @@ class Limits:
 ACCOUNT_WINDOW = timedelta(minutes=15)
 ADDRESS_WINDOW = timedelta(minutes=5)
 REGISTRATION_WINDOW = timedelta(hours=1)
-REMEMBERED = timedelta(days=30)
-"""How long an address counts as one where somebody has signed in before."""
+KNOWN_ADDRESS_WINDOW = timedelta(days=30)
+"""After a sign-in, how long failures of others at its address do not count."""
 
 
 @dataclass(frozen=True, slots=True)
 class Guard:
-    """Slows down whoever guesses passwords or registers in bulk, and nobody else.
+    """Limits password guesses and bulk registrations without locking out owners.
 
-    Failures are counted for an account from one address, so that a stranger elsewhere locks nobody out, and for an
-    address, which does not concern people who have signed in from it before. What is decided after a password was
-    checked is decided in one atomic step: of any number of guesses at once, no more than the limit are answered.
+    Failures are counted per account and address, so that a stranger at another address locks no account, and per
+    address; an account that signed in from the address before is exempt from the second limit. Each decision is taken
+    after the password was checked and in one atomic step: of any number of concurrent guesses, the limit is served.
     """
 
     throttle: Throttle
@@ -45,44 +43,41 @@ class Guard:
         """Count a registration.
 
         Raises:
-            TooManyRequests: there were too many from this address.
+            TooManyRequests: the address exceeds its limit.
         """
         limit = self.limits.registrations_per_address
-        with self._metered("registration"):
-            self.throttle.count([_attempt("registration", limit, REGISTRATION_WINDOW, address)], now)
+        self._require_open(
+            self.throttle.count([_attempt("registration", limit, REGISTRATION_WINDOW, address)], now), "registration"
+        )
 
     def failed(self, email_key: str, address: str, now: datetime) -> None:
         """Count a wrong password.
 
         Raises:
-            TooManyRequests: there were too many before it.
+            TooManyRequests: the account or the address exceeds its limit.
         """
-        with self._metered("password"):
-            self.throttle.count([self._of_account(email_key, address), self._of_address(address)], now)
+        attempts = [self._of_account(email_key, address), self._of_address(address)]
+        self._require_open(self.throttle.count(attempts, now), "password")
 
     def succeeded(self, email_key: str, address: str, now: datetime) -> None:
-        """Let somebody in who knew the password, and remember where they came from.
+        """Admit a right password, and remember the address as known to the account.
 
         Raises:
-            TooManyRequests: there were too many wrong ones before it, so this may be a guess.
+            TooManyRequests: a limit was reached before, so this may be a guess.
         """
-        of_account = self._of_account(email_key, address)
-        known = _attempt("known", 1, REMEMBERED, email_key, address)
-        is_known = self._is_full(known, now)
-        with self._metered("password"):
-            self.throttle.require_open([of_account] if is_known else [of_account, self._of_address(address)], now)
+        of_account, of_address = self._of_account(email_key, address), self._of_address(address)
+        known = _attempt("known", min(1, of_address.limit), KNOWN_ADDRESS_WINDOW, email_key, address)
+        is_known = bool(self.throttle.remaining([known], now))
+        limits = [of_account] if is_known else [of_account, of_address]
+        self._require_open(self.throttle.remaining(limits, now), "password")
         if not is_known:
-            with suppress(TooManyRequests):  # known since a moment ago, by another sign-in of theirs
-                self.throttle.count([known], now)
-        self.throttle.forget(of_account)
+            self.throttle.count([known], now)
+        self.throttle.reset(of_account)
 
-    @contextmanager
-    def _metered(self, attempt: Attempted) -> Iterator[None]:
-        try:
-            yield
-        except TooManyRequests:
+    def _require_open(self, remaining: int, attempt: Attempted) -> None:
+        if remaining:
             self.meter.throttled(attempt)
-            raise
+            raise TooManyRequests(remaining)
 
     def _of_account(self, email_key: str, address: str) -> Attempt:
         return _attempt("account", self.limits.failures_per_account, ACCOUNT_WINDOW, email_key, address)
@@ -90,40 +85,34 @@ class Guard:
     def _of_address(self, address: str) -> Attempt:
         return _attempt("address", self.limits.failures_per_address, ADDRESS_WINDOW, address)
 
-    def _is_full(self, attempt: Attempt, now: datetime) -> bool:
-        try:
-            self.throttle.require_open([attempt], now)
-        except TooManyRequests:
-            return True
-        return False
-
 
 @dataclass(frozen=True, slots=True)
 class CheckPassword:
-    """Tell whether somebody knows the password of an account, and slow down whoever guesses.
+    """Checks the password of an account, and limits guesses.
 
-    Whatever is wrong, one verification is paid for, so that the time it took tells nothing.
+    Every failure costs one verification, so that its duration reveals nothing.
     """
 
     hasher: PasswordHasher
     guard: Guard
     clock: Clock
 
-    def __call__(self, user: User | None, email_key: str, password: str, address: str) -> None:
-        """Check the password of an account, or of none.
+    def __call__(self, user: User | None, email_key: str, password: str, address: str) -> User:
+        """Return the account if the password is right; None is an unknown e-mail.
 
         Raises:
-            InvalidCredentials: it is not its password.
-            TooManyRequests: there were too many wrong ones.
+            InvalidCredentials: the password is wrong, or there is no account.
+            TooManyRequests: too many passwords were wrong.
         """
-        known = self.hasher.verify(password, user.password_hash if user else None)
-        if not known:
+        is_right = self.hasher.verify(password, user.password_hash if user else None)
+        if user is None or not is_right:
             self.guard.failed(email_key, address, self.clock.now())
             raise InvalidCredentials
         self.guard.succeeded(email_key, address, self.clock.now())
+        return user
 
 
-def _attempt(kind: str, limit: int, window: timedelta, *whose: str) -> Attempt:
-    # Hashed: what is counted is nobody's to read, and a bucket's name has one length.
-    whose_hash = sha256("\0".join(whose).encode("utf-8", "surrogatepass")).hexdigest()
-    return Attempt(f"{kind}:{whose_hash}", limit, window)
+def _attempt(kind: str, limit: int, window: timedelta, *subject: str) -> Attempt:
+    # Hashed: storage holds no e-mail or address in clear, and every bucket's name has one length.
+    digest = sha256("\0".join(subject).encode("utf-8", "surrogatepass")).hexdigest()
+    return Attempt(f"{kind}:{digest}", limit, window)

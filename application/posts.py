@@ -1,4 +1,4 @@
-"""Posts: writing, reading, editing, removing."""
+"""Posts: write, read, edit, delete."""
 
 from collections.abc import Container
 from dataclasses import dataclass
@@ -6,7 +6,8 @@ from datetime import timedelta
 from typing import Final
 
 from application.paging import Order, Page, Window
-from application.ports import Clock, PostReader, UnitOfWorkFactory
+from application.ports.services import Clock
+from application.ports.storage import PostReader, UnitOfWorkFactory
 from application.views import PostFilter, PostView
 from domain.posts import KeyReused, Post, PostChanges
 from domain.users import Actor
@@ -16,7 +17,7 @@ KEY_LIFETIME: Final = timedelta(hours=24)
 
 @dataclass(frozen=True, slots=True)
 class WritePost:
-    """Publish what somebody wrote, or keep it as their draft."""
+    """Store a post, published or as a draft of its owner."""
 
     uow: UnitOfWorkFactory
     clock: Clock
@@ -26,7 +27,7 @@ class WritePost:
 
         Raises:
             Invalid: the title or the content breaks a rule.
-            InvalidToken: the actor's account was removed a moment ago.
+            InvalidToken: the actor's account was just removed.
         """
         post = Post.write(owner_id=actor.id, title=title, content=content, published=published, now=self.clock.now())
         with self.uow() as tx:
@@ -35,54 +36,54 @@ class WritePost:
 
 @dataclass(frozen=True, slots=True)
 class WritePostOnce:
-    """Write a post once, however often its writer asks for it under one key, which is good for a day.
+    """Write a post once per idempotency key, which is valid for a day.
 
-    Whoever does not know whether a post was written, because the answer was lost, can ask again without writing two.
+    A client that lost the response repeats the request and gets the same response, not a second post.
     """
 
     uow: UnitOfWorkFactory
     clock: Clock
 
     def __call__(self, actor: Actor, title: str, content: str, published: bool, key: str) -> tuple[PostView, bool]:
-        """Write a post, or give the answer that was given when it was written; tell whether it is that answer.
+        """Return the written post, or the stored response; tell which by a flag.
 
         Raises:
             Invalid: the title or the content breaks a rule.
-            InvalidToken: the actor's account was removed a moment ago.
-            KeyInUse: the post is just being written.
-            KeyReused: another post was written under this key.
+            InvalidToken: the actor's account was just removed.
+            KeyInUse: a request with this key is running.
+            KeyReused: another post was written with this key.
         """
         now = self.clock.now()
         post = Post.write(owner_id=actor.id, title=title, content=content, published=published, now=now)
         with self.uow() as tx:
-            answer = tx.answers.find(actor.id, key, now)
-            if answer is None:
-                answer = tx.posts.add(post)
-                tx.answers.add(actor.id, key, answer, now, now + KEY_LIFETIME)
-                return answer, False
-        if (answer.title, answer.content, answer.published) != (post.title, post.content, post.published):
+            stored = tx.idempotency.find(actor.id, key, now)
+            if stored is None:
+                written = tx.posts.add(post)
+                tx.idempotency.add(actor.id, key, written, now, now + KEY_LIFETIME)
+                return written, False
+        if (stored.title, stored.content, stored.published) != (post.title, post.content, post.published):
             raise KeyReused
-        return answer, True
+        return stored, True
 
 
 @dataclass(frozen=True, slots=True)
-class ReadPost:
-    """Show one post to somebody who may see it."""
+class GetPost:
+    """Return one post to an actor who may see it."""
 
     posts: PostReader
 
     def __call__(self, actor: Actor, post_id: int) -> PostView:
-        """Read a post.
+        """Return a post.
 
         Raises:
-            PostNotFound: to this actor it does not exist.
+            PostNotFound: the actor may not see the post, or it does not exist.
         """
         return self.posts.get(actor, post_id)
 
 
 @dataclass(frozen=True, slots=True)
 class ListPosts:
-    """Show posts in the order that is asked for; drafts only to those who may see them."""
+    """List the posts that the actor may see, in the requested order."""
 
     posts: PostReader
 
@@ -93,9 +94,9 @@ class ListPosts:
 
 @dataclass(frozen=True, slots=True)
 class EditPost:
-    """Change a post. Owners change anything; administrators show or hide any post and change nothing else.
+    """Change a post. Owners change every field; administrators only publish or hide.
 
-    Whoever names the `versions` that they know overwrites nobody's edit: it is refused if the post is in another.
+    With `versions`, the edit is refused if the post has another version, so that it overwrites no edit unseen.
     """
 
     uow: UnitOfWorkFactory
@@ -107,9 +108,9 @@ class EditPost:
         """Edit a post.
 
         Raises:
-            PostNotFound: to this actor it does not exist.
-            NotYourPost: it belongs to somebody else.
-            VersionMismatch: it has been edited since.
+            PostNotFound: the actor may not see the post, or it does not exist.
+            NotYourPost: the post belongs to another user.
+            VersionMismatch: the post has another version.
             Invalid: the title or the content breaks a rule.
         """
         with self.uow() as tx:
@@ -117,12 +118,12 @@ class EditPost:
             edited = post.edited_by(actor, changes, self.clock.now(), versions)
             if edited is not post:
                 tx.posts.save(edited)
-            return tx.posts_seen.get(actor, post_id)
+            return tx.post_reader.get(actor, post_id)
 
 
 @dataclass(frozen=True, slots=True)
 class DeletePost:
-    """Remove a post and the votes on it: for its owner, and for administrators."""
+    """Remove a post and the votes on it: for its owner and for administrators."""
 
     uow: UnitOfWorkFactory
 
@@ -130,9 +131,9 @@ class DeletePost:
         """Delete a post.
 
         Raises:
-            PostNotFound: to this actor it does not exist.
-            NotYourPost: it belongs to somebody else.
-            VersionMismatch: it has been edited since.
+            PostNotFound: the actor may not see the post, or it does not exist.
+            NotYourPost: the post belongs to another user.
+            VersionMismatch: the post has another version.
         """
         with self.uow() as tx:
             tx.posts.lock(post_id).require_removable_by(actor, versions)

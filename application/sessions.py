@@ -1,11 +1,12 @@
-"""Signing in and out, staying signed in, and knowing who is asking."""
+"""Sessions: sign in, refresh, sign out, end; authentication of requests."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
 from application.passwords import CheckPassword
-from application.ports import Clock, PasswordHasher, RefreshTokens, TokenCodec, UnitOfWorkFactory, UserReader
+from application.ports.services import Clock, PasswordHasher, RefreshTokens, TokenCodec
+from application.ports.storage import UnitOfWorkFactory, UserReader
 from application.views import Claims, SessionView, Tokens
 from domain.errors import Invalid
 from domain.sessions import Session, SessionNotFound
@@ -14,10 +15,10 @@ from domain.users import AccountInactive, Actor, InvalidCredentials, InvalidToke
 
 @dataclass(frozen=True, slots=True)
 class SignIn:
-    """Exchange an e-mail and a password for a session with its tokens.
+    """Open a session for an e-mail and a password.
 
-    That an account is deactivated is told only to somebody who knows its password. A hash that was made with other
-    parameters than today's is made anew while the password is at hand.
+    Only a right password reveals that an account is deactivated. A hash with outdated parameters is replaced, since
+    only a sign-in has the password.
     """
 
     users: UserReader
@@ -32,28 +33,26 @@ class SignIn:
         """Sign in.
 
         Raises:
-            InvalidCredentials: no account has this e-mail, or the password is not its.
-            AccountInactive: the account has been deactivated.
-            TooManyRequests: there were too many wrong passwords.
+            InvalidCredentials: no account has this e-mail, or the password is wrong.
+            AccountInactive: the account is deactivated.
+            TooManyRequests: too many passwords were wrong.
         """
         try:
             key = email_key(email)
             user = self.users.find_by_email(key)
         except Invalid:
             key, user = email.casefold(), None
-        self.check(user, key, password, address)
-        if user is None:  # no password is nobody's, so this is never reached
-            raise InvalidCredentials
+        user = self.check(user, key, password, address)
         password_hash = user.password_hash
         if self.hasher.is_outdated(password_hash):
-            password_hash = self.hasher.hash(password)  # slow, so before the transaction
+            password_hash = self.hasher.hash(password)  # slow, so outside the transaction
         fresh, now = self.refresh_tokens.first(), self.clock.now()
         with self.uow() as tx:
             try:
                 current = tx.users.lock(user.id)
             except UserNotFound:
                 raise InvalidCredentials from None
-            if current.password_hash != user.password_hash:  # changed since it was checked
+            if current.password_hash != user.password_hash:  # changed after the check
                 raise InvalidCredentials
             if not current.is_active:
                 raise AccountInactive
@@ -68,10 +67,10 @@ class SignIn:
 
 @dataclass(frozen=True, slots=True)
 class RefreshSession:
-    """Exchange a refresh token for fresh tokens.
+    """Exchange a refresh token for new tokens.
 
-    One that was spent before ends its session, the newest tokens included, and that stays true although the call
-    fails: somebody holds a copy.
+    A token that was used before has been copied: it ends its session, including the newest tokens. That commits
+    although the call fails.
     """
 
     uow: UnitOfWorkFactory
@@ -83,13 +82,13 @@ class RefreshSession:
         """Refresh.
 
         Raises:
-            InvalidToken: the token is not one, was spent before, or its session has ended.
+            InvalidToken: the token is malformed, was used before, or its session has ended.
         """
-        shown, fresh = self.refresh_tokens.hashes(refresh_token), self.refresh_tokens.next(refresh_token)
+        presented, fresh = self.refresh_tokens.hashes(refresh_token), self.refresh_tokens.next(refresh_token)
         now = self.clock.now()
         with self.uow() as tx:
-            session = tx.sessions.lock_family(shown.family)
-            rotated = session and session.rotated(shown, fresh.hashes, now)
+            session = tx.sessions.lock_family(presented.family)
+            rotated = session and session.rotated(presented, fresh.hashes, now)
             if rotated:
                 tx.sessions.save(rotated)
             elif session:
@@ -101,7 +100,7 @@ class RefreshSession:
 
 @dataclass(frozen=True, slots=True)
 class SignOut:
-    """End the session that somebody is using, or all of theirs. Its tokens stop working at once."""
+    """End the session of the request, or all of the actor; tokens end at once."""
 
     uow: UnitOfWorkFactory
 
@@ -116,7 +115,7 @@ class SignOut:
 
 @dataclass(frozen=True, slots=True)
 class ListSessions:
-    """Show people where they are signed in."""
+    """List the actor's sessions."""
 
     users: UserReader
     clock: Clock
@@ -128,7 +127,7 @@ class ListSessions:
 
 @dataclass(frozen=True, slots=True)
 class EndSession:
-    """End one of somebody's own sessions: a lost phone, a borrowed computer."""
+    """End one of the actor's own sessions: a lost phone, a borrowed computer."""
 
     uow: UnitOfWorkFactory
 
@@ -145,7 +144,7 @@ class EndSession:
 
 @dataclass(frozen=True, slots=True)
 class EndSessions:
-    """Let administrators sign somebody out everywhere: a stolen laptop, a leaked token."""
+    """End all sessions of an account, for administrators after a token leaked."""
 
     uow: UnitOfWorkFactory
 
@@ -154,27 +153,27 @@ class EndSessions:
 
         Raises:
             AdminsOnly: the actor is no administrator.
-            UserNotFound: there is no such account.
+            UserNotFound: no account has this id.
         """
         actor.require_admin()
         with self.uow() as tx:
-            tx.users.lock(user_id)  # somebody who is just signing in comes before this or after it
+            tx.users.lock(user_id)  # orders this before or after a concurrent sign-in
             tx.sessions.remove_all(user_id)
 
 
 @dataclass(frozen=True, slots=True)
 class Authenticate:
-    """Tell who is asking. Account and session are looked up each time: what happens to them holds at once."""
+    """Identify the actor of a request, from account and session as they are now."""
 
     users: UserReader
     tokens: TokenCodec
     clock: Clock
 
     def __call__(self, access_token: str) -> Actor:
-        """Identify the caller.
+        """Return the actor of an access token.
 
         Raises:
-            InvalidToken: the token is bad or expired, or its session or account is gone, ended or deactivated.
+            InvalidToken: the token is invalid or expired, its session has ended, or its account is not active.
         """
         now = self.clock.now()
         actor = self.users.find_actor(self.tokens.read(access_token, now), now)

@@ -1,19 +1,13 @@
-"""Accounts: registering, seeing people, control over one's own account, and administrators' control over others'."""
+"""Accounts: register, read, change and delete the own one, administer, export."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Final, TypeVar
 
 from application.paging import NEWEST_FIRST, Page, Window
 from application.passwords import CheckPassword, Guard
-from application.ports import (
-    Clock,
-    CommonPasswords,
-    PasswordHasher,
-    PostReader,
-    UnitOfWork,
-    UnitOfWorkFactory,
-    UserReader,
-    VoteReader,
-)
+from application.ports.services import Clock, CommonPasswords, PasswordHasher
+from application.ports.storage import PostReader, UnitOfWork, UnitOfWorkFactory, UserReader, VoteReader
 from application.views import AccountView, Export, PostFilter, PublicUser, UserView
 from domain.errors import Invalid
 from domain.users import (
@@ -28,10 +22,15 @@ from domain.users import (
     require_password,
 )
 
+T = TypeVar("T")
+
+EXPORT_PAGE: Final = 500
+"""Rows that an export reads in one statement, so that no statement runs long."""
+
 
 @dataclass(frozen=True, slots=True)
 class RegisterUser:
-    """Open an account for anybody who asks. It is never an administrator's."""
+    """Open an account for anyone. It is never an administrator's."""
 
     uow: UnitOfWorkFactory
     hasher: PasswordHasher
@@ -44,9 +43,9 @@ class RegisterUser:
 
         Raises:
             Invalid: the e-mail, the password or the username breaks a rule.
-            EmailTaken: somebody has this e-mail.
-            UsernameTaken: somebody has this username.
-            TooManyRequests: there were too many registrations from this address.
+            EmailTaken: another account has this e-mail.
+            UsernameTaken: another account has this username.
+            TooManyRequests: the address exceeds its limit of registrations.
         """
         now = self.clock.now()
         user = User.register(email=email, username=username, role=Role.USER, now=now)
@@ -57,7 +56,7 @@ class RegisterUser:
 
 @dataclass(frozen=True, slots=True)
 class CreateAdmin:
-    """Open an administrator's account: for operators at the command line, who need no rights but a shell."""
+    """Open an administrator's account: for operators at the command line."""
 
     uow: UnitOfWorkFactory
     hasher: PasswordHasher
@@ -69,8 +68,8 @@ class CreateAdmin:
 
         Raises:
             Invalid: the e-mail, the password or the username breaks a rule.
-            EmailTaken: somebody has this e-mail.
-            UsernameTaken: somebody has this username.
+            EmailTaken: another account has this e-mail.
+            UsernameTaken: another account has this username.
         """
         user = User.register(email=email, username=username, role=Role.ADMIN, now=self.clock.now())
         require_password(password, user, self.common)
@@ -78,7 +77,7 @@ class CreateAdmin:
 
 
 def _open_account(uow: UnitOfWorkFactory, hasher: PasswordHasher, user: User, password: str) -> UserView:
-    user = user.with_password(hasher.hash(password))  # slow, so before the transaction
+    user = user.with_password(hasher.hash(password))  # slow, so outside the transaction
     with uow() as tx:
         return _view(tx.users.add(user))
 
@@ -88,32 +87,32 @@ def _view(user: User) -> UserView:
 
 
 @dataclass(frozen=True, slots=True)
-class SeeUser:
-    """Show one account: all of it to its owner and to administrators, the public part to anybody."""
+class GetUser:
+    """Return one account: its public part, or all to its owner and administrators."""
 
     users: UserReader
 
     def __call__(self, actor: Actor, user_id: int) -> UserView | PublicUser:
-        """Look the account up.
+        """Return the account.
 
         Raises:
-            UserNotFound: there is none with this id.
+            UserNotFound: no account has this id.
         """
         user = self.users.get(user_id)
         return user if actor.is_admin or actor.id == user.id else user.public()
 
 
 @dataclass(frozen=True, slots=True)
-class SeeOwnAccount:
-    """Show people their own account."""
+class GetOwnAccount:
+    """Return the actor's own account."""
 
     users: UserReader
 
     def __call__(self, actor: Actor) -> UserView:
-        """Look the account up.
+        """Return the account.
 
         Raises:
-            InvalidToken: it was removed a moment ago.
+            InvalidToken: the account was just removed.
         """
         try:
             return self.users.get(actor.id)
@@ -123,12 +122,12 @@ class SeeOwnAccount:
 
 @dataclass(frozen=True, slots=True)
 class ListUsers:
-    """Show administrators all accounts."""
+    """List all accounts, for administrators."""
 
     users: UserReader
 
     def __call__(self, actor: Actor, search: str, window: Window) -> Page[UserView]:
-        """List accounts by id, those whose e-mail or username holds `search`.
+        """List accounts by id whose e-mail or username contains `search`.
 
         Raises:
             AdminsOnly: the actor is no administrator.
@@ -138,34 +137,34 @@ class ListUsers:
 
 
 @dataclass(frozen=True, slots=True)
-class FindAccount:
-    """Show administrators the account that they name by its id or its e-mail, with its sessions."""
+class GetAccount:
+    """Return an account and its sessions, for administrators."""
 
     users: UserReader
     clock: Clock
 
-    def __call__(self, actor: Actor, who: int | str) -> AccountView:
-        """Look it up: a number is an id, a text an e-mail, however it is spelled.
+    def __call__(self, actor: Actor, user: int | str) -> AccountView:
+        """Return the account with this id, or with this e-mail in any spelling.
 
         Raises:
             AdminsOnly: the actor is no administrator.
             Invalid: the text is no e-mail address.
-            UserNotFound: there is no such account.
+            UserNotFound: no such account exists.
         """
         actor.require_admin()
-        if isinstance(who, str):
-            found = self.users.find_by_email(email_key(who))
+        if isinstance(user, str):
+            found = self.users.find_by_email(email_key(user))
             if found is None:
-                raise UserNotFound(who)
+                raise UserNotFound(user)
             profile = _view(found)
         else:
-            profile = self.users.get(who)
+            profile = self.users.get(user)
         return AccountView(profile, self.users.sessions(profile.id, self.clock.now()))
 
 
 @dataclass(frozen=True, slots=True)
 class EditOwnAccount:
-    """Change one's own username or e-mail. Another e-mail takes the password: it is what one signs in with."""
+    """Change the actor's own username or e-mail; a new e-mail needs the password."""
 
     users: UserReader
     uow: UnitOfWorkFactory
@@ -174,19 +173,19 @@ class EditOwnAccount:
     def __call__(
         self, actor: Actor, username: str | None, email: str | None, current_password: str | None, *, address: str
     ) -> UserView:
-        """Change what is given; None leaves it as it is.
+        """Change the given fields; None leaves a field unchanged.
 
         Raises:
-            Invalid: a value breaks a rule, or the e-mail comes without the password.
+            Invalid: a value breaks a rule, or the e-mail is given without the password.
             InvalidCredentials: the password is wrong.
-            EmailTaken: somebody has this e-mail.
-            UsernameTaken: somebody has this username.
-            TooManyRequests: there were too many wrong passwords.
+            EmailTaken: another account has this e-mail.
+            UsernameTaken: another account has this username.
+            TooManyRequests: too many passwords were wrong.
         """
         confirmed = None
         if email is not None:
             if current_password is None:
-                raise Invalid("current_password", "missing", "another e-mail takes your current password")
+                raise Invalid("current_password", "missing", "a new e-mail needs your current password")
             confirmed = _confirm(self.users, self.check, actor, current_password, address)
         with self.uow() as tx:
             user = changed = _lock_own(tx, actor, confirmed)
@@ -201,7 +200,7 @@ class EditOwnAccount:
 
 @dataclass(frozen=True, slots=True)
 class ChangePassword:
-    """Change one's own password. All other sessions end: whoever knew the old one is out."""
+    """Change the actor's own password. All other sessions end."""
 
     users: UserReader
     uow: UnitOfWorkFactory
@@ -210,16 +209,16 @@ class ChangePassword:
     common: CommonPasswords
 
     def __call__(self, actor: Actor, current_password: str, new_password: str, *, address: str) -> None:
-        """Change it.
+        """Change the password.
 
         Raises:
             Invalid: the new password breaks a rule.
             InvalidCredentials: the current password is wrong.
-            TooManyRequests: there were too many wrong passwords.
+            TooManyRequests: too many passwords were wrong.
         """
         confirmed = _confirm(self.users, self.check, actor, current_password, address)
         require_password(new_password, confirmed, self.common, "new_password")
-        password_hash = self.hasher.hash(new_password)  # slow, so before the transaction
+        password_hash = self.hasher.hash(new_password)  # slow, so outside the transaction
         with self.uow() as tx:
             tx.users.save(_lock_own(tx, actor, confirmed).with_password(password_hash))
             tx.sessions.remove_all(actor.id, but=actor.session_id)
@@ -227,19 +226,19 @@ class ChangePassword:
 
 @dataclass(frozen=True, slots=True)
 class DeleteOwnAccount:
-    """Delete one's own account with its posts and votes; every tally stays true."""
+    """Delete the actor's own account with its posts and votes."""
 
     users: UserReader
     uow: UnitOfWorkFactory
     check: CheckPassword
 
     def __call__(self, actor: Actor, current_password: str, *, address: str) -> None:
-        """Delete it.
+        """Delete the account.
 
         Raises:
             InvalidCredentials: the password is wrong.
-            LastAdmin: nobody would be left to administer.
-            TooManyRequests: there were too many wrong passwords.
+            LastAdmin: no active administrator would remain.
+            TooManyRequests: too many passwords were wrong.
         """
         confirmed = _confirm(self.users, self.check, actor, current_password, address)
         with self.uow() as tx:
@@ -251,20 +250,21 @@ class DeleteOwnAccount:
 
 @dataclass(frozen=True, slots=True)
 class EditUser:
-    """Let administrators give and take the role, and deactivate accounts, which ends all their sessions for good.
+    """Change the role of an account or deactivate it, for administrators.
 
-    One active administrator is always left, also when two demote each other at once.
+    Deactivation removes all its sessions. One active administrator always remains, also if two demote each other
+    concurrently.
     """
 
     uow: UnitOfWorkFactory
 
     def __call__(self, actor: Actor, user_id: int, role: Role | None, is_active: bool | None) -> UserView:
-        """Change what is given; None leaves it as it is.
+        """Change the given fields; None leaves a field unchanged.
 
         Raises:
             AdminsOnly: the actor is no administrator.
-            UserNotFound: there is no such account.
-            LastAdmin: nobody would be left to administer.
+            UserNotFound: no such account exists.
+            LastAdmin: no active administrator would remain.
         """
         actor.require_admin()
         with self.uow() as tx:
@@ -286,35 +286,43 @@ class EditUser:
 
 @dataclass(frozen=True, slots=True)
 class ExportOwnData:
-    """Hand people everything that they have made: their profile, posts and votes."""
+    """Return all data of the actor: profile, posts and votes, read page by page."""
 
     users: UserReader
     posts: PostReader
     votes: VoteReader
 
     def __call__(self, actor: Actor) -> Export:
-        """Collect it.
+        """Read the data.
 
         Raises:
-            InvalidToken: the account was removed a moment ago.
+            InvalidToken: the account was just removed.
         """
         return Export(
-            SeeOwnAccount(self.users)(actor),
-            self.posts.list(actor, PostFilter(owner_id=actor.id), NEWEST_FIRST, None).items,
-            self.votes.list(actor, None, None).items,
+            GetOwnAccount(self.users)(actor),
+            _all_pages(lambda window: self.posts.list(actor, PostFilter(owner_id=actor.id), NEWEST_FIRST, window)),
+            _all_pages(lambda window: self.votes.list(actor, None, window)),
         )
+
+
+def _all_pages(read: Callable[[Window], Page[T]]) -> Sequence[T]:
+    page = read(Window(EXPORT_PAGE))
+    items = list(page.items)
+    while page.last is not None:
+        page = read(Window(EXPORT_PAGE, after=page.last))
+        items += page.items
+    return items
 
 
 def _confirm(users: UserReader, check: CheckPassword, actor: Actor, password: str, address: str) -> User:
     user = users.find(actor.id)
     if user is None:
         raise InvalidToken
-    check(user, user.email_key, password, address)
-    return user
+    return check(user, user.email_key, password, address)
 
 
 def _lock_own(tx: UnitOfWork, actor: Actor, confirmed: User | None) -> User:
-    """Lock the actor's account, and see that the password that was confirmed is still its password."""
+    """Lock the actor's account; require that its password is still the confirmed one."""
     try:
         user = tx.users.lock(actor.id)
     except UserNotFound:

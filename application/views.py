@@ -1,6 +1,6 @@
-"""What readers return: just what a caller may see, ready to be shown.
+"""Values that use cases and ports take and return.
 
-Posts and their owners are not frozen: making a frozen one takes three times as long, and a page holds ten.
+Posts and their owners are not frozen: making a frozen one takes three times as long, and a page has ten.
 """
 
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ from domain.votes import Tally
 
 @dataclass(slots=True)
 class PublicUser:
-    """A person as everybody sees them."""
+    """Public part of an account."""
 
     id: int
     username: str | None
@@ -24,7 +24,7 @@ class PublicUser:
 
 @dataclass(frozen=True, slots=True)
 class UserView:
-    """A person as they and administrators see them."""
+    """An account as its owner and administrators see it."""
 
     id: int
     username: str | None
@@ -34,13 +34,13 @@ class UserView:
     is_active: bool
 
     def public(self) -> PublicUser:
-        """Leave out what is nobody else's business."""
+        """Return the public part."""
         return PublicUser(self.id, self.username, self.created_at)
 
 
 @dataclass(slots=True)
 class PostView:
-    """A post as one reader sees it; `my_vote` is theirs: -1, 0 or 1."""
+    """A post as one reader sees it; `my_vote` is the reader's vote: -1, 0 or 1."""
 
     id: int
     title: str
@@ -57,11 +57,11 @@ class PostView:
 
 @dataclass(frozen=True, slots=True)
 class PostFilter:
-    """Which posts a list holds.
+    """Conditions on the posts of a list.
 
-    `published` None means every published post and the reader's own drafts; False means drafts: the reader's
-    own, or everybody's for an administrator. `search` is looked for in titles, whatever the case; "" finds all.
-    Posts were created at `since` or later, and before `until`.
+    `published` None selects every published post and the reader's own drafts; False selects drafts: the reader's own,
+    or all for an administrator. `search` matches titles that contain it in any case; "" matches all. Posts were
+    created at `since` or later, and before `until`.
     """
 
     search: str = ""
@@ -73,7 +73,7 @@ class PostFilter:
 
 @dataclass(frozen=True, slots=True)
 class VoteReceipt:
-    """What casting a vote did, and the tally it left."""
+    """Outcome of casting a vote, and the new tally."""
 
     message: str
     post_id: int
@@ -84,7 +84,7 @@ class VoteReceipt:
 
 @dataclass(frozen=True, slots=True)
 class SignedToken:
-    """An access token, and the seconds it lives."""
+    """An access token and its lifetime in seconds."""
 
     access_token: str
     expires_in: int
@@ -92,7 +92,7 @@ class SignedToken:
 
 @dataclass(frozen=True, slots=True)
 class Claims:
-    """Which account and session an access token speaks for."""
+    """Account and session of an access token."""
 
     user_id: int
     session_id: int
@@ -100,7 +100,7 @@ class Claims:
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """Something that may be tried `limit` times in `window` by whom `bucket` names; a limit of 0 is none at all."""
+    """A limit: `limit` attempts per `window`, counted in `bucket`; 0 is no limit."""
 
     bucket: str
     limit: int
@@ -109,7 +109,7 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True)
 class FreshRefreshToken:
-    """A refresh token that was just made: to be handed out once, and to be stored as its hashes."""
+    """A new refresh token: the token for the client, its hashes for storage."""
 
     token: str
     hashes: RefreshHashes
@@ -117,7 +117,7 @@ class FreshRefreshToken:
 
 @dataclass(frozen=True, slots=True)
 class Tokens:
-    """What signing in and refreshing give; the refresh token lives `refresh_expires_in` seconds unless it is used."""
+    """Tokens of a sign-in or refresh, with the seconds until each expires unused."""
 
     access_token: str
     expires_in: int
@@ -137,7 +137,7 @@ class SessionView:
 
 @dataclass(frozen=True, slots=True)
 class AccountView:
-    """An account and where it is signed in, as operators see it."""
+    """An account and its sessions, as operators see them."""
 
     profile: UserView
     sessions: Sequence[SessionView]
@@ -155,23 +155,26 @@ class OwnVote:
 
 @dataclass(frozen=True, slots=True)
 class Recount:
-    """What a post keeps of its votes, and what the votes give, at one moment. The score is bound to the counters."""
+    """Stored and counted tally and rank of a post, read at one moment.
+
+    The score is missing: a constraint ties it to the counters.
+    """
 
     post_id: int
-    kept: Tally
-    kept_hot: float
+    stored: Tally
+    stored_hot: float
     counted: Tally
     counted_hot: float
 
     @property
     def agrees(self) -> bool:
-        """Whether the post tells the truth; of its rank, to what differs from machine to machine in a logarithm."""
-        return self.kept == self.counted and isclose(self.kept_hot, self.counted_hot, rel_tol=1e-14)
+        """Whether both are equal; logarithms differ slightly between machines."""
+        return self.stored == self.counted and isclose(self.stored_hot, self.counted_hot, rel_tol=1e-14)
 
 
 @dataclass(frozen=True, slots=True)
 class Export:
-    """Everything that a person has made, for them to take away."""
+    """All data of an account, for its owner."""
 
     profile: UserView
     posts: Sequence[PostView]
@@ -179,8 +182,8 @@ class Export:
 
 
 @dataclass(frozen=True, slots=True)
-class Counts:
-    """How many there are of everything that people make."""
+class EntityCounts:
+    """Numbers of accounts, posts and votes."""
 
     users: int
     posts: int
@@ -189,7 +192,7 @@ class Counts:
 
 @dataclass(frozen=True, slots=True)
 class TopPost:
-    """A post in a ranking; `votes` is upvotes less downvotes."""
+    """A post in a ranking; `votes` is upvotes minus downvotes."""
 
     id: int
     title: str
@@ -198,8 +201,8 @@ class TopPost:
 
 @dataclass(frozen=True, slots=True)
 class Dashboard:
-    """The whole at a glance, for administrators."""
+    """Numbers and top posts, for administrators."""
 
-    total: Counts
-    last_24h: Counts
+    total: EntityCounts
+    last_24h: EntityCounts
     top_posts: tuple[TopPost, ...]

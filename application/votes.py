@@ -1,26 +1,26 @@
-"""Voting: one vote per person and post."""
+"""Votes: cast, list, verify, repair. One vote per user and post."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from application.paging import Page, Window
-from application.ports import NO_METER, Clock, Meter, PostReader, UnitOfWorkFactory, VoteReader
+from application.ports.services import NO_METER, Clock, Meter
+from application.ports.storage import UnitOfWorkFactory, VoteReader
 from application.views import OwnVote, Recount, VoteReceipt
 from domain.posts import PostNotFound, is_visible
 from domain.users import Actor
 from domain.votes import AlreadyVoted, Direction, Outcome, Vote, VoteNotFound, outcome
 
 BATCH: Final = 200
-"""Posts that are counted in one statement, and repaired in one transaction: nobody waits long for either."""
+"""Posts counted per statement and repaired per transaction, to keep both short."""
 
 
 @dataclass(frozen=True, slots=True)
 class CastVote:
-    """Record a person's one vote on a post they can see, replacing any earlier one; NONE takes it back.
+    """Record a user's vote on a post in place of an earlier one; NONE removes it.
 
-    A vote that changes nothing is fine where the caller says `repeatable`, so that clients may try again without
-    asking; otherwise it is refused.
+    With `repeatable`, a vote that changes nothing succeeds, so that a client may retry; otherwise it is refused.
     """
 
     uow: UnitOfWorkFactory
@@ -31,51 +31,49 @@ class CastVote:
         """Vote.
 
         Raises:
-            PostNotFound: to this actor the post does not exist.
-            AlreadyVoted: the vote stands this way already, and `repeatable` is false.
-            VoteNotFound: there is no vote to take back, and `repeatable` is false.
-            InvalidToken: the actor's account was removed a moment ago.
+            PostNotFound: the actor may not see the post, or it does not exist.
+            AlreadyVoted: the vote has this direction already, and `repeatable` is false.
+            VoteNotFound: there is no vote to remove, and `repeatable` is false.
+            InvalidToken: the actor's account was just removed.
         """
         with self.uow() as tx:
-            ballot = tx.votes.lock_ballot(actor.id, post_id)  # voters on one post take turns
-            if not is_visible(ballot.published, ballot.owner_id, actor):
+            context = tx.votes.lock_context(actor.id, post_id)  # concurrent votes on the post wait here
+            if not is_visible(context.published, context.owner_id, actor):
                 raise PostNotFound(post_id)
-            done = outcome(ballot.direction, direction)
+            done = outcome(context.direction, direction)
             if done is not Outcome.UNCHANGED:
                 vote = Vote(actor.id, post_id, direction, self.clock.now())
-                ballot = ballot.counting(vote)  # the rule: domain/votes.py
-                tx.votes.record(vote, ballot)
+                context = context.counting(vote)  # the rule: domain/votes.py
+                tx.votes.record(vote, context)
             elif not repeatable:
                 refusal = VoteNotFound if direction is Direction.NONE else AlreadyVoted
                 raise refusal(actor.id, post_id)
         self.meter.voted(done)
-        return VoteReceipt(done.value, post_id, direction.value, ballot.tally.upvotes, ballot.tally.downvotes)
+        return VoteReceipt(done.value, post_id, direction.value, context.tally.upvotes, context.tally.downvotes)
 
 
 @dataclass(frozen=True, slots=True)
 class ListOwnVotes:
-    """Show people what they have voted on, as far as they can still see it."""
+    """List the actor's votes on posts that they can still see."""
 
     votes: VoteReader
 
     def __call__(self, actor: Actor, direction: Direction | None, window: Window) -> Page[OwnVote]:
-        """List votes, latest first; those one way only, if a direction is given."""
+        """List votes, latest first; only those of a direction, if one is given."""
         return self.votes.list(actor, direction, window)
 
 
 @dataclass(frozen=True, slots=True)
 class VerifyVotes:
-    """Compare what every post says about its votes with the votes: for operators, while people vote. Writes nothing."""
+    """Compare the tally and rank of every post with its votes, for operators.
 
-    posts: PostReader
+    Writes nothing and runs while users vote.
+    """
+
     votes: VoteReader
 
-    def last_id(self) -> int:
-        """Tell the id that the last batch will end with, or a little less."""
-        return self.posts.last_id()
-
     def __call__(self) -> Iterator[Sequence[Recount]]:
-        """Go through all posts by ascending id, batch by batch."""
+        """Yield all posts by ascending id, in batches."""
         after = 0
         while batch := self.votes.recount(after, BATCH):
             yield batch
@@ -84,17 +82,17 @@ class VerifyVotes:
 
 @dataclass(frozen=True, slots=True)
 class RepairVotes:
-    """Make every post say again what its votes say: for operators, while people vote.
+    """Correct the tally and rank of every post from its votes, for operators.
 
-    The rows of votes are the truth. Posts that disagree are locked by ascending id, a batch in one transaction, and
-    counted anew under the lock: what was read before it may be old.
+    Runs while users vote. The rows of votes are the truth. Posts that disagree are locked by ascending id, a batch per
+    transaction, and counted again under the lock, since the first count may be outdated.
     """
 
     verify: VerifyVotes
     uow: UnitOfWorkFactory
 
     def __call__(self) -> Iterator[Sequence[Recount]]:
-        """Go through all posts by ascending id, and hand out each batch as it was found, once it is repaired."""
+        """Yield all posts by ascending id as they were found, each batch after its repair."""
         for batch in self.verify():
             wrong = [recount.post_id for recount in batch if not recount.agrees]
             if wrong:
@@ -106,6 +104,6 @@ class RepairVotes:
             for post_id in post_ids:
                 try:
                     tx.posts.lock(post_id)
-                except PostNotFound:  # removed since
+                except PostNotFound:  # deleted since
                     continue
                 tx.votes.recount(post_id)

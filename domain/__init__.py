@@ -1,1 +1,1 @@
-"""The rules of Agora: pure values and entities, standard library only, no I/O, no clock."""
+"""Entities and rules of Agora. Standard library only, no I/O, no clock."""

@@ -1,16 +1,15 @@
-"""What can go wrong, said in the words of the domain.
+"""Kinds of domain errors, which an interface maps to its own.
 
-A few kinds, so that an interface can decide once what a kind means to its callers; the concrete errors live
-beside the rules that raise them and carry a `code`, which never changes once published.
+The concrete errors stand beside the rules that raise them. Their `code` never changes once published.
 """
 
 from typing import ClassVar
 
 
 class DomainError(Exception):
-    """A request that the rules refuse.
+    """A request that a rule refuses.
 
-    `code` names the error for programs, `detail` says it to people and never repeats a secret.
+    `code` identifies the error to programs. `detail` describes it to people and never contains a secret.
     """
 
     code: ClassVar[str]
@@ -21,7 +20,7 @@ class DomainError(Exception):
 
 
 class Invalid(DomainError):
-    """A value breaks a rule; `field` names it and `reason` is the rule's own short code."""
+    """A value breaks a rule: `field` names the value, `reason` the rule."""
 
     code = "validation"
 
@@ -32,29 +31,29 @@ class Invalid(DomainError):
 
 
 class Unauthenticated(DomainError):
-    """Nobody we know is asking."""
+    """The request carries no identity that Agora knows."""
 
 
 class Forbidden(DomainError):
-    """We know who is asking, and they may not."""
+    """The actor is known and has no right to do this."""
 
     code = "forbidden"
 
 
 class NotFound(DomainError):
-    """There is no such thing, or not for this person."""
+    """The object does not exist, or this actor has no right to see it."""
 
 
 class Conflict(DomainError):
-    """The present state does not allow it."""
+    """The current state does not allow the change."""
 
 
 class Stale(DomainError):
-    """What was to be changed is not any more as the caller knew it."""
+    """The resource changed since the caller read it."""
 
 
 class TooManyRequests(DomainError):
-    """Somebody asked too often; it may be asked again after `retry_after` seconds."""
+    """A limit on attempts is exceeded. `retry_after` is the number of seconds to wait."""
 
     code = "rate-limited"
 

@@ -1,4 +1,4 @@
-"""Posts: what makes one valid, who may see and change it."""
+"""Posts: validity, visibility, edits and removal."""
 
 from collections.abc import Container
 from dataclasses import dataclass, field, replace
@@ -15,7 +15,7 @@ CONTENT_MAX: Final = 65_536
 
 
 class PostNotFound(NotFound):
-    """The same for a post that never was and for one that this person may not see."""
+    """One error for a post that does not exist and for one that the actor may not see."""
 
     code = "post-not-found"
 
@@ -25,38 +25,38 @@ class PostNotFound(NotFound):
 
 class NotYourPost(Forbidden):
     def __init__(self) -> None:
-        super().__init__("this post belongs to somebody else; only its owner may change it so")
+        super().__init__("this post belongs to another user; only its owner may make this change")
 
 
 class VersionMismatch(Stale):
     code = "version-mismatch"
 
     def __init__(self) -> None:
-        super().__init__("the post has been edited since you read it; read it again, and edit what it is now")
+        super().__init__("the post was edited after you read it; read it again and edit the current version")
 
 
 class KeyInUse(Conflict):
     code = "idempotency-key-in-use"
 
     def __init__(self) -> None:
-        super().__init__("another request under this key is still being worked on; try again in a moment")
+        super().__init__("another request with this key is still running; try again in a moment")
 
 
 class KeyReused(Invalid):
     code = "idempotency-key-reused"
 
     def __init__(self) -> None:
-        super().__init__("Idempotency-Key", "reused", "another post was written under this key; take a new one")
+        super().__init__("Idempotency-Key", "reused", "another post was written with this key; use a new one")
 
 
 def is_visible(published: bool, owner_id: int, actor: Actor) -> bool:
-    """Published posts are for everybody, drafts for their owner and for administrators."""
+    """Return whether the actor may see a post: drafts as owner or administrator."""
     return published or actor.id == owner_id or actor.is_admin
 
 
 @dataclass(frozen=True, slots=True)
 class PostChanges:
-    """What an edit names; None leaves a part as it is."""
+    """Fields that an edit sets; None leaves a field unchanged."""
 
     title: str | None = None
     content: str | None = None
@@ -64,18 +64,18 @@ class PostChanges:
 
     @property
     def is_empty(self) -> bool:
-        """Whether the edit names nothing."""
+        """Whether the edit sets no field."""
         return self.title is None and self.content is None and self.published is None
 
     @property
     def touches_only_published(self) -> bool:
-        """Whether the edit shows or hides the post and leaves its text alone."""
+        """Whether the edit only publishes or hides the post."""
         return self.published is not None and self.title is None and self.content is None
 
 
 @dataclass(frozen=True, slots=True)
 class Post:
-    """Something a person wrote. `version` counts its edits, from 1; votes are no edits."""
+    """A post. `version` starts at 1 and counts edits; votes do not change it."""
 
     id: int
     owner_id: int
@@ -89,7 +89,7 @@ class Post:
 
     @classmethod
     def write(cls, *, owner_id: int, title: str, content: str, published: bool, now: datetime) -> "Post":
-        """Make a new post; storage gives it its id.
+        """Make a post with id 0; storage assigns the id.
 
         Raises:
             Invalid: the title or the content breaks a rule.
@@ -97,23 +97,23 @@ class Post:
         return cls(0, owner_id, _title(title), _content(content), published, created_at=now, updated_at=now)
 
     def with_id(self, post_id: int) -> "Post":
-        """Give the post the id that storage chose."""
+        """Return the post with the id that storage assigned."""
         return replace(self, id=post_id)
 
     @property
     def hot(self) -> float:
-        """Its rank among hot posts."""
+        """Rank among hot posts."""
         return hotness(self.tally.votes, self.created_at)
 
     def is_visible_to(self, actor: Actor) -> bool:
-        """Tell whether this actor may know of this post."""
+        """Return whether the actor may see the post."""
         return is_visible(self.published, self.owner_id, actor)
 
     def require_visible_to(self, actor: Actor) -> None:
-        """Let those pass who may know of this post.
+        """Require that the actor may see the post.
 
         Raises:
-            PostNotFound: to this actor it does not exist.
+            PostNotFound: the actor may not see it.
         """
         if not self.is_visible_to(actor):
             raise PostNotFound(self.id)
@@ -121,15 +121,15 @@ class Post:
     def edited_by(
         self, actor: Actor, changes: PostChanges, now: datetime, versions: Container[int] | None = None
     ) -> "Post":
-        """Apply an edit: owners change anything, administrators show or hide and no more.
+        """Apply an edit. Owners change every field, administrators only publish or hide.
 
-        An edit that names something is a new version, even where it names what was there before; one that
-        names nothing is the same post. Whoever names `versions` edits none but these.
+        An edit that sets a field makes a new version, even if the value is the same; an edit that sets none returns
+        the same post. With `versions`, only a post in one of these versions is edited.
 
         Raises:
-            PostNotFound: to this actor the post does not exist.
-            NotYourPost: the actor may see it, but not change it so.
-            VersionMismatch: it is in another version.
+            PostNotFound: the actor may not see the post.
+            NotYourPost: the actor may see it and has no right to make this change.
+            VersionMismatch: the post has another version.
             Invalid: the title or the content breaks a rule.
         """
         self.require_visible_to(actor)
@@ -148,12 +148,14 @@ class Post:
         )
 
     def require_removable_by(self, actor: Actor, versions: Container[int] | None = None) -> None:
-        """Let the owner and administrators pass, who if they name `versions` remove none but these.
+        """Require that the actor may remove the post: its owner and administrators may.
+
+        With `versions`, only a post in one of these versions is removed.
 
         Raises:
-            PostNotFound: to this actor the post does not exist.
-            NotYourPost: the actor may see it, but not remove it.
-            VersionMismatch: it is in another version.
+            PostNotFound: the actor may not see the post.
+            NotYourPost: the actor may see it and has no right to remove it.
+            VersionMismatch: the post has another version.
         """
         self.require_visible_to(actor)
         if actor.id != self.owner_id and not actor.is_admin:

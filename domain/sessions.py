@@ -1,4 +1,4 @@
-"""Sessions: what signing in opens. A session lives as long as it is used, and never beyond its end."""
+"""Sessions: one per sign-in. Use prolongs a session, up to a fixed lifetime."""
 
 import hmac
 from dataclasses import dataclass, replace
@@ -21,7 +21,7 @@ class SessionNotFound(NotFound):
 
 @dataclass(frozen=True, slots=True)
 class RefreshHashes:
-    """A refresh token as storage knows it: hashes of the part that stays with its session and of the part spent."""
+    """Hashes of a refresh token: of the session's family and of its own secret."""
 
     family: str
     secret: str
@@ -29,7 +29,7 @@ class RefreshHashes:
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """One sign-in on one device. `refresh` is the one refresh token that is not spent yet."""
+    """One sign-in on one device. `refresh` is the only refresh token not used yet."""
 
     id: int
     user_id: int
@@ -40,24 +40,24 @@ class Session:
 
     @classmethod
     def open(cls, *, user_id: int, user_agent: str, refresh: RefreshHashes, now: datetime) -> "Session":
-        """Open a session; storage gives it its id."""
+        """Make a session with id 0; storage assigns the id."""
         return cls(0, user_id, now, now, user_agent[:USER_AGENT_MAX], refresh)
 
     def with_id(self, session_id: int) -> "Session":
-        """Give the session the id that storage chose."""
+        """Return the session with the id that storage assigned."""
         return replace(self, id=session_id)
 
     @property
     def ends_at(self) -> datetime:
-        """When it ends unless it is used: 7 days after its last use, and 30 after it was opened whatever happens."""
+        """End of the session: 7 days after its last use, 30 after it was opened."""
         return min(self.created_at + LIFETIME, self.last_used_at + IDLE)
 
-    def rotated(self, shown: RefreshHashes, fresh: RefreshHashes, now: datetime) -> "Session | None":
-        """Exchange the refresh token that was shown for a fresh one; None means that the session must end.
+    def rotated(self, presented: RefreshHashes, fresh: RefreshHashes, now: datetime) -> "Session | None":
+        """Replace the presented refresh token; None means that the session must end.
 
-        A token of this session that is not the latest has been spent before: somebody has a copy, and nobody can
-        tell who (RFC 9700, section 4.14.2).
+        A token of this session that is not the latest was used before: a copy of it exists, and Agora cannot tell
+        the owner from the thief (RFC 9700, section 4.14.2).
         """
-        if now >= self.ends_at or not hmac.compare_digest(self.refresh.secret, shown.secret):
+        if now >= self.ends_at or not hmac.compare_digest(self.refresh.secret, presented.secret):
             return None
         return replace(self, refresh=fresh, last_used_at=now)

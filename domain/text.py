@@ -1,10 +1,10 @@
-"""What text is to Agora."""
+"""Text: what every storage can hold, and how searches ignore case."""
 
 
 def is_storable(text: str) -> bool:
-    """Tell whether every storage can hold the text.
+    """Return whether every storage can hold the text.
 
-    PostgreSQL holds no U+0000, and a lone surrogate (U+D800 to U+DFFF) has no UTF-8 form (Unicode 15, D92).
+    PostgreSQL stores no U+0000, and a lone surrogate (U+D800 to U+DFFF) has no UTF-8 form (Unicode 15, D92).
     """
     try:
         text.encode()
@@ -14,9 +14,9 @@ def is_storable(text: str) -> bool:
 
 
 def search_key(text: str) -> str:
-    """Fold a text for searches that ignore case.
+    """Lower-case a text by Unicode's rules, for searches that ignore case.
 
-    Lower-cased here by Unicode's rules, and stored, because databases disagree: SQLite folds ASCII only and
-    PostgreSQL goes by the locale it was created with.
+    The result is stored, because databases disagree: SQLite lower-cases ASCII only, and PostgreSQL uses the locale of
+    the database.
     """
     return text.lower()

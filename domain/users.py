@@ -1,4 +1,4 @@
-"""People: who they are, who is asking, and the rules for e-mail, username and password."""
+"""Accounts and actors; rules for e-mail, username and password."""
 
 import re
 import unicodedata
@@ -12,7 +12,7 @@ from domain.errors import Conflict, Forbidden, Invalid, NotFound, Unauthenticate
 from domain.text import is_storable
 
 EMAIL_MAX: Final = 254
-"""Characters in an e-mail address: RFC 5321's limit of 256 octets for a path, less its angle brackets."""
+"""Characters in an e-mail: RFC 5321's 256 octets for a path, minus its brackets."""
 
 EMAIL_INPUT_MAX: Final = 4 * EMAIL_MAX
 """Characters that are normalised at all. NFC composes at most four code points into one (Unicode TR 15), and its time
@@ -36,14 +36,14 @@ class UsernameTaken(Conflict):
     code = "username-taken"
 
     def __init__(self) -> None:
-        super().__init__("this username belongs to somebody else; choose another one")
+        super().__init__("this username is taken; choose another one")
 
 
 class UserNotFound(NotFound):
     code = "user-not-found"
 
-    def __init__(self, who: int | str) -> None:
-        super().__init__(f"user with {'id' if isinstance(who, int) else 'e-mail'}: {who} not found")
+    def __init__(self, user: int | str) -> None:
+        super().__init__(f"user with {'id' if isinstance(user, int) else 'e-mail'}: {user} not found")
 
 
 class NotAuthenticated(Unauthenticated):
@@ -54,7 +54,7 @@ class NotAuthenticated(Unauthenticated):
 
 
 class InvalidToken(Unauthenticated):
-    """One error for every bad token, so that it tells a forger nothing."""
+    """One error for every bad token, so that a forger learns nothing from it."""
 
     code = "invalid-token"
 
@@ -63,7 +63,7 @@ class InvalidToken(Unauthenticated):
 
 
 class InvalidCredentials(Forbidden):
-    """One error for an unknown e-mail and for a wrong password, so that it tells nobody who is registered."""
+    """One error for an unknown e-mail and a wrong password, which reveals neither."""
 
     code = "invalid-credentials"
 
@@ -72,7 +72,7 @@ class InvalidCredentials(Forbidden):
 
 
 class AccountInactive(Forbidden):
-    """Told only to somebody who knows the password."""
+    """Raised only after the right password was given."""
 
     code = "account-inactive"
 
@@ -91,11 +91,11 @@ class LastAdmin(Conflict):
     code = "last-admin"
 
     def __init__(self) -> None:
-        super().__init__("this is the last active administrator; make somebody else one first")
+        super().__init__("this is the last active administrator; make another account one first")
 
 
 class Role(StrEnum):
-    """What an account may do beyond its own things."""
+    """Rights of an account beyond its own content."""
 
     USER = "user"
     ADMIN = "admin"
@@ -103,7 +103,7 @@ class Role(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Actor:
-    """Who is asking: the identity behind one request, as fresh as that request, and the session it came in."""
+    """Identity behind one request, looked up for that request, with its session."""
 
     id: int
     role: Role = Role.USER
@@ -115,25 +115,25 @@ class Actor:
         return self.role is Role.ADMIN
 
     def require_admin(self) -> None:
-        """Let administrators pass.
+        """Require an administrator.
 
         Raises:
-            AdminsOnly: the actor is not one.
+            AdminsOnly: the actor is no administrator.
         """
         if not self.is_admin:
             raise AdminsOnly
 
 
 ANONYMOUS: Final = Actor(id=0)
-"""Somebody who did not sign in. Ids start at 1, so nothing is ever theirs."""
+"""The actor of a request without a token. Ids start at 1, so it owns nothing."""
 
 OPERATOR: Final = Actor(id=0, role=Role.ADMIN)
-"""Somebody at a shell of the machine. Whoever has the settings can do more than any administrator, account or none."""
+"""The actor of the command line, with an administrator's rights."""
 
 
 @dataclass(frozen=True, slots=True)
 class User:
-    """An account. Its e-mail and username are kept as they were given and are unique by their keys."""
+    """An account. E-mail and username are stored as given and unique by their keys."""
 
     id: int
     email: str
@@ -145,7 +145,7 @@ class User:
 
     @classmethod
     def register(cls, *, email: str, username: str | None, role: Role, now: datetime) -> "User":
-        """Make a new, active account, with no password yet; storage gives it its id.
+        """Make an active account with id 0 and no password; storage assigns the id.
 
         Raises:
             Invalid: the e-mail or the username breaks a rule.
@@ -154,28 +154,28 @@ class User:
         return user if username is None else user.with_username(username)
 
     def with_id(self, user_id: int) -> "User":
-        """Give the account the id that storage chose."""
+        """Return the account with the id that storage assigned."""
         return replace(self, id=user_id)
 
     def with_password(self, password_hash: str) -> "User":
-        """Give the account a password, as its hash."""
+        """Return the account with this password hash."""
         return replace(self, password_hash=password_hash)
 
     def with_email(self, email: str) -> "User":
-        """Give the account another e-mail.
+        """Return the account with another e-mail.
 
         Raises:
-            Invalid: it is no e-mail address.
+            Invalid: the text is no e-mail address.
         """
         email = email.strip()
         email_key(email)
         return replace(self, email=email)
 
     def with_username(self, username: str) -> "User":
-        """Give the account a username.
+        """Return the account with another username.
 
         Raises:
-            Invalid: it breaks the rule for usernames.
+            Invalid: the username breaks the rule.
         """
         if not _USERNAME.fullmatch(username):
             raise Invalid(
@@ -187,33 +187,33 @@ class User:
 
     @property
     def is_active_admin(self) -> bool:
-        """Whether the account can do what only administrators can."""
+        """Whether the account is active and an administrator's."""
         return self.is_active and self.role is Role.ADMIN
 
     @property
     def email_key(self) -> str:
-        """The form of the e-mail that is unique."""
+        """Normalized e-mail, which is unique."""
         return email_key(self.email)
 
     @property
     def obvious_passwords(self) -> set[str]:
-        """What somebody who knows the account would try first, case-folded."""
+        """Obvious passwords of the account, case-folded: its e-mail and username."""
         return {text.casefold() for text in (self.email, self.username) if text}
 
     @property
     def username_key(self) -> str | None:
-        """The form of the username that is unique, if it has one."""
+        """Lower-cased username, which is unique; None without a username."""
         return None if self.username is None else self.username.lower()
 
 
 def email_key(email: str) -> str:
-    """Fold an e-mail address to the form by which accounts are told apart.
+    """Normalize an e-mail address; two accounts never share the result.
 
-    Trimmed, in Unicode's NFC, its domain in IDNA (RFC 3490, the standard library's), the whole case-folded: two
-    addresses that a person would take for one are one account. Whether mail can reach it is not asked here.
+    Trimmed, in Unicode's NFC, its domain in IDNA (RFC 3490, the standard library's), the whole case-folded: spellings
+    that a reader takes for one address belong to one account. Deliverability is not checked.
 
     Raises:
-        Invalid: it has no such form.
+        Invalid: the text is no e-mail address.
     """
     address = email.strip()
     address = unicodedata.normalize("NFC", address) if len(address) <= EMAIL_INPUT_MAX else ""
@@ -227,14 +227,14 @@ def email_key(email: str) -> str:
 
 
 def require_password(password: str, owner: User, common: Container[str], field: str = "password") -> None:
-    """Accept a password of 8 to 128 characters, any characters but U+0000 and lone surrogates, that is no easy guess.
+    """Require a password of 8 to 128 characters that is hard to guess.
 
-    Nothing is trimmed or normalised: what people type is what they have to type again. The bounds are those of
-    OWASP ASVS 5.0, 6.2.1 and 6.2.9, which asks for at least 64 at the upper end. Refused as guesses are passwords
-    that everybody uses (6.2.4), and the e-mail and username of the account itself, whatever their case (6.2.11).
+    Every character but U+0000 and lone surrogates is allowed; nothing is trimmed or normalized. The bounds follow OWASP
+    ASVS 5.0, 6.2.1 and 6.2.9, which demands an upper bound of at least 64. Common passwords (6.2.4) and the e-mail and
+    username of the account, in any case (6.2.11), are refused.
 
     Raises:
-        Invalid: it breaks a rule; the message says which and never repeats the password.
+        Invalid: the password breaks a rule; the detail says which and never contains the password.
     """
     if not PASSWORD_MIN <= len(password) <= PASSWORD_MAX:
         reason, detail = "password_length", f"a password has {PASSWORD_MIN} to {PASSWORD_MAX} characters"

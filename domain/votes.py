@@ -1,4 +1,4 @@
-"""Votes: one per person and post, up or down; how they are counted, and how a post ranks by them."""
+"""Votes: one per user and post, up or down; the tally of a post and its rank."""
 
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -24,7 +24,7 @@ class VoteNotFound(NotFound):
 
 
 class Direction(IntEnum):
-    """Which way a vote points; NONE is no vote at all."""
+    """Direction of a vote; NONE is no vote."""
 
     DOWN = -1
     NONE = 0
@@ -32,7 +32,7 @@ class Direction(IntEnum):
 
 
 class Outcome(StrEnum):
-    """What casting a vote did, in the words that the voter reads."""
+    """Effect of casting a vote, in the words that the voter reads."""
 
     ADDED = "successfully added vote"
     CHANGED = "successfully changed vote"
@@ -41,32 +41,33 @@ class Outcome(StrEnum):
 
 
 HOT_SECONDS: Final = 45_000
-"""Seconds of age that outweigh ten times the votes, in `hotness`: twelve and a half hours."""
+"""Seconds of age that outweigh ten times the votes, in `hotness`: 12.5 hours."""
 
 
 def hotness(votes: int, created_at: datetime) -> float:
-    """Rank a post by its score and its age: sign(votes) * log10(max(|votes|, 1)) + seconds since 1970 / 45,000.
+    """Rank a post by its score and its age.
 
-    The formula of Reddit as it was published in 2008, with the epoch of Unix. It does not depend on the present
-    moment: a rank stays true until somebody votes, so it can be stored and indexed.
+    sign(votes) * log10(max(|votes|, 1)) + seconds since 1970 / 45,000: the formula of Reddit as published in 2008, with
+    the epoch of Unix. It does not depend on the current time: a rank holds until the next vote, so it can be stored
+    and indexed.
     """
     return copysign(log10(max(abs(votes), 1)), votes) + created_at.timestamp() / HOT_SECONDS
 
 
 @dataclass(frozen=True, slots=True)
 class Tally:
-    """The votes on a post, counted."""
+    """Upvotes and downvotes of a post."""
 
     upvotes: int = 0
     downvotes: int = 0
 
     @property
     def votes(self) -> int:
-        """The score: upvotes less downvotes."""
+        """Score: upvotes minus downvotes."""
         return self.upvotes - self.downvotes
 
     def after(self, earlier: Direction, later: Direction) -> "Tally":
-        """Count one person's vote anew: take the earlier one out and the later one in."""
+        """Replace one user's vote: subtract the earlier one, add the later one."""
         return Tally(
             self.upvotes + (later is Direction.UP) - (earlier is Direction.UP),
             self.downvotes + (later is Direction.DOWN) - (earlier is Direction.DOWN),
@@ -75,7 +76,7 @@ class Tally:
 
 @dataclass(frozen=True, slots=True)
 class Vote:
-    """One person's vote on one post; stored ones point UP or DOWN, since no vote is no row."""
+    """One user's vote on one post. A stored vote is UP or DOWN; NONE has no row."""
 
     user_id: int
     post_id: int
@@ -84,8 +85,8 @@ class Vote:
 
 
 @dataclass(frozen=True, slots=True)
-class Ballot:
-    """What one person's vote on a post concerns: the post as far as voting goes, and their vote as it stands."""
+class VoteContext:
+    """State that a vote depends on: parts of the post, and the voter's vote so far."""
 
     post_id: int
     owner_id: int
@@ -94,18 +95,13 @@ class Ballot:
     tally: Tally
     direction: Direction = Direction.NONE
 
-    def counting(self, vote: Vote) -> "Ballot":
-        """Count this vote of the person instead of their earlier one."""
+    def counting(self, vote: Vote) -> "VoteContext":
+        """Count this vote in place of the voter's current one."""
         return replace(self, direction=vote.direction, tally=self.tally.after(self.direction, vote.direction))
-
-    @property
-    def hot(self) -> float:
-        """The rank of the post with these votes."""
-        return hotness(self.tally.votes, self.created_at)
 
 
 def outcome(earlier: Direction, wanted: Direction) -> Outcome:
-    """Tell what replacing the earlier vote by the wanted one amounts to."""
+    """Return the effect of replacing the earlier vote by the wanted one."""
     if earlier is wanted:
         return Outcome.UNCHANGED
     if earlier is Direction.NONE:

@@ -6,11 +6,10 @@ from typing import Final
 
 from dependency_injector import containers, providers
 
-from application.admin import SeeDashboard
-from application.app import App
+from application.admin import GetDashboard
+from application.app import App, Commands, Queries
 from application.passwords import CheckPassword, Guard, Limits
-from application.ports import Throttle
-from application.posts import DeletePost, EditPost, ListPosts, ReadPost, WritePost, WritePostOnce
+from application.posts import DeletePost, EditPost, GetPost, ListPosts, WritePost, WritePostOnce
 from application.sessions import Authenticate, EndSession, EndSessions, ListSessions, RefreshSession, SignIn, SignOut
 from application.users import (
     ChangePassword,
@@ -19,11 +18,11 @@ from application.users import (
     EditOwnAccount,
     EditUser,
     ExportOwnData,
-    FindAccount,
+    GetAccount,
+    GetOwnAccount,
+    GetUser,
     ListUsers,
     RegisterUser,
-    SeeOwnAccount,
-    SeeUser,
 )
 from application.votes import CastVote, ListOwnVotes, RepairVotes, VerifyVotes
 from infrastructure.clock import SystemClock
@@ -37,7 +36,7 @@ from infrastructure.database.pipeline import Statement
 from infrastructure.database.posts import SqlPostReader
 from infrastructure.database.prepared import PREPARED
 from infrastructure.database.standby import Standby
-from infrastructure.database.throttle import NoThrottle, SqlThrottle
+from infrastructure.database.throttle import SqlThrottle
 from infrastructure.database.unit_of_work import SqlUnitOfWorkFactory
 from infrastructure.database.users import SqlUserReader
 from infrastructure.database.votes import SqlVoteReader
@@ -87,8 +86,12 @@ def _lists(settings: Settings, database: Database, timeouts: Timeouts, metrics: 
     return Standby(database, standby, timeouts, metrics.read_at_standby)
 
 
-def _throttle(settings: Settings, database: Database) -> Throttle:
-    return SqlThrottle(database) if settings.throttle else NoThrottle()
+def _limits(settings: Settings) -> Limits:
+    if not settings.throttle:
+        return Limits(0, 0, 0)
+    return Limits(
+        settings.throttle_account_failures, settings.throttle_address_failures, settings.throttle_registrations
+    )
 
 
 def _metrics(settings: Settings) -> Metrics:
@@ -152,49 +155,50 @@ class Container(containers.DeclarativeContainer):
     archive = providers.Singleton(Archive, settings.provided.url)
     demo = providers.Singleton(Demo, settings.provided.url, hasher, clock)
 
-    throttle = providers.Singleton(_throttle, settings, database)
-    limits = providers.Singleton(
-        Limits,
-        settings.provided.throttle_account_failures,
-        settings.provided.throttle_address_failures,
-        settings.provided.throttle_registrations,
-    )
+    throttle = providers.Singleton(SqlThrottle, database)
+    limits = providers.Singleton(_limits, settings)
     guard = providers.Singleton(Guard, throttle, limits, metrics)
     check = providers.Singleton(CheckPassword, hasher, guard, clock)
 
-    verify_votes = providers.Singleton(VerifyVotes, posts, votes)
+    verify_votes = providers.Singleton(VerifyVotes, votes)
     doctor = providers.Singleton(Doctor, settings, migrations, verify_votes, clock)
 
     app = providers.Singleton(
         App,
-        register_user=providers.Singleton(RegisterUser, uow, hasher, common, guard, clock),
-        create_admin=providers.Singleton(CreateAdmin, uow, hasher, common, clock),
-        see_user=providers.Singleton(SeeUser, users),
-        see_own_account=providers.Singleton(SeeOwnAccount, users),
-        list_users=providers.Singleton(ListUsers, user_lists),
-        find_account=providers.Singleton(FindAccount, users, clock),
-        edit_user=providers.Singleton(EditUser, uow),
-        edit_own_account=providers.Singleton(EditOwnAccount, users, uow, check),
-        change_password=providers.Singleton(ChangePassword, users, uow, check, hasher, common),
-        delete_own_account=providers.Singleton(DeleteOwnAccount, users, uow, check),
-        export_own_data=providers.Singleton(ExportOwnData, users, post_lists, vote_lists),
-        sign_in=providers.Singleton(SignIn, users, uow, check, hasher, tokens, refresh_tokens, clock),
-        refresh_session=providers.Singleton(RefreshSession, uow, tokens, refresh_tokens, clock),
-        sign_out=providers.Singleton(SignOut, uow),
-        list_sessions=providers.Singleton(ListSessions, users, clock),
-        end_session=providers.Singleton(EndSession, uow),
-        end_sessions=providers.Singleton(EndSessions, uow),
-        authenticate=providers.Singleton(Authenticate, users, tokens, clock),
-        write_post=providers.Singleton(WritePost, uow, clock),
-        write_post_once=providers.Singleton(WritePostOnce, uow, clock),
-        read_post=providers.Singleton(ReadPost, posts),
-        list_posts=providers.Singleton(ListPosts, post_lists),
-        edit_post=providers.Singleton(EditPost, uow, clock),
-        delete_post=providers.Singleton(DeletePost, uow),
-        cast_vote=providers.Singleton(CastVote, uow, clock, metrics),
-        list_own_votes=providers.Singleton(ListOwnVotes, vote_lists),
-        verify_votes=verify_votes,
-        repair_votes=providers.Singleton(RepairVotes, verify_votes, uow),
-        see_dashboard=providers.Singleton(SeeDashboard, dashboard, clock),
-        health=health,
+        commands=providers.Singleton(
+            Commands,
+            register_user=providers.Singleton(RegisterUser, uow, hasher, common, guard, clock),
+            create_admin=providers.Singleton(CreateAdmin, uow, hasher, common, clock),
+            edit_user=providers.Singleton(EditUser, uow),
+            edit_own_account=providers.Singleton(EditOwnAccount, users, uow, check),
+            change_password=providers.Singleton(ChangePassword, users, uow, check, hasher, common),
+            delete_own_account=providers.Singleton(DeleteOwnAccount, users, uow, check),
+            sign_in=providers.Singleton(SignIn, users, uow, check, hasher, tokens, refresh_tokens, clock),
+            refresh_session=providers.Singleton(RefreshSession, uow, tokens, refresh_tokens, clock),
+            sign_out=providers.Singleton(SignOut, uow),
+            end_session=providers.Singleton(EndSession, uow),
+            end_sessions=providers.Singleton(EndSessions, uow),
+            write_post=providers.Singleton(WritePost, uow, clock),
+            write_post_once=providers.Singleton(WritePostOnce, uow, clock),
+            edit_post=providers.Singleton(EditPost, uow, clock),
+            delete_post=providers.Singleton(DeletePost, uow),
+            cast_vote=providers.Singleton(CastVote, uow, clock, metrics),
+            repair_votes=providers.Singleton(RepairVotes, verify_votes, uow),
+        ),
+        queries=providers.Singleton(
+            Queries,
+            get_user=providers.Singleton(GetUser, users),
+            get_own_account=providers.Singleton(GetOwnAccount, users),
+            list_users=providers.Singleton(ListUsers, user_lists),
+            get_account=providers.Singleton(GetAccount, users, clock),
+            export_own_data=providers.Singleton(ExportOwnData, users, post_lists, vote_lists),
+            list_sessions=providers.Singleton(ListSessions, users, clock),
+            authenticate=providers.Singleton(Authenticate, users, tokens, clock),
+            get_post=providers.Singleton(GetPost, posts),
+            list_posts=providers.Singleton(ListPosts, post_lists),
+            list_own_votes=providers.Singleton(ListOwnVotes, vote_lists),
+            verify_votes=verify_votes,
+            get_dashboard=providers.Singleton(GetDashboard, dashboard, clock),
+            health=health,
+        ),
     )

@@ -12,7 +12,8 @@ from typing import Final
 
 from sqlalchemy import URL
 
-from application.ports import Clock, PasswordHasher, Refused
+from application.errors import Refused
+from application.ports.services import Clock, PasswordHasher
 from domain.posts import Post
 from domain.users import Role, User
 from domain.votes import Direction, Tally, Vote

@@ -4,7 +4,7 @@ import getpass
 import os
 import re
 import stat
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -15,8 +15,8 @@ from typing import Final
 
 from sqlalchemy import URL, Connection, Engine, func, select, text
 
-from application.ports import Clock, Unavailable
-from application.views import Recount
+from application.errors import Unavailable
+from application.ports.services import Clock
 from application.votes import VerifyVotes
 from infrastructure.database.engine import HEALTH_CONNECTIONS, open_engine
 from infrastructure.database.errors import translate_errors
@@ -103,10 +103,6 @@ def _problem(says: str, remedy: str) -> Finding:
     return Finding(Level.PROBLEM, says, remedy)
 
 
-Watch = Callable[[Iterable[Sequence[Recount]], int], Iterable[Sequence[Recount]]]
-"""Hands batches on, up to about this post id, and may show how far it is."""
-
-
 class Doctor:
     """Checks the settings, the files, and the database and its server. A check that cannot be made is a finding too."""
 
@@ -121,7 +117,7 @@ class Doctor:
         name = str(settings.url.database)
         self._file = None if self._postgres or name.startswith("file:") else Path(name).absolute()
 
-    def examine(self, workers: int, watch: Watch) -> Iterator[Finding]:
+    def examine(self, workers: int) -> Iterator[Finding]:
         """Check everything, for a server of so many workers. Nothing found holds a secret."""
         yield from self._of_settings()
         if self._file is not None:
@@ -148,7 +144,7 @@ class Doctor:
         if self._standby is not None:
             yield from self._tried("the standby", self._of_standby(self._standby))
         if all(finding.level is Level.OK for finding in schema):
-            yield from self._tried("the counters", self._of_counters(watch))
+            yield from self._tried("the counters", self._of_counters())
         else:
             yield _warning("the counters were not checked: the schema is not fit for it, or could not be looked at")
 
@@ -359,9 +355,9 @@ class Doctor:
         else:
             yield _ok("the standby has caught up")
 
-    def _of_counters(self, watch: Watch) -> Iterator[Finding]:
+    def _of_counters(self) -> Iterator[Finding]:
         posts = wrong = 0
-        for batch in watch(self._verify(), self._verify.last_id()):
+        for batch in self._verify():
             posts += len(batch)
             wrong += sum(not recount.agrees for recount in batch)
         if wrong:

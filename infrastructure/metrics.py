@@ -10,7 +10,8 @@ from typing import Final, Literal, get_args
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
-from application.ports import Attempted, NoMeter, Unavailable
+from application.errors import Unavailable
+from application.ports.services import Attempted, NoMeter
 from domain.votes import Outcome
 
 FOLDER: Final = "PROMETHEUS_MULTIPROC_DIR"

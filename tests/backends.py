@@ -8,7 +8,8 @@ from typing import Any
 
 from sqlalchemy import URL, Row, text
 
-from application.ports import DashboardReader, PostReader, Throttle, UnitOfWorkFactory, UserReader, VoteReader
+from application.ports.services import Throttle
+from application.ports.storage import DashboardReader, PostReader, UnitOfWorkFactory, UserReader, VoteReader
 from infrastructure.database.admin import SqlDashboardReader
 from infrastructure.database.engine import open_database, open_engine
 from infrastructure.database.migrations import Migrations
@@ -18,14 +19,14 @@ from infrastructure.database.throttle import SqlThrottle
 from infrastructure.database.unit_of_work import SqlUnitOfWorkFactory
 from infrastructure.database.users import SqlUserReader
 from infrastructure.database.votes import SqlVoteReader
-from tests.fakes import (
+from tests.fakes.memory import (
     MemoryDashboardReader,
     MemoryDatabase,
     MemoryPostReader,
-    MemoryThrottle,
     MemoryUserReader,
     MemoryVoteReader,
 )
+from tests.fakes.services import MemoryThrottle
 
 CONNECTIONS = 16
 

@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime, timedelta
 
-from application.ports import UnitOfWorkFactory
+from application.ports.storage import UnitOfWorkFactory
 from domain.posts import Post
 from domain.users import Actor, Role, User
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from sqlalchemy import URL, text
 
-from application.ports import Unavailable
+from application.errors import Unavailable
 from application.votes import CastVote
 from domain.votes import Direction
 from infrastructure.database.engine import HEALTH_CONNECTIONS, open_engine
@@ -22,7 +22,7 @@ from infrastructure.database.tables import metadata
 from infrastructure.metrics import PrometheusMetrics
 from tests.backends import PostgresServer, sql_backend
 from tests.cli.command import environment, plain
-from tests.fakes import FrozenClock
+from tests.fakes.services import FrozenClock
 from tests.postgres import PASSWORD, find_binaries, private_server
 from tests.samples import add_post, add_user
 from tests.test_docs import rows

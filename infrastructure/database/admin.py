@@ -1,52 +1,40 @@
-"""The whole at a glance, in SQL."""
+"""The dashboard in SQL."""
 
 from datetime import datetime
 from typing import Final
 
-from sqlalchemy import bindparam, desc, func, select
+from sqlalchemy import bindparam, func, literal_column, select
 
-from application.views import Counts, Dashboard, TopPost
-from infrastructure.database.queries import Reading
+from application.views import Dashboard, EntityCounts, TopPost
+from infrastructure.database.pipeline import Statement
+from infrastructure.database.sql import ConnectionProvider
 from infrastructure.database.tables import posts, users, votes
 
 TOP: Final = 10
 
-
-COUNTS: Final = select(
-    select(func.count()).select_from(users).scalar_subquery().label("users"),
-    select(func.count()).select_from(posts).scalar_subquery().label("posts"),
-    select(func.count()).select_from(votes).scalar_subquery().label("votes"),
-    *(
-        select(func.count())
-        .select_from(table)
-        .where(table.c.created_at >= bindparam("since"))
-        .scalar_subquery()
-        .label(f"new_{table.name}")
-        for table in (users, posts, votes)
-    ),
-)
-_SCORE: Final = (posts.c.upvotes - posts.c.downvotes).label("votes")
-TOP_POSTS: Final = (
-    select(posts.c.id, posts.c.title, _SCORE)
+_COUNTED: Final = [select(func.count()).select_from(table) for table in (users, posts, votes)]
+_NEW: Final = [
+    counted.where(table.c.created_at >= bindparam("since"))
+    for counted, table in zip(_COUNTED, (users, posts, votes), strict=True)
+]
+COUNTS: Final = Statement(select(*(counted.scalar_subquery() for counted in (*_COUNTED, *_NEW))))
+TOP_POSTS: Final = Statement(
+    select(posts.c.id, posts.c.title, posts.c.score)
     .where(posts.c.published)
-    .order_by(desc(_SCORE), posts.c.id.desc())
-    .limit(TOP)
+    .order_by(posts.c.score.desc(), posts.c.id.desc())
+    .limit(literal_column(str(TOP)))
 )
 
 
 class SqlDashboardReader:
-    """Counts and ranks. It reads whole tables: meant for a few administrators, not for every visitor."""
+    """Query for the dashboard. It counts whole tables, so only for administrators."""
 
-    def __init__(self, reading: Reading) -> None:
-        self._reading = reading
+    def __init__(self, connect: ConnectionProvider) -> None:
+        self._connect = connect
 
     def get(self, since: datetime) -> Dashboard:
-        """Count everything, and what was made since, and rank the posts with the most votes."""
-        with self._reading() as querier:
-            row = querier.execute(COUNTS, {"since": since}).one()
-            top = querier.execute(TOP_POSTS).all()
-        return Dashboard(
-            total=Counts(row.users, row.posts, row.votes),
-            last_24h=Counts(row.new_users, row.new_posts, row.new_votes),
-            top_posts=tuple(TopPost(post.id, post.title, post.votes) for post in top),
-        )
+        """Count all rows and those created since; rank the posts with most votes."""
+        with self._connect() as querier:
+            ((*counts,),) = querier.fetch_all(COUNTS, {"since": since})
+            top = querier.fetch_all(TOP_POSTS, {})
+        return Dashboard(EntityCounts(*counts[:3]), EntityCounts(*counts[3:]), tuple(TopPost(*row) for row in top))

@@ -29,7 +29,7 @@ from sqlalchemy import (
 from sqlalchemy.exc import DBAPIError, IntegrityError, InternalError, ProgrammingError
 from sqlalchemy.types import TypeEngine
 
-from application.ports import Refused
+from application.errors import Refused
 from domain.errors import Invalid
 from domain.posts import Post
 from domain.users import Role, User
@@ -48,7 +48,7 @@ from infrastructure.database.bulk import (
     transaction,
 )
 from infrastructure.database.migrations import Migrations
-from infrastructure.database.queries import is_id
+from infrastructure.database.sql import is_id
 from infrastructure.database.strangers import is_course
 from infrastructure.database.tables import Id, UtcDateTime, metadata
 from infrastructure.passwords import is_password_hash

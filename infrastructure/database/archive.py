@@ -18,7 +18,8 @@ from typing import IO, Any, Final
 from sqlalchemy import URL, Connection, Select, func, select, union_all
 from sqlalchemy.exc import DataError, IntegrityError
 
-from application.ports import Refused
+from application.errors import Refused
+from application.ports.storage import ID_MAX
 from domain.errors import Invalid
 from domain.posts import Post
 from domain.text import is_storable
@@ -39,7 +40,7 @@ from infrastructure.database.bulk import (
     tidy,
     transaction,
 )
-from infrastructure.database.queries import MAX_ID, is_id
+from infrastructure.database.sql import is_id
 from infrastructure.database.tables import posts, users, votes
 
 FORMAT: Final = "agora-export"
@@ -263,7 +264,7 @@ class _Reader:
             )
         last = header.get("last_ids")
         if not isinstance(last, dict) or any(
-            type(last.get(table.name)) is not int or not 0 <= last[table.name] <= MAX_ID for table in NUMBERED
+            type(last.get(table.name)) is not int or not 0 <= last[table.name] <= ID_MAX for table in NUMBERED
         ):
             raise self._damaged()
         return last
@@ -324,7 +325,7 @@ def _checked(fields: Mapping[str, Any], types: Mapping[str, tuple[type, ...]]) -
     for name, value in fields.items():
         if type(value) not in types[name]:
             raise ValueError("a field of another type")
-        if type(value) is int and abs(value) > MAX_ID:
+        if type(value) is int and abs(value) > ID_MAX:
             raise ValueError("a number that no database holds")
         if type(value) is str and not is_storable(value):
             raise ValueError("text that no database holds")

@@ -15,7 +15,7 @@ from sqlalchemy import URL, Connection, Executable, Row, Table, column, func, in
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.schema import AddConstraint, DropConstraint
 
-from application.ports import Refused, Unavailable
+from application.errors import Refused, Unavailable
 from domain.posts import Post
 from domain.users import User
 from domain.votes import Vote

@@ -10,7 +10,7 @@ import psycopg2
 from sqlalchemy.exc import DatabaseError, DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
-from application.ports import TransactionAborted, Unavailable
+from application.errors import TransactionAborted, Unavailable
 from domain.errors import DomainError
 from domain.posts import KeyInUse
 from domain.users import EmailTaken, InvalidToken, UsernameTaken

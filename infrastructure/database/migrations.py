@@ -13,7 +13,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import URL, Connection
 
 import migrations
-from application.ports import Unavailable
+from application.errors import Unavailable
 from infrastructure.database.engine import Database, open_engine
 from infrastructure.database.errors import is_transient, translate_errors
 from infrastructure.database.strangers import in_the_way

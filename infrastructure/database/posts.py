@@ -1,4 +1,4 @@
-"""Posts in SQL: statements, then the repository and the reader that send them."""
+"""Posts in SQL: statements, and the repository and reader that execute them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,24 +12,31 @@ from sqlalchemy import (
     and_,
     bindparam,
     delete,
-    func,
     insert,
-    literal_column,
     or_,
     select,
-    tuple_,
     union_all,
     update,
 )
 
-from application.paging import Order, Page, Position, SortBy, Window
+from application.paging import Order, Page, PageCursor, SortBy, Window
 from application.views import PostFilter, PostView, PublicUser
 from domain.posts import Post, PostNotFound
 from domain.text import search_key
 from domain.users import Actor
-from domain.votes import Tally
+from domain.votes import Tally, hotness
 from infrastructure.database.pipeline import Querier, Statement
-from infrastructure.database.queries import Reading, holds, is_id, pattern
+from infrastructure.database.sql import (
+    FENCE,
+    ConnectionProvider,
+    Keyset,
+    WindowShape,
+    contains,
+    is_id,
+    page_of,
+    pattern,
+    window_values,
+)
 from infrastructure.database.tables import posts, titles, users, votes
 
 LOCK: Final = Statement(
@@ -46,7 +53,7 @@ LOCK: Final = Statement(
         posts.c.downvotes,
     )
     .where(posts.c.id == bindparam("post_id"))
-    .with_for_update(key_share=True)  # FOR NO KEY UPDATE; SQLite has locked the whole database already
+    .with_for_update(key_share=True)  # FOR NO KEY UPDATE; on SQLite the transaction has locked the database
 )
 _OWNER: Final = select(users.c.username, users.c.created_at).where(users.c.id == bindparam("owner_id"))
 INSERT: Final = Statement(
@@ -82,143 +89,136 @@ _SHOWN: Final = select(
     users.c.created_at.label("owner_created_at"),
     posts.c.upvotes,
     posts.c.downvotes,
-    # Not a join, for which the database might first collect every vote that the reader ever cast.
+    # No join: the planner might first read every vote of the reader.
     select(votes.c.dir)
     .where(votes.c.post_id == posts.c.id, votes.c.user_id == bindparam("reader_id"))
     .scalar_subquery()
     .label("dir"),
 )
-_PEOPLE: Final = posts.join(users, users.c.id == posts.c.owner_id)
-_GET: Final = _SHOWN.select_from(_PEOPLE).where(posts.c.id == bindparam("post_id"))
+_OWNED: Final = posts.join(users, users.c.id == posts.c.owner_id)
+_GET: Final = _SHOWN.select_from(_OWNED).where(posts.c.id == bindparam("post_id"))
 GET_ANY: Final = Statement(_GET)
 GET_VISIBLE: Final = Statement(_GET.where(or_(posts.c.published, posts.c.owner_id == bindparam("reader_id"))))
 
-LAST_ID: Final = Statement(select(func.max(posts.c.id)))
-
-NOTHING: Final[ColumnElement[int]] = literal_column("0")
 RANKS: Final = {SortBy.DATE: posts.c.created_at, SortBy.VOTES: posts.c.score, SortBy.HOT: posts.c.hot}
 
 
 @dataclass(frozen=True, slots=True)
-class Shelf:
-    """Posts that lie side by side in an index: published ones or drafts, of everybody or of one owner."""
+class IndexRange:
+    """Adjacent entries of an index: published posts or drafts, of all or one owner."""
 
     published: bool
     owner: str | None = None
-    """The value that names the owner: "owner_id" or "reader_id"."""
+    """Name of the parameter with the owner's id: "owner_id" or "reader_id"."""
 
     @property
     def condition(self) -> ColumnElement[bool]:
-        """What holds for its posts and no others."""
+        """Condition of the posts in the range."""
         kind = posts.c.published if self.published else ~posts.c.published
         return kind if self.owner is None else and_(posts.c.owner_id == bindparam(self.owner), kind)
 
 
-def shelves(reader: Actor, which: PostFilter) -> tuple[Shelf, ...]:
-    """Name the shelves on which a reader finds what they may see of what they ask for; none holds a post twice."""
+def index_ranges(reader: Actor, which: PostFilter) -> tuple[IndexRange, ...]:
+    """Return the disjoint ranges that hold what a reader may see of a filter."""
     owner = None if which.owner_id is None else "owner_id"
-    everybodys, own = Shelf(published=True, owner=owner), Shelf(published=False, owner="reader_id")
+    public, own = IndexRange(published=True, owner=owner), IndexRange(published=False, owner="reader_id")
     if which.published:
-        return (everybodys,)
+        return (public,)
     if which.published is False and reader.is_admin:
-        return (Shelf(published=False, owner=owner),)
+        return (IndexRange(published=False, owner=owner),)
     drafts = (own,) if which.owner_id in {None, reader.id} else ()
-    return drafts if which.published is False else (everybodys, *drafts)
+    return drafts if which.published is False else (public, *drafts)
 
 
 @dataclass(frozen=True, slots=True)
-class Walk:
-    """One way to ask for a list, but for the values in it."""
+class ListQuery:
+    """Query of a list without its values: the key for the cache of statements."""
 
-    shelves: tuple[Shelf, ...]
+    ranges: tuple[IndexRange, ...]
     order: Order
-    after: bool = False
+    window: WindowShape
     since: bool = False
     until: bool = False
     search: bool = False
-    skip: bool = False
-    rows: int | None = None
+
+    @property
+    def rank(self) -> Any:
+        """Column that orders the list."""
+        return RANKS[self.order.by]
+
+    def keyset(self, rank: Any, post_id: Any) -> Keyset:
+        """Return the order of the list on these columns."""
+        return Keyset(post_id, rank, self.order.descending)
 
 
 @lru_cache(maxsize=1_000)
-def list_statement(walk: Walk) -> Statement:
-    """Build the statement of a list: walk the indexes to the rows of the page, then fetch what is shown of them.
+def list_statement(query: ListQuery) -> Statement:
+    """Build the statement of a list.
 
-    No count, no sort of more than the page. The number of rows stands in the statement itself: a plan that were made
-    for any number would be made for a tenth of all posts.
+    It scans the indexes for the ids of the page, then fetches its posts. It counts nothing, and sorts only the page.
     """
     return Statement(
-        _shown(walk, _page(walk, sort_shelves=True)),
-        sqlite=_shown(walk, _page(walk, sort_shelves=False)),
-        trigrams=walk.search,
+        _shown(query, _page(query, sort_ranges=True)),
+        sqlite=_shown(query, _page(query, sort_ranges=False)),
+        trigrams=query.search,
     )
 
 
-def _shown(walk: Walk, page: Any) -> Select[Any]:
-    """Fetch what is shown of the posts of a page."""
-    rank, found = RANKS[walk.order.by], page.subquery("page")
-    shown = _SHOWN.add_columns(rank.label("rank")).select_from(_PEOPLE.join(found, found.c.id == posts.c.id))
-    return shown.order_by(*_ordered(rank, posts.c.id, walk.order))
+def _shown(query: ListQuery, page: Any) -> Select[Any]:
+    """Fetch the posts of a page."""
+    found = page.subquery("page")
+    shown = _SHOWN.add_columns(query.rank.label("rank")).select_from(_OWNED.join(found, found.c.id == posts.c.id))
+    return shown.order_by(*query.keyset(query.rank, posts.c.id).order)
 
 
-def _page(walk: Walk, *, sort_shelves: bool) -> Any:
+def _page(query: ListQuery, *, sort_ranges: bool) -> Any:
     """Find the ids of a page.
 
-    Of several shelves, PostgreSQL merges what each gives in order if each says so itself; SQLite merges unasked.
+    PostgreSQL merges several ranges in order if each is a sorted subquery; SQLite merges them without.
     """
-    # Ranked, and cut down to dates: the walk in the order of the rank is a query of its own, which hands on its rows in
-    # order. A database that could would rather collect all rows of these dates and sort them.
-    fenced = bool(walk.order.by is not SortBy.DATE and (walk.since or walk.until) and not walk.search)
-    parts: list[Any] = [_part(walk, shelf, dated=not fenced) for shelf in walk.shelves]
-    if len(parts) > 1 and sort_shelves and walk.rows is not None:
-        parts = [_in_order(walk, part, f"shelf_{number}", fenced=fenced) for number, part in enumerate(parts)]
-    together: Any = parts[0] if len(parts) == 1 else union_all(*parts)
-    columns = together.selected_columns
-    walked = together.order_by(*_ordered(columns.rank, columns.id, walk.order))
+    # A ranked list between dates: unfenced, the planner might fetch all rows between the dates and sort them.
+    fenced = query.order.by is not SortBy.DATE and (query.since or query.until) and not query.search
+    parts: list[Any] = [_part(query, index_range, dated=not fenced) for index_range in query.ranges]
+    if len(parts) > 1 and sort_ranges:
+        parts = [_sorted(query, part, f"range_{number}", whole=fenced) for number, part in enumerate(parts)]
+    union: Any = parts[0] if len(parts) == 1 else union_all(*parts)
+    ordered = union.order_by(*query.keyset(union.selected_columns.rank, union.selected_columns.id).order)
     if fenced:
-        ranked = walked.offset(NOTHING).subquery("ranked")
-        walked = select(ranked.c.id).where(*_between(ranked, walk))
-    if walk.rows is not None:
-        walked = walked.limit(literal_column(str(walk.rows)))
-    return walked.offset(bindparam("skip")) if walk.skip else walked
+        ranked = ordered.offset(FENCE).subquery("ranked")
+        ordered = select(ranked.c.id).where(*_between(ranked, query))
+    return query.window.cut(ordered)
 
 
-def _in_order(walk: Walk, part: Any, name: str, *, fenced: bool) -> Any:
-    ordered = part.order_by(*_ordered(part.selected_columns.rank, posts.c.id, walk.order))
-    whole = fenced or walk.skip
-    return (ordered.offset(NOTHING) if whole else ordered.limit(literal_column(str(walk.rows)))).subquery(name).select()
+def _sorted(query: ListQuery, part: Any, name: str, *, whole: bool) -> Any:
+    ordered = part.order_by(*query.keyset(part.selected_columns.rank, posts.c.id).order)
+    bounded = ordered.offset(FENCE) if whole or query.window.skip else ordered.limit(query.window.rows)
+    return bounded.subquery(name).select()
 
 
-def _part(walk: Walk, shelf: Shelf, *, dated: bool) -> Select[Any]:
-    """Find the posts of one shelf."""
-    rank = RANKS[walk.order.by]
-    part = select(posts.c.id, rank.label("rank"), posts.c.created_at).where(shelf.condition)
+def _part(query: ListQuery, index_range: IndexRange, *, dated: bool) -> Select[Any]:
+    """Find the posts of one range."""
+    part = select(posts.c.id, query.rank.label("rank"), posts.c.created_at).where(index_range.condition)
     if dated:
-        part = part.where(*_between(posts, walk))
-    if walk.after:
-        here, there = tuple_(rank, posts.c.id), tuple_(bindparam("after_key", type_=rank.type), bindparam("after_id"))
-        part = part.where(here < there if walk.order.descending else here > there)
-    if walk.search:
+        part = part.where(*_between(posts, query))
+    if query.window.after:
+        part = part.where(query.keyset(query.rank, posts.c.id).is_after_cursor)
+    if query.search:
         part = part.join(titles, titles.c.post_id == posts.c.id)
-        part = part.where(holds(titles.c.title_key, bindparam("needle")))
+        part = part.where(contains(titles.c.title_key, bindparam("needle")))
     return part
 
 
-def _between(rows: Any, walk: Walk) -> list[ColumnElement[bool]]:
+def _between(rows: Any, query: ListQuery) -> list[ColumnElement[bool]]:
     limits = []
-    if walk.since:
+    if query.since:
         limits.append(rows.c.created_at >= bindparam("since"))
-    if walk.until:
+    if query.until:
         limits.append(rows.c.created_at < bindparam("until"))
     return limits
 
 
-def _ordered(rank: ColumnElement[Any], post_id: ColumnElement[int], order: Order) -> list[ColumnElement[Any]]:
-    return [rank.desc(), post_id.desc()] if order.descending else [rank.asc(), post_id.asc()]
-
-
 class SqlPostRepository:
-    """Writes posts inside one transaction."""
+    """Posts inside one transaction."""
 
     def __init__(self, querier: Querier) -> None:
         self._querier = querier
@@ -242,7 +242,7 @@ class SqlPostRepository:
         )
 
     def lock(self, post_id: int) -> Post:
-        """Get a post and keep everybody else from changing it until the transaction ends."""
+        """Return a post and lock it against changes until the transaction ends."""
         row = self._querier.fetch_one(LOCK, {"post_id": post_id}) if is_id(post_id) else None
         if row is None:
             raise PostNotFound(post_id)
@@ -267,66 +267,43 @@ class SqlPostRepository:
         self._querier.enqueue(SAVE_TITLE, {"of_post": post.id, **title_row(post)})
 
     def remove(self, post_id: int) -> None:
-        """Remove a locked post; its votes go with it by foreign key."""
+        """Remove a locked post; the foreign key removes its votes."""
         self._querier.enqueue(DELETE, {"post_id": post_id})
 
 
 class SqlPostReader:
-    """Answers questions about posts."""
+    """Queries about posts."""
 
-    def __init__(self, reading: Reading) -> None:
-        self._reading = reading
+    def __init__(self, connect: ConnectionProvider) -> None:
+        self._connect = connect
 
     def get(self, reader: Actor, post_id: int) -> PostView:
-        """Get one post."""
+        """Return one post."""
         if is_id(post_id):
             statement = GET_ANY if reader.is_admin else GET_VISIBLE
-            with self._reading() as querier:
+            with self._connect() as querier:
                 row = querier.fetch_one(statement, {"post_id": post_id, "reader_id": reader.id})
             if row is not None:
                 return _view(row)
         raise PostNotFound(post_id)
 
-    def list(self, reader: Actor, which: PostFilter, order: Order, window: Window | None) -> Page[PostView]:
+    def list(self, reader: Actor, which: PostFilter, order: Order, window: Window) -> Page[PostView]:
         """List posts."""
-        places = shelves(reader, which)
-        if not places:
+        ranges = index_ranges(reader, which)
+        if not ranges:
             return Page([])
-        after = window.after if window else None
-        walk = Walk(
-            places,
-            order,
-            after=after is not None,
-            since=which.since is not None,
-            until=which.until is not None,
-            search=bool(which.search),
-            skip=bool(window and window.skip),
-            rows=window.limit + 1 if window else None,
-        )
-        values: dict[str, object] = {"reader_id": reader.id}
-        if after is not None:
-            values |= {"after_key": after.key, "after_id": after.id}
-        if window and window.skip:
-            values["skip"] = window.skip
-        given: dict[str, int | datetime | str | None] = {
+        since, until = which.since is not None, which.until is not None
+        query = ListQuery(ranges, order, WindowShape.of(window), since, until, search=bool(which.search))
+        values = {
+            "reader_id": reader.id,
             "owner_id": which.owner_id,
             "since": which.since,
             "until": which.until,
-            "needle": pattern(which.search) if which.search else None,
+            "needle": pattern(which.search),
         }
-        values |= {name: value for name, value in given.items() if value is not None}
-        with self._reading() as querier:
-            rows = querier.fetch_all(list_statement(walk), values)
-        if window is None or len(rows) <= window.limit:
-            return Page([_view(row) for row in rows])
-        last = rows[window.limit - 1]
-        return Page([_view(row) for row in rows[: window.limit]], Position(last[-1], last[0]))
-
-    def last_id(self) -> int:
-        """Tell the highest id that a post has."""
-        with self._reading() as querier:
-            ((found,),) = querier.fetch_all(LAST_ID, {})
-        return found or 0
+        with self._connect() as querier:
+            rows = querier.fetch_all(list_statement(query), values | window_values(window))
+        return page_of(rows, window, _view, lambda row: PageCursor(row[-1], row[0]))
 
 
 def _view(row: Sequence[Any]) -> PostView:
@@ -348,7 +325,7 @@ def _view(row: Sequence[Any]) -> PostView:
 
 
 def post_row(post: Post) -> dict[str, object]:
-    """Write a post as its row in `posts`, but for its id."""
+    """Return the columns of a post in `posts`, without its id."""
     return {
         "owner_id": post.owner_id,
         "title": post.title,
@@ -357,13 +334,20 @@ def post_row(post: Post) -> dict[str, object]:
         "created_at": post.created_at,
         "updated_at": post.updated_at,
         "version": post.version,
-        "upvotes": post.tally.upvotes,
-        "downvotes": post.tally.downvotes,
-        "score": post.tally.votes,
-        "hot": post.hot,
+        **tally_row(post.tally, post.created_at),
+    }
+
+
+def tally_row(tally: Tally, created_at: datetime) -> dict[str, object]:
+    """Return the columns of a post that its tally determines."""
+    return {
+        "upvotes": tally.upvotes,
+        "downvotes": tally.downvotes,
+        "score": tally.votes,
+        "hot": hotness(tally.votes, created_at),
     }
 
 
 def title_row(post: Post) -> dict[str, object]:
-    """Write a post as its row in `titles`, but for its id."""
+    """Return the columns of a post in `titles`, without its id."""
     return {"title_key": search_key(post.title)}

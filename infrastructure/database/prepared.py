@@ -8,10 +8,11 @@ from application.views import PostFilter
 from domain.users import ANONYMOUS
 from infrastructure.database import posts, users, votes
 from infrastructure.database.pipeline import Statement
+from infrastructure.database.sql import WindowShape
 
 _FEEDS: Final = tuple(
     posts.list_statement(
-        posts.Walk(posts.shelves(ANONYMOUS, PostFilter()), Order(by), after=after, rows=LIMIT_DEFAULT + 1)
+        posts.ListQuery(posts.index_ranges(ANONYMOUS, PostFilter()), Order(by), WindowShape(LIMIT_DEFAULT, after=after))
     )
     for by, after in product(SortBy, (False, True))
 )
@@ -26,8 +27,8 @@ PREPARED: Final[tuple[Statement, ...]] = (
     posts.INSERT_TITLE,
     *_FEEDS,
     votes.LOCK,
-    votes.BALLOT,
+    votes.VOTE_CONTEXT,
     votes.PUT,
     votes.DELETE,
-    votes.COUNT,
+    votes.STORE_TALLY,
 )

@@ -1,17 +1,21 @@
-"""Sessions in SQL: statements, then the repository that sends them."""
+"""Sessions in SQL: statements, and the repository that executes them."""
 
 from datetime import datetime
-from typing import Any, Final
+from typing import Final
 
-from sqlalchemy import Row, bindparam, delete, insert, select, update
+from sqlalchemy import bindparam, delete, insert, select, update
 
 from domain.sessions import RefreshHashes, Session
-from infrastructure.database.pipeline import Querier
-from infrastructure.database.queries import inserted_id, is_id
+from infrastructure.database.pipeline import Querier, Statement
+from infrastructure.database.sql import is_id
 from infrastructure.database.tables import sessions
 
-INSERT: Final = insert(sessions)
-LOCK_FAMILY: Final = (
+INSERT: Final = Statement(
+    insert(sessions)
+    .values({column.name: bindparam(column.name) for column in sessions.c if column is not sessions.c.id})
+    .returning(sessions.c.id)
+)
+LOCK_FAMILY: Final = Statement(
     select(
         sessions.c.id,
         sessions.c.user_id,
@@ -24,19 +28,19 @@ LOCK_FAMILY: Final = (
     .where(sessions.c.refresh_family == bindparam("family"))
     .with_for_update()
 )
-SAVE: Final = (
+SAVE: Final = Statement(
     update(sessions)
     .where(sessions.c.id == bindparam("session_id"))
     .values({name: bindparam(name) for name in ("last_used_at", "ends_at", "refresh_secret")})
 )
 _OF_USER: Final = delete(sessions).where(sessions.c.user_id == bindparam("of_user"))
-DELETE: Final = _OF_USER.where(sessions.c.id == bindparam("session_id"))
-DELETE_ALL_BUT: Final = _OF_USER.where(sessions.c.id != bindparam("session_id"))
-DELETE_ENDED: Final = _OF_USER.where(sessions.c.ends_at <= bindparam("now"))
+DELETE: Final = Statement(_OF_USER.where(sessions.c.id == bindparam("session_id")).returning(sessions.c.id))
+DELETE_ALL_BUT: Final = Statement(_OF_USER.where(sessions.c.id != bindparam("session_id")))
+DELETE_ENDED: Final = Statement(_OF_USER.where(sessions.c.ends_at <= bindparam("now")))
 
 
 class SqlSessionRepository:
-    """Writes sessions inside one transaction."""
+    """Sessions inside one transaction."""
 
     def __init__(self, querier: Querier) -> None:
         self._querier = querier
@@ -52,16 +56,20 @@ class SqlSessionRepository:
             "refresh_family": session.refresh.family,
             "refresh_secret": session.refresh.secret,
         }
-        return session.with_id(inserted_id(self._querier.execute(INSERT, row)))
+        ((session_id,),) = self._querier.fetch_all(INSERT, row)
+        return session.with_id(session_id)
 
     def lock_family(self, family: str) -> Session | None:
-        """Find the session of a refresh token, and keep everybody else from changing it."""
-        row = self._querier.execute(LOCK_FAMILY, {"family": family}).first()
-        return None if row is None else _session(row)
+        """Return the session of a refresh token and lock it against changes."""
+        row = self._querier.fetch_one(LOCK_FAMILY, {"family": family})
+        if row is None:
+            return None
+        session_id, user_id, created_at, last_used_at, user_agent, family, secret = row
+        return Session(session_id, user_id, created_at, last_used_at, user_agent, RefreshHashes(family, secret))
 
     def save(self, session: Session) -> None:
         """Store the rotation of a locked session."""
-        self._querier.execute(
+        self._querier.enqueue(
             SAVE,
             {
                 "session_id": session.id,
@@ -72,25 +80,14 @@ class SqlSessionRepository:
         )
 
     def remove(self, user_id: int, session_id: int) -> bool:
-        """End one session of an account."""
+        """Remove one session of an account."""
         values = {"of_user": user_id, "session_id": session_id}
-        return is_id(session_id) and self._querier.execute(DELETE, values).rowcount > 0
+        return is_id(session_id) and self._querier.fetch_one(DELETE, values) is not None
 
     def remove_all(self, user_id: int, *, but: int = 0) -> None:
-        """End every session of an account, but for one."""
-        self._querier.execute(DELETE_ALL_BUT, {"of_user": user_id, "session_id": but})
+        """Remove every session of an account except one."""
+        self._querier.enqueue(DELETE_ALL_BUT, {"of_user": user_id, "session_id": but})
 
     def remove_ended(self, user_id: int, now: datetime) -> None:
-        """Forget the sessions of an account that have come to their end."""
-        self._querier.execute(DELETE_ENDED, {"of_user": user_id, "now": now})
-
-
-def _session(row: Row[*tuple[Any, ...]]) -> Session:
-    return Session(
-        id=row.id,
-        user_id=row.user_id,
-        created_at=row.created_at,
-        last_used_at=row.last_used_at,
-        user_agent=row.user_agent,
-        refresh=RefreshHashes(row.refresh_family, row.refresh_secret),
-    )
+        """Remove the sessions of an account that have ended."""
+        self._querier.enqueue(DELETE_ENDED, {"of_user": user_id, "now": now})

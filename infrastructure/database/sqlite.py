@@ -9,7 +9,7 @@ from threading import Lock
 from sqlalchemy import URL, Connection, Engine, create_engine, event
 from sqlalchemy.pool import ConnectionPoolEntry
 
-from application.ports import Unavailable
+from application.errors import Unavailable
 from infrastructure.database.errors import translate_errors
 from infrastructure.database.pipeline import Querier
 from infrastructure.execution.deadline import remaining

@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 import structlog
 from sqlalchemy import text
 
-from application.ports import TransactionAborted, Unavailable
+from application.errors import TransactionAborted, Unavailable
 from infrastructure.database.engine import Database
 from infrastructure.database.pipeline import Querier, Statement
 from infrastructure.execution.deadline import within

@@ -1,7 +1,7 @@
-"""The tables. What is declared here is what the migrations build; a test compares the two.
+"""The tables. Migrations build the same tables; a test compares both.
 
-The keys and counters are derived: `*_key` columns make uniqueness and search ignore case alike on every
-database, and the counters and ranks of a post spare every reader the counting of its votes and the sorting.
+Keys and counters are derived columns: `*_key` makes uniqueness and search ignore case equally on every database; the
+counters and rank of a post let a reader count no votes and sort no posts.
 """
 
 from datetime import UTC, datetime
@@ -40,31 +40,32 @@ metadata = MetaData(
 
 
 class UtcDateTime(TypeDecorator[datetime]):
-    """A moment, in UTC: `timestamptz` on PostgreSQL, text of one width, so that it sorts, on SQLite."""
+    """A time in UTC: `timestamptz` on PostgreSQL, sortable text on SQLite."""
 
     impl = DateTime(timezone=True)
     cache_ok = True
 
     def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        """Hand SQLite, which knows no zones, the moment in UTC."""
+        """Convert to UTC for SQLite, which stores no zone."""
         if value is None or dialect.name != "sqlite":
             return value
         return value.astimezone(UTC).replace(tzinfo=None)
 
     def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        """Say what SQLite leaves out; PostgreSQL sessions are set to UTC."""
+        """Add the zone that SQLite does not store; PostgreSQL sessions are set to UTC."""
         return value.replace(tzinfo=UTC) if value is not None and dialect.name == "sqlite" else value
 
 
-# SQLite numbers rows by itself only under the name INTEGER; AUTOINCREMENT, below, keeps it from giving a removed
-# row's id to the next one, which would hand a stranger's token, link or vote to a newcomer.
+# SQLite generates ids only for the type name INTEGER. AUTOINCREMENT, below, never reuses the id of a deleted row, which
+# would give its tokens, links and votes to another account.
 Id = BigInteger().with_variant(Integer, "sqlite")
 
 
 def _trigrams(column: str) -> Index:
-    """Index a column for `LIKE '%...%'` on PostgreSQL; SQLite has nothing of the kind for a plain column.
+    """Index a column for `LIKE '%...%'` on PostgreSQL.
 
-    Without a list of pending entries, which searches would have to read through, and somebody to clear away.
+    SQLite has no such index for a plain column. `fastupdate` is off: searches would read its list of pending entries
+    from end to end.
     """
     index = Index(
         None,
@@ -118,7 +119,7 @@ sessions = Table(
     sqlite_autoincrement=True,
 )
 
-# How often something was tried: one row a bucket, counted anew when its window has passed.
+# Attempts per limit: one row per bucket, counted from 1 again after its window has ended.
 attempts = Table(
     "attempts",
     metadata,
@@ -147,8 +148,8 @@ posts = Table(
     Column("hot", Double, nullable=False),
     CheckConstraint("downvotes >= 0", name="downvotes"),
     CheckConstraint("score = upvotes - downvotes", name="score"),
-    # A list walks one of these: what it is cut down to by equality first, then its order. The ranked ones end in the
-    # date, so that a walk which leaves out what is too old or too new need not look at the rows themselves.
+    # A list scans one of these: columns compared for equality first, then those of its order. Ranked indexes end in the
+    # date, so that a condition on dates needs no access to the table.
     Index(None, "published", "created_at", "id"),
     Index(None, "published", "score", "id", "created_at"),
     Index(None, "published", "hot", "id", "created_at"),
@@ -158,8 +159,8 @@ posts = Table(
     sqlite_autoincrement=True,
 )
 
-# What searches look in. Apart from the posts, because a vote writes a new version of a post into each of its indexes,
-# and an index of trigrams takes dozens of entries for one.
+# Titles for searches. In a table of their own, because a vote writes a new version of its post into every index of the
+# table, and a trigram index has dozens of entries per row.
 titles = Table(
     "titles",
     metadata,
@@ -168,7 +169,7 @@ titles = Table(
     _trigrams("title_key"),
 )
 
-# What was answered to requests that may be repeated under a key, until `ends_at`.
+# Responses to requests with an idempotency key, until `ends_at`.
 answers = Table(
     "answers",
     metadata,

@@ -1,105 +1,93 @@
-"""Throttling, counted in the application's own database: it holds across workers and restarts."""
+"""Throttle in the database: counts hold across workers and restarts."""
 
 from collections.abc import Sequence
 from datetime import datetime
 from math import ceil
 from typing import Any, Final
 
-from sqlalchemy import bindparam, case, delete, select
+from sqlalchemy import ColumnElement, bindparam, case, delete, literal_column, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from application.views import Attempt
-from domain.errors import TooManyRequests
 from infrastructure.database.engine import Database
-from infrastructure.database.pipeline import Querier
+from infrastructure.database.pipeline import Statement
 from infrastructure.database.tables import attempts
 
-FORGOTTEN_AT_ONCE: Final = 10
-"""Passed buckets that counting clears away: more than it makes, so they never pile up."""
+DELETED_AT_ONCE: Final = 10
+"""Expired buckets deleted with each count, so that they do not accumulate."""
 
-_PASSED: Final = attempts.c.ends_at <= bindparam("now")
+ONE: Final[ColumnElement[int]] = literal_column("1")
+_EXPIRED: Final = attempts.c.ends_at <= bindparam("now")
 
 
 def _count(insert: Any) -> Any:
-    """Count one more, or begin anew where the window has passed: one statement, exact whoever else counts."""
-    new = insert(attempts).values(bucket=bindparam("bucket"), count=1, ends_at=bindparam("window_end"))
+    """Count one more, from 1 after the window has ended, in one atomic statement."""
+    new = insert(attempts).values(bucket=bindparam("bucket"), count=ONE, ends_at=bindparam("window_end"))
     return new.on_conflict_do_update(
         index_elements=[attempts.c.bucket],
         set_={
-            "count": case((_PASSED, 1), else_=attempts.c.count + 1),
-            "ends_at": case((_PASSED, new.excluded.ends_at), else_=attempts.c.ends_at),
+            "count": case((_EXPIRED, ONE), else_=attempts.c.count + ONE),
+            "ends_at": case((_EXPIRED, new.excluded.ends_at), else_=attempts.c.ends_at),
         },
     ).returning(attempts.c.count, attempts.c.ends_at)
 
 
-COUNT: Final = {"postgresql": _count(postgresql.insert), "sqlite": _count(sqlite.insert)}
-READ: Final = select(attempts.c.count.label("tried"), attempts.c.ends_at).where(
-    attempts.c.bucket == bindparam("bucket"), attempts.c.ends_at > bindparam("now")
+COUNT: Final = Statement(_count(postgresql.insert), sqlite=_count(sqlite.insert))
+READ: Final = Statement(
+    select(attempts.c.count, attempts.c.ends_at).where(
+        attempts.c.bucket == bindparam("bucket"), attempts.c.ends_at > bindparam("now")
+    )
 )
-FORGET: Final = delete(attempts).where(attempts.c.bucket == bindparam("bucket"))
-FORGET_PASSED: Final = delete(attempts).where(
-    attempts.c.bucket.in_(
-        select(attempts.c.bucket)
-        .where(_PASSED)
-        .order_by(attempts.c.ends_at)
-        .limit(FORGOTTEN_AT_ONCE)
-        .with_for_update(skip_locked=True)
+DELETE: Final = Statement(delete(attempts).where(attempts.c.bucket == bindparam("bucket")))
+DELETE_EXPIRED: Final = Statement(
+    delete(attempts).where(
+        attempts.c.bucket.in_(
+            select(attempts.c.bucket)
+            .where(_EXPIRED)
+            .order_by(attempts.c.ends_at)
+            .limit(literal_column(str(DELETED_AT_ONCE)))
+            .with_for_update(skip_locked=True)
+        )
     )
 )
 
 
 class SqlThrottle:
-    """Counts attempts in short transactions of their own."""
+    """Counts attempts in short transactions of its own."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def count(self, tried: Sequence[Attempt], now: datetime) -> None:
-        """Count one attempt against each limit."""
+    def count(self, attempts: Sequence[Attempt], now: datetime) -> int:
+        """Count an attempt against each limit; return the seconds to wait, 0 if none."""
+        limited = [attempt for attempt in attempts if attempt.limit]
+        if not limited:
+            return 0
+        exceeded = []
         with self._database.write() as querier:
-            rows = [(attempt, self._counted(querier, attempt, now)) for attempt in tried if attempt.limit]
-            querier.execute(FORGET_PASSED, {"now": now})
-        over = [ends_at for attempt, (count, ends_at) in rows if count > attempt.limit]
-        if over:
-            raise TooManyRequests(_seconds(now, max(over)))
+            for attempt in limited:
+                values = {"bucket": attempt.bucket, "window_end": now + attempt.window, "now": now}
+                ((count, ends_at),) = querier.fetch_all(COUNT, values)
+                if count > attempt.limit:
+                    exceeded.append(ends_at)
+            querier.enqueue(DELETE_EXPIRED, {"now": now})
+        return _seconds(now, exceeded)
 
-    def require_open(self, tried: Sequence[Attempt], now: datetime) -> None:
-        """Refuse where a limit is reached already."""
+    def remaining(self, attempts: Sequence[Attempt], now: datetime) -> int:
+        """Return the seconds until no limit is reached; 0 if none is reached now."""
+        limited = [attempt for attempt in attempts if attempt.limit]
+        if not limited:
+            return 0
         with self._database.read() as querier:
-            rows = [
-                (attempt, querier.execute(READ, {"bucket": attempt.bucket, "now": now}).first())
-                for attempt in tried
-                if attempt.limit
-            ]
-        full = [row.ends_at for attempt, row in rows if row is not None and row.tried >= attempt.limit]
-        if full:
-            raise TooManyRequests(_seconds(now, max(full)))
+            rows = [(attempt, querier.fetch_one(READ, {"bucket": attempt.bucket, "now": now})) for attempt in limited]
+        return _seconds(now, [row[1] for attempt, row in rows if row is not None and row[0] >= attempt.limit])
 
-    def forget(self, attempt: Attempt) -> None:
-        """Forget what was counted against a limit."""
-        with self._database.write() as querier:
-            querier.execute(FORGET, {"bucket": attempt.bucket})
-
-    @staticmethod
-    def _counted(querier: Querier, attempt: Attempt, now: datetime) -> tuple[int, datetime]:
-        values = {"bucket": attempt.bucket, "window_end": now + attempt.window, "now": now}
-        connection = querier.connection
-        count, ends_at = connection.execute(COUNT[connection.dialect.name], values).one()
-        return count, ends_at
+    def reset(self, attempt: Attempt) -> None:
+        """Reset the count of a limit."""
+        if attempt.limit:
+            with self._database.write() as querier:
+                querier.enqueue(DELETE, {"bucket": attempt.bucket})
 
 
-class NoThrottle:
-    """Counts nothing and refuses nothing."""
-
-    def count(self, tried: Sequence[Attempt], now: datetime) -> None:
-        """Count nothing."""
-
-    def require_open(self, tried: Sequence[Attempt], now: datetime) -> None:
-        """Let everybody pass."""
-
-    def forget(self, attempt: Attempt) -> None:
-        """Forget nothing: there is nothing."""
-
-
-def _seconds(now: datetime, until: datetime) -> int:
-    return max(1, ceil((until - now).total_seconds()))
+def _seconds(now: datetime, ends: Sequence[datetime]) -> int:
+    return ceil((max(ends, default=now) - now).total_seconds())

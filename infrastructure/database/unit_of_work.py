@@ -1,4 +1,4 @@
-"""One connection, one transaction, all repositories."""
+"""Unit of work in SQL: one connection, one transaction, all repositories."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -6,9 +6,9 @@ from contextlib import contextmanager, nullcontext
 import psycopg2
 from sqlalchemy.exc import IntegrityError
 
-from infrastructure.database.answers import SqlAnswerRepository
 from infrastructure.database.engine import Database
 from infrastructure.database.errors import constraint_error
+from infrastructure.database.idempotency import SqlIdempotencyStore
 from infrastructure.database.pipeline import Querier
 from infrastructure.database.posts import SqlPostReader, SqlPostRepository
 from infrastructure.database.sessions import SqlSessionRepository
@@ -17,15 +17,40 @@ from infrastructure.database.votes import SqlVoteRepository
 
 
 class SqlUnitOfWork:
-    """The repositories of one transaction."""
+    """The repositories of one transaction, each made on demand."""
 
     def __init__(self, querier: Querier) -> None:
-        self.users = SqlUserRepository(querier)
-        self.sessions = SqlSessionRepository(querier)
-        self.posts = SqlPostRepository(querier)
-        self.votes = SqlVoteRepository(querier)
-        self.answers = SqlAnswerRepository(querier)
-        self.posts_seen = SqlPostReader(lambda: nullcontext(querier))
+        self._querier = querier
+
+    @property
+    def users(self) -> SqlUserRepository:
+        """Accounts."""
+        return SqlUserRepository(self._querier)
+
+    @property
+    def sessions(self) -> SqlSessionRepository:
+        """Sessions."""
+        return SqlSessionRepository(self._querier)
+
+    @property
+    def posts(self) -> SqlPostRepository:
+        """Posts."""
+        return SqlPostRepository(self._querier)
+
+    @property
+    def votes(self) -> SqlVoteRepository:
+        """Votes."""
+        return SqlVoteRepository(self._querier)
+
+    @property
+    def idempotency(self) -> SqlIdempotencyStore:
+        """Responses stored under idempotency keys."""
+        return SqlIdempotencyStore(self._querier)
+
+    @property
+    def post_reader(self) -> SqlPostReader:
+        """Posts as the transaction sees them."""
+        return SqlPostReader(lambda: nullcontext(self._querier))
 
 
 class SqlUnitOfWorkFactory:
@@ -36,11 +61,11 @@ class SqlUnitOfWorkFactory:
 
     @contextmanager
     def __call__(self) -> Iterator[SqlUnitOfWork]:
-        """Open a transaction: leaving the block commits, an exception undoes everything.
+        """Open a transaction: leaving the block commits, an exception rolls back.
 
         Raises:
-            DomainError: the database refuses what was stored.
-            Unavailable: the database cannot answer now.
+            DomainError: a constraint refuses a row.
+            Unavailable: the database cannot be reached or is busy.
         """
         try:
             with self._database.write() as querier:

@@ -1,23 +1,33 @@
-"""Accounts in SQL: statements, then the repository and the reader that send them."""
+"""Accounts in SQL: statements, and the repository and reader that execute them."""
 
 from collections.abc import Sequence
 from datetime import datetime
 from functools import lru_cache
 from typing import Any, Final
 
-from sqlalchemy import Row, bindparam, delete, insert, literal_column, select, union, update
+from sqlalchemy import bindparam, delete, insert, select, union, update
 
-from application.paging import Page, Position, Window
+from application.paging import Page, PageCursor, Window
 from application.views import Claims, SessionView, UserView
 from domain.text import search_key
 from domain.users import Actor, Role, User, UserNotFound
-from domain.votes import Direction, Tally, hotness
+from domain.votes import Direction, Tally
 from infrastructure.database.pipeline import Querier, Statement
-from infrastructure.database.queries import Reading, holds, inserted_id, is_id, pattern
+from infrastructure.database.sql import (
+    ConnectionProvider,
+    Keyset,
+    WindowShape,
+    contains,
+    is_id,
+    page_of,
+    pattern,
+    window_values,
+)
 from infrastructure.database.tables import posts, sessions, users, votes
+from infrastructure.database.votes import store_tally
 
 _VIEW: Final = select(users.c.id, users.c.username, users.c.created_at, users.c.email, users.c.role, users.c.is_active)
-GET: Final = _VIEW.where(users.c.id == bindparam("user_id"))
+GET: Final = Statement(_VIEW.where(users.c.id == bindparam("user_id")))
 FIND_ACTOR: Final = Statement(
     select(users.c.role)
     .join_from(sessions, users, users.c.id == sessions.c.user_id)
@@ -28,17 +38,22 @@ FIND_ACTOR: Final = Statement(
         sessions.c.ends_at > bindparam("now"),
     )
 )
-SESSIONS: Final = (
+SESSIONS: Final = Statement(
     select(sessions.c.id, sessions.c.created_at, sessions.c.last_used_at, sessions.c.user_agent)
     .where(sessions.c.user_id == bindparam("user_id"), sessions.c.ends_at > bindparam("now"))
     .order_by(sessions.c.last_used_at.desc(), sessions.c.id.desc())
 )
-INSERT: Final = insert(users)
+INSERT: Final = Statement(
+    insert(users)
+    .values({column.name: bindparam(column.name) for column in users.c if column is not users.c.id})
+    .returning(users.c.id)
+)
 
 _OWN_POSTS: Final = select(posts.c.id).where(posts.c.owner_id == bindparam("user_id"))
 _POSTS_VOTED_ON: Final = select(votes.c.post_id).where(votes.c.user_id == bindparam("user_id"))
-TOUCHED: Final = select(posts.c.id).where(posts.c.id.in_(union(_OWN_POSTS, _POSTS_VOTED_ON))).order_by(posts.c.id)
-LOCK_TOUCHED: Final = TOUCHED.with_for_update(key_share=True)
+_AFFECTED: Final = select(posts.c.id).where(posts.c.id.in_(union(_OWN_POSTS, _POSTS_VOTED_ON))).order_by(posts.c.id)
+AFFECTED: Final = Statement(_AFFECTED)
+LOCK_AFFECTED: Final = Statement(_AFFECTED.with_for_update(key_share=True))
 _ENTITY: Final = select(
     users.c.id,
     users.c.email,
@@ -48,17 +63,18 @@ _ENTITY: Final = select(
     users.c.is_active,
     users.c.created_at,
 )
-FIND: Final = _ENTITY.where(users.c.id == bindparam("user_id"))
-FIND_BY_EMAIL: Final = _ENTITY.where(users.c.email_key == bindparam("email_key"))
-# FOR NO KEY UPDATE: people may go on voting and writing, which locks their account for its key alone.
-LOCK: Final = FIND.with_for_update(key_share=True)
-LOCK_FOR_REMOVAL: Final = FIND.with_for_update()
-LOCK_ADMINS: Final = (
-    _ENTITY.where(users.c.role == Role.ADMIN.value, users.c.is_active)
+_FIND: Final = _ENTITY.where(users.c.id == bindparam("user_id"))
+FIND: Final = Statement(_FIND)
+FIND_BY_EMAIL: Final = Statement(_ENTITY.where(users.c.email_key == bindparam("email_key")))
+# FOR NO KEY UPDATE: votes and posts of the account, which lock its key only, go on.
+LOCK: Final = Statement(_FIND.with_for_update(key_share=True))
+LOCK_FOR_REMOVAL: Final = Statement(_FIND.with_for_update())
+LOCK_ADMINS: Final = Statement(
+    _ENTITY.where(users.c.role == bindparam("role"), users.c.is_active)
     .order_by(users.c.id)
     .with_for_update(key_share=True)
 )
-SAVE: Final = (
+SAVE: Final = Statement(
     update(users)
     .where(users.c.id == bindparam("user_id"))
     .values(
@@ -77,133 +93,122 @@ SAVE: Final = (
         }
     )
 )
-VOTED_ON: Final = (
+VOTED_ON: Final = Statement(
     select(votes.c.post_id, votes.c.dir, posts.c.upvotes, posts.c.downvotes, posts.c.created_at)
     .join_from(votes, posts, posts.c.id == votes.c.post_id)
     .where(votes.c.user_id == bindparam("user_id"))
 )
-TAKE_OUT: Final = (
-    update(posts)
-    .where(posts.c.id == bindparam("post_id"))
-    .values({name: bindparam(name) for name in ("upvotes", "downvotes", "score", "hot")})
-)
-DELETE: Final = delete(users).where(users.c.id == bindparam("user_id"))
+DELETE: Final = Statement(delete(users).where(users.c.id == bindparam("user_id")))
 
 
 @lru_cache(maxsize=1_000)
-def list_statement(search: bool, skip: bool, rows: int) -> Statement:
-    """Build the statement of a list of accounts for one combination of what is asked."""
-    statement = _VIEW.where(users.c.id > bindparam("after_id")).order_by(users.c.id).limit(literal_column(str(rows)))
+def list_statement(search: bool, window: WindowShape) -> Statement:
+    """Build the statement of a list of accounts."""
+    by_id = Keyset(users.c.id, descending=False)
+    statement = _VIEW.order_by(*by_id.order)
+    if window.after:
+        statement = statement.where(by_id.is_after_cursor)
     if search:
-        statement = statement.where(holds(users.c.search_key, bindparam("needle")))
-    return Statement(statement.offset(bindparam("skip")) if skip else statement, trigrams=search)
+        statement = statement.where(contains(users.c.search_key, bindparam("needle")))
+    return Statement(window.cut(statement), trigrams=search)
 
 
 class SqlUserRepository:
-    """Writes accounts inside one transaction."""
+    """Accounts inside one transaction."""
 
     def __init__(self, querier: Querier) -> None:
         self._querier = querier
 
     def add(self, user: User) -> User:
-        """Store a new account; the database judges whether its e-mail and username are free."""
-        return user.with_id(
-            inserted_id(self._querier.execute(INSERT, user_row(user) | {"created_at": user.created_at}))
-        )
+        """Store a new account; unique constraints refuse a taken e-mail or username."""
+        ((user_id,),) = self._querier.fetch_all(INSERT, user_row(user) | {"created_at": user.created_at})
+        return user.with_id(user_id)
 
     def lock(self, user_id: int) -> User:
-        """Get an account and keep everybody else from changing it until the transaction ends."""
-        row = self._querier.execute(LOCK, {"user_id": user_id}).first() if is_id(user_id) else None
+        """Return an account and lock it against changes until the transaction ends."""
+        row = self._querier.fetch_one(LOCK, {"user_id": user_id}) if is_id(user_id) else None
         if row is None:
             raise UserNotFound(user_id)
         return _entity(row)
 
     def lock_admins(self) -> Sequence[User]:
-        """Get the active administrators, and keep everybody else from changing them."""
-        return [_entity(row) for row in self._querier.execute(LOCK_ADMINS)]
+        """Return the active administrators and lock them until the transaction ends."""
+        return [_entity(row) for row in self._querier.fetch_all(LOCK_ADMINS, {"role": Role.ADMIN.value})]
 
     def save(self, user: User) -> None:
-        """Store the change of a locked account; the database judges whether its e-mail and username are free."""
-        self._querier.execute(SAVE, user_row(user) | {"user_id": user.id})
+        """Store a locked account; unique constraints refuse a taken e-mail or username."""
+        self._querier.enqueue(SAVE, user_row(user) | {"user_id": user.id})
 
     def remove(self, user_id: int) -> None:
-        """Remove an account, its posts and its votes, and take its votes out of the tallies.
+        """Remove an account with posts and votes, and correct the tallies of its votes.
 
-        The lock order puts posts before the account, so a vote of the account on yet another post may land
-        between the two. Once the account is locked none can follow; if one had, start over with its post.
+        By the lock order posts come before the account, so the account can vote on another post between the two locks.
+        Once it is locked no vote can follow; if one came between, both locks are released and taken again.
         """
-        who = {"user_id": user_id}
+        values = {"user_id": user_id}
         while True:
-            attempt = self._querier.begin_nested()
-            locked = set(self._querier.execute(LOCK_TOUCHED, who).scalars())
-            self._querier.execute(LOCK_FOR_REMOVAL, who)
-            if locked.issuperset(self._querier.execute(TOUCHED, who).scalars()):
+            savepoint = self._querier.begin_nested()
+            locked = set(self._querier.fetch_all(LOCK_AFFECTED, values))
+            self._querier.fetch_all(LOCK_FOR_REMOVAL, values)
+            if locked.issuperset(self._querier.fetch_all(AFFECTED, values)):
                 break
-            attempt.rollback()
-        if counted := [_without(row) for row in self._querier.execute(VOTED_ON, who)]:
-            self._querier.execute(TAKE_OUT, counted)
-        self._querier.execute(DELETE, who)
-        attempt.commit()
+            savepoint.rollback()
+        savepoint.commit()
+        for post_id, direction, upvotes, downvotes, created_at in self._querier.fetch_all(VOTED_ON, values):
+            tally = Tally(upvotes, downvotes).after(Direction(direction), Direction.NONE)
+            store_tally(self._querier, post_id, tally, created_at)
+        self._querier.enqueue(DELETE, values)
 
 
 class SqlUserReader:
-    """Answers questions about accounts."""
+    """Queries about accounts."""
 
-    def __init__(self, reading: Reading) -> None:
-        self._reading = reading
+    def __init__(self, connect: ConnectionProvider) -> None:
+        self._connect = connect
 
     def get(self, user_id: int) -> UserView:
-        """Get one account."""
+        """Return one account."""
         if is_id(user_id):
-            with self._reading() as querier:
-                row = querier.execute(GET, {"user_id": user_id}).first()
+            with self._connect() as querier:
+                row = querier.fetch_one(GET, {"user_id": user_id})
             if row is not None:
                 return _view(row)
         raise UserNotFound(user_id)
 
     def list(self, search: str, window: Window) -> Page[UserView]:
         """List accounts by id."""
-        values: dict[str, object] = {"after_id": window.after.id if window.after else 0}
-        if search:
-            values["needle"] = pattern(search)
-        if window.skip:
-            values["skip"] = window.skip
-        with self._reading() as querier:
-            statement = list_statement(bool(search), bool(window.skip), window.limit + 1)
-            found = [_view(row) for row in querier.fetch_all(statement, values)]
-        if len(found) <= window.limit:
-            return Page(found)
-        last = found[window.limit - 1].id
-        return Page(found[: window.limit], Position(last, last))
+        statement = list_statement(bool(search), WindowShape.of(window))
+        with self._connect() as querier:
+            rows = querier.fetch_all(statement, {"needle": pattern(search), **window_values(window)})
+        return page_of(rows, window, _view, lambda row: PageCursor(row[0], row[0]))
 
     def find_actor(self, claims: Claims, now: datetime) -> Actor | None:
-        """Find who an access token speaks for."""
+        """Return the actor of an access token."""
         if not (is_id(claims.user_id) and is_id(claims.session_id)):
             return None
         values = {"user_id": claims.user_id, "session_id": claims.session_id, "now": now}
-        with self._reading() as querier:
+        with self._connect() as querier:
             row = querier.fetch_one(FIND_ACTOR, values)
         return None if row is None else Actor(claims.user_id, Role(row[0]), claims.session_id)
 
     def find_by_email(self, email_key: str) -> User | None:
-        """Find the account of an e-mail."""
-        with self._reading() as querier:
-            row = querier.execute(FIND_BY_EMAIL, {"email_key": email_key}).first()
+        """Return the account with an e-mail."""
+        with self._connect() as querier:
+            row = querier.fetch_one(FIND_BY_EMAIL, {"email_key": email_key})
         return None if row is None else _entity(row)
 
     def find(self, user_id: int) -> User | None:
-        """Find an account."""
+        """Return an account."""
         if not is_id(user_id):
             return None
-        with self._reading() as querier:
-            row = querier.execute(FIND, {"user_id": user_id}).first()
+        with self._connect() as querier:
+            row = querier.fetch_one(FIND, {"user_id": user_id})
         return None if row is None else _entity(row)
 
     def sessions(self, user_id: int, now: datetime) -> Sequence[SessionView]:
         """List the sessions of an account."""
-        with self._reading() as querier:
-            found = querier.execute(SESSIONS, {"user_id": user_id, "now": now})
-            return [SessionView(row.id, row.created_at, row.last_used_at, row.user_agent) for row in found]
+        with self._connect() as querier:
+            return [SessionView(*row) for row in querier.fetch_all(SESSIONS, {"user_id": user_id, "now": now})]
 
 
 def _view(row: Sequence[Any]) -> UserView:
@@ -211,20 +216,13 @@ def _view(row: Sequence[Any]) -> UserView:
     return UserView(user_id, username, created_at, email, Role(role), is_active)
 
 
-def _entity(row: Row[*tuple[Any, ...]]) -> User:
-    return User(
-        id=row.id,
-        email=row.email,
-        username=row.username,
-        password_hash=row.password_hash,
-        role=Role(row.role),
-        is_active=row.is_active,
-        created_at=row.created_at,
-    )
+def _entity(row: Sequence[Any]) -> User:
+    user_id, email, username, password_hash, role, is_active, created_at = row
+    return User(user_id, email, username, password_hash, Role(role), is_active, created_at)
 
 
 def user_row(user: User) -> dict[str, object]:
-    """Write an account as what of its row can change."""
+    """Return the columns of an account that can change."""
     return {
         "email": user.email,
         "email_key": user.email_key,
@@ -234,16 +232,4 @@ def user_row(user: User) -> dict[str, object]:
         "password_hash": user.password_hash,
         "role": user.role.value,
         "is_active": user.is_active,
-    }
-
-
-def _without(row: Row[*tuple[Any, ...]]) -> dict[str, object]:
-    """Take a vote out of the tally of its post."""
-    tally = Tally(row.upvotes, row.downvotes).after(Direction(row.dir), Direction.NONE)
-    return {
-        "post_id": row.post_id,
-        "upvotes": tally.upvotes,
-        "downvotes": tally.downvotes,
-        "score": tally.votes,
-        "hot": hotness(tally.votes, row.created_at),
     }

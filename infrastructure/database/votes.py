@@ -1,37 +1,30 @@
-"""Votes in SQL: statements, then the repository and the reader that send them. The lock on the post guards them all."""
+"""Votes in SQL: statements, and the repository and reader that execute them.
+
+The lock on a post guards its votes and its tally.
+"""
 
 from collections.abc import Sequence
+from datetime import datetime
 from functools import lru_cache
 from typing import Any, Final
 
-from sqlalchemy import (
-    Select,
-    bindparam,
-    case,
-    delete,
-    func,
-    literal_column,
-    or_,
-    select,
-    tuple_,
-    union_all,
-    update,
-)
+from sqlalchemy import Select, bindparam, case, delete, func, literal_column, or_, select, union_all, update
 from sqlalchemy.dialects import postgresql, sqlite
 
-from application.paging import Page, Position, Window
+from application.paging import Page, PageCursor, Window
 from application.views import OwnVote, Recount
 from domain.posts import PostNotFound
 from domain.users import Actor
-from domain.votes import Ballot, Direction, Tally, Vote, hotness
+from domain.votes import Direction, Tally, Vote, VoteContext, hotness
 from infrastructure.database.pipeline import Querier, Statement
-from infrastructure.database.queries import Reading, is_id
+from infrastructure.database.posts import tally_row
+from infrastructure.database.sql import FENCE, ConnectionProvider, Keyset, WindowShape, is_id, page_of, window_values
 from infrastructure.database.tables import posts, votes
 
 LOCK: Final = Statement(
     select(posts.c.id).where(posts.c.id == bindparam("of_post")).with_for_update(key_share=True)  # FOR NO KEY UPDATE
 )
-BALLOT: Final = Statement(
+VOTE_CONTEXT: Final = Statement(
     select(
         posts.c.owner_id,
         posts.c.published,
@@ -58,7 +51,7 @@ PUT: Final = Statement(_put(postgresql.insert), sqlite=_put(sqlite.insert))
 DELETE: Final = Statement(
     delete(votes).where(votes.c.post_id == bindparam("of_post"), votes.c.user_id == bindparam("of_user"))
 )
-COUNT: Final = Statement(
+STORE_TALLY: Final = Statement(
     update(posts)
     .where(posts.c.id == bindparam("of_post"))
     .values({name: bindparam(name) for name in ("upvotes", "downvotes", "score", "hot")})
@@ -75,148 +68,112 @@ RECOUNT_ONE: Final = Statement(
 
 
 @lru_cache
-def recount_statement(most: int) -> Statement:
-    """Build the statement that counts the votes on so many posts: the number stands in it, as in lists."""
+def recount_statement(limit: int) -> Statement:
+    """Build the statement that counts the votes on a batch of posts."""
     batch = (
         select(posts.c.id, posts.c.created_at, posts.c.upvotes, posts.c.downvotes, posts.c.hot)
         .where(posts.c.id > bindparam("after"))
         .order_by(posts.c.id)
-        .limit(literal_column(str(most)))
+        .limit(literal_column(str(limit)))
         .subquery("batch")
     )
     counted = select(*batch.c, _UPS, _DOWNS).select_from(batch.outerjoin(votes, votes.c.post_id == batch.c.id))
     return Statement(counted.group_by(*batch.c).order_by(batch.c.id))
 
 
-LATEST_FIRST: Final = (votes.c.created_at.desc(), votes.c.post_id.desc())
+def _latest_first(rows: Any) -> Keyset:
+    return Keyset(rows.post_id, rows.created_at)
 
 
 @lru_cache(maxsize=1_000)
-def list_statement(
-    directions: tuple[Direction, ...], admin: bool, after: bool, skip: bool, rows: int | None
-) -> Statement:
-    """Build the statement of a person's votes for one combination of what is asked: a walk of one index, or of two."""
-    parts: list[Any] = [_walk(direction, after=after) for direction in directions]
-    # PostgreSQL merges what is in order if each part says so itself; SQLite merges unasked.
-    in_order = [
-        part.order_by(*LATEST_FIRST).offset(literal_column("0")).subquery(f"part_{number}").select()
+def list_statement(directions: tuple[Direction, ...], admin: bool, window: WindowShape) -> Statement:
+    """Build the statement of a user's votes: one index scan per direction."""
+    parts: list[Any] = [_part(direction, window) for direction in directions]
+    # PostgreSQL merges the parts in order if each is a sorted subquery; SQLite merges them without.
+    sorted_parts = [
+        part.order_by(*_latest_first(votes.c).order).offset(FENCE).subquery(f"part_{number}").select()
         for number, part in enumerate(parts)
     ]
-    return Statement(_shown(in_order, admin, skip, rows), sqlite=_shown(parts, admin, skip, rows))
+    return Statement(_shown(sorted_parts, admin, window), sqlite=_shown(parts, admin, window))
 
 
-def _walk(direction: Direction, *, after: bool) -> Select[Any]:
+def _part(direction: Direction, window: WindowShape) -> Select[Any]:
     part = select(votes.c.post_id, votes.c.dir, votes.c.created_at).where(
         votes.c.user_id == bindparam("voter_id"), votes.c.dir == literal_column(str(direction.value))
     )
-    if after:
-        there = tuple_(bindparam("after_key", type_=votes.c.created_at.type), bindparam("after_id"))
-        part = part.where(tuple_(votes.c.created_at, votes.c.post_id) < there)
-    return part
+    return part.where(_latest_first(votes.c).is_after_cursor) if window.after else part
 
 
-def _shown(parts: Sequence[Any], admin: bool, skip: bool, rows: int | None) -> Select[Any]:
-    together: Any = parts[0] if len(parts) == 1 else union_all(*parts)
-    columns = together.selected_columns
-    walked = together.order_by(columns.created_at.desc(), columns.post_id.desc())
-    cast = walked.offset(literal_column("0")).subquery("cast_votes")
-    statement = select(cast.c.post_id, posts.c.title, cast.c.dir, cast.c.created_at).join_from(
+def _shown(parts: Sequence[Any], admin: bool, window: WindowShape) -> Any:
+    union: Any = parts[0] if len(parts) == 1 else union_all(*parts)
+    cast = union.order_by(*_latest_first(union.selected_columns).order).offset(FENCE).subquery("cast_votes")
+    shown = select(cast.c.post_id, posts.c.title, cast.c.dir, cast.c.created_at).join_from(
         cast, posts, posts.c.id == cast.c.post_id
     )
     if not admin:
-        statement = statement.where(or_(posts.c.published, posts.c.owner_id == bindparam("voter_id")))
-    statement = statement.order_by(cast.c.created_at.desc(), cast.c.post_id.desc())
-    if rows is not None:
-        statement = statement.limit(literal_column(str(rows)))
-    return statement.offset(bindparam("skip")) if skip else statement
+        shown = shown.where(or_(posts.c.published, posts.c.owner_id == bindparam("voter_id")))
+    return window.cut(shown.order_by(*_latest_first(cast.c).order))
+
+
+def store_tally(querier: Querier, post_id: int, tally: Tally, created_at: datetime) -> None:
+    """Store the tally of a locked post, and the rank that follows from it."""
+    querier.enqueue(STORE_TALLY, {"of_post": post_id, **tally_row(tally, created_at)})
 
 
 class SqlVoteRepository:
-    """Writes votes inside one transaction."""
+    """Votes inside one transaction."""
 
     def __init__(self, querier: Querier) -> None:
         self._querier = querier
 
-    def lock_ballot(self, user_id: int, post_id: int) -> Ballot:
-        """Lock a post, and tell what voting on it concerns.
+    def lock_context(self, user_id: int, post_id: int) -> VoteContext:
+        """Lock a post; return what voting on it depends on.
 
-        Two statements: one that waits for a lock sees all but the locked row as it was before it waited.
+        Two statements: one that waits for a lock sees only the locked row as it is after the wait.
         """
         if not is_id(post_id):
             raise PostNotFound(post_id)
         self._querier.limit(post_id)
         self._querier.enqueue(LOCK, {"of_post": post_id})
-        row = self._querier.fetch_one(BALLOT, {"of_post": post_id, "of_user": user_id})
+        row = self._querier.fetch_one(VOTE_CONTEXT, {"of_post": post_id, "of_user": user_id})
         if row is None:
             raise PostNotFound(post_id)
         owner_id, published, created_at, upvotes, downvotes, direction = row
-        return Ballot(post_id, owner_id, published, created_at, Tally(upvotes, downvotes), Direction(direction or 0))
+        tally = Tally(upvotes, downvotes)
+        return VoteContext(post_id, owner_id, published, created_at, tally, Direction(direction or 0))
 
-    def record(self, vote: Vote, counted: Ballot) -> None:
-        """Store a vote and the ballot that counts it."""
+    def record(self, vote: Vote, counted: VoteContext) -> None:
+        """Store a vote, and the tally that counts it."""
         if vote.direction is Direction.NONE:
             self._querier.enqueue(DELETE, {"of_post": vote.post_id, "of_user": vote.user_id})
         else:
             self._querier.enqueue(PUT, vote_row(vote))
-        self._count(vote.post_id, counted.tally, counted.hot)
+        store_tally(self._querier, vote.post_id, counted.tally, counted.created_at)
 
     def recount(self, post_id: int) -> None:
-        """Count the votes on a locked post, in a statement after the one that locked it, which sees all of them."""
+        """Count the votes on a locked post; a statement after the lock sees all of them."""
         ((created_at, ups, downs),) = self._querier.fetch_all(RECOUNT_ONE, {"of_post": post_id})
-        tally = Tally(ups, downs)
-        self._count(post_id, tally, hotness(tally.votes, created_at))
-
-    def _count(self, post_id: int, tally: Tally, hot: float) -> None:
-        self._querier.enqueue(
-            COUNT,
-            {
-                "of_post": post_id,
-                "upvotes": tally.upvotes,
-                "downvotes": tally.downvotes,
-                "score": tally.votes,
-                "hot": hot,
-            },
-        )
+        store_tally(self._querier, post_id, Tally(ups, downs), created_at)
 
 
 class SqlVoteReader:
-    """Answers questions about votes."""
+    """Queries about votes."""
 
-    def __init__(self, reading: Reading) -> None:
-        self._reading = reading
+    def __init__(self, connect: ConnectionProvider) -> None:
+        self._connect = connect
 
-    def list(self, voter: Actor, direction: Direction | None, window: Window | None) -> Page[OwnVote]:
-        """List a person's votes on posts that they can still see."""
+    def list(self, voter: Actor, direction: Direction | None, window: Window) -> Page[OwnVote]:
+        """List a user's votes on posts that they can still see."""
         directions = (Direction.UP, Direction.DOWN) if direction is None else (direction,)
-        after = window.after if window else None
-        values: dict[str, object] = {"voter_id": voter.id}
-        if after is not None:
-            values |= {"after_key": after.key, "after_id": after.id}
-        if window and window.skip:
-            values["skip"] = window.skip
-        statement = list_statement(
-            directions,
-            voter.is_admin,
-            after is not None,
-            bool(window and window.skip),
-            window.limit + 1 if window else None,
-        )
-        with self._reading() as querier:
-            found = [_view(row) for row in querier.fetch_all(statement, values)]
-        if window is None or len(found) <= window.limit:
-            return Page(found)
-        last = found[window.limit - 1]
-        return Page(found[: window.limit], Position(last.created_at, last.post_id))
+        statement = list_statement(directions, voter.is_admin, WindowShape.of(window))
+        with self._connect() as querier:
+            rows = querier.fetch_all(statement, {"voter_id": voter.id, **window_values(window)})
+        return page_of(rows, window, lambda row: OwnVote(*row), lambda row: PageCursor(row[-1], row[0]))
 
-    def recount(self, after: int, most: int) -> Sequence[Recount]:
-        """Count the votes on the posts whose ids come after this one: one statement, which sees one moment."""
-        with self._reading() as querier:
-            return [_recount(row) for row in querier.fetch_all(recount_statement(most), {"after": after})]
-
-
-def _view(row: Sequence[Any]) -> OwnVote:
-    post_id, title, direction, created_at = row
-    return OwnVote(post_id, title, direction, created_at)
+    def recount(self, after: int, limit: int) -> Sequence[Recount]:
+        """Count the votes on the posts after an id: one statement, which sees one moment."""
+        with self._connect() as querier:
+            return [_recount(row) for row in querier.fetch_all(recount_statement(limit), {"after": after})]
 
 
 def _recount(row: Sequence[Any]) -> Recount:
@@ -226,7 +183,7 @@ def _recount(row: Sequence[Any]) -> Recount:
 
 
 def vote_row(vote: Vote) -> dict[str, object]:
-    """Write a vote as its row."""
+    """Return the columns of a vote."""
     return {
         "post_id": vote.post_id,
         "user_id": vote.user_id,

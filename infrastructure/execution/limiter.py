@@ -5,7 +5,7 @@ from collections import deque
 from collections.abc import Hashable
 from typing import Final
 
-from application.ports import Unavailable
+from application.errors import Unavailable
 from infrastructure.execution.deadline import remaining
 from infrastructure.metrics import UNMEASURED, Span
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from random import uniform
 from typing import ParamSpec, TypeVar
 
-from application.ports import TransactionAborted
+from application.errors import TransactionAborted
 from infrastructure.execution.deadline import is_expired, start_deadline
 from infrastructure.execution.greenlets import Executor
 from infrastructure.timeouts import DEFAULT_TIMEOUTS, Timeouts

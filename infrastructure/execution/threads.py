@@ -11,7 +11,7 @@ from typing import Any, ParamSpec, TypeVar
 from sqlalchemy.util import await_only
 from sqlalchemy.util.concurrency import in_greenlet
 
-from application.ports import Unavailable
+from application.errors import Unavailable
 from infrastructure.execution.deadline import remaining
 from infrastructure.metrics import UNMEASURED, Span
 

@@ -1,17 +1,15 @@
-"""What commands share: the front door, why they fail, how they show their examples, and how far they are."""
+"""What commands share: the front door, why they fail and how they show their examples."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from typing import Final
 
 from application.app import App
-from application.ports import Refused, Unavailable
-from application.views import Recount
+from application.errors import Refused, Unavailable
 from domain.errors import DomainError
 from infrastructure.container import Container
 from infrastructure.logs import DRIVER_ERRORS, said_by_driver
 from infrastructure.settings import SettingsError
-from interfaces.cli.progress import progress
 
 EXPECTED: Final = (SettingsError, DomainError, Refused, Unavailable, *DRIVER_ERRORS)
 """What commands fail with. Anything else is a defect."""
@@ -53,11 +51,3 @@ def asking(container: Container) -> Iterator[None]:
 def examples(*lines: str) -> str:
     """Write the end of a command's help: each example on a line of its own."""
     return "\n\n".join(("Examples:", *lines))
-
-
-def with_bar(batches: Iterable[Sequence[Recount]], last_id: int) -> Iterator[Sequence[Recount]]:
-    """Hand batches of posts on, up to about this id; on a terminal a bar shows how far it is."""
-    with progress("counting") as show:
-        for batch in batches:
-            yield batch
-            show(batch[-1].post_id, last_id)

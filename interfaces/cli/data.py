@@ -12,7 +12,7 @@ from typing import IO, Annotated, Final
 
 import typer
 
-from application.ports import Refused
+from application.errors import Refused
 from infrastructure.container import Container
 from interfaces.cli.progress import progress
 

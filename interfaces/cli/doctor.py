@@ -7,7 +7,7 @@ import typer
 
 from infrastructure.container import Container
 from infrastructure.settings import SettingsError
-from interfaces.cli.common import asking, with_bar
+from interfaces.cli.common import asking
 
 COLOURS: Final = {"ok": typer.colors.GREEN, "warning": typer.colors.YELLOW, "problem": typer.colors.RED}
 
@@ -29,7 +29,7 @@ def doctor(
         found["problem"] += 1
     else:
         with asking(container):
-            for finding in examiner.examine(workers, with_bar):
+            for finding in examiner.examine(workers):
                 _show(finding.level, finding.says, finding.remedy)
                 found[finding.level] += 1
     if found["problem"]:

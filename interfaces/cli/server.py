@@ -12,7 +12,7 @@ from typing import Annotated, Final
 import structlog
 import typer
 
-from application.ports import Unavailable
+from application.errors import Unavailable
 from infrastructure.container import Container
 from infrastructure.logs import configure_logs
 from infrastructure.metrics import counting_together

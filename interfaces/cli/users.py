@@ -87,7 +87,7 @@ def create_admin(
             password = _first_line(sys.stdin.buffer)
         else:
             password = typer.prompt("Password", hide_input=True, confirmation_prompt=True)
-        user = agora.create_admin(email, password, username)
+        user = agora.commands.create_admin(email, password, username)
     typer.echo(f"administrator {user.email} created with id {user.id}")
     if generate:
         typer.echo(f"password: {password}")
@@ -106,7 +106,7 @@ def list_users(
 ) -> None:
     """List accounts by id, one a line: id, e-mail, username, role, whether it is active, and since when it is there."""
     with front_door() as agora:
-        page = agora.list_users(OPERATOR, search, Window(limit, skip))
+        page = agora.queries.list_users(OPERATOR, search, Window(limit, skip))
     _show_table([_row(user) for user in page.items])
     if page.last:
         typer.echo(f"there are more: --skip {skip + limit}", err=True)
@@ -116,7 +116,7 @@ def list_users(
 def show(who: Who) -> None:
     """Show one account, and where it is signed in."""
     with front_door() as agora:
-        account = agora.find_account(OPERATOR, who)
+        account = agora.queries.get_account(OPERATOR, who)
     user = account.profile
     _show_table(
         [
@@ -166,15 +166,15 @@ def activate(who: Who) -> None:
 def end(who: Who) -> None:
     """Sign an account out everywhere: all its tokens stop working at once. It may sign in again."""
     with front_door() as agora:
-        user = agora.find_account(OPERATOR, who).profile
-        agora.end_sessions(OPERATOR, user.id)
+        user = agora.queries.get_account(OPERATOR, who).profile
+        agora.commands.end_sessions(OPERATOR, user.id)
     typer.echo(_visible(f"all sessions of {user.email} have ended"))
 
 
 def _edit(who: int | str, role: Role | None, is_active: bool | None) -> UserView:
     with front_door() as agora:
-        user = agora.find_account(OPERATOR, who).profile
-        return agora.edit_user(OPERATOR, user.id, role, is_active)
+        user = agora.queries.get_account(OPERATOR, who).profile
+        return agora.commands.edit_user(OPERATOR, user.id, role, is_active)
 
 
 def _row(user: UserView) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ import typer
 
 from application.views import Recount
 from domain.votes import Tally
-from interfaces.cli.common import examples, front_door, with_bar
+from interfaces.cli.common import examples, front_door
 
 NAMED_MAX: Final = 20
 """Posts that are named one by one; a number tells the rest."""
@@ -25,7 +25,7 @@ def votes() -> None:
 def verify() -> None:
     """Compare the counters, score and rank of every post with its votes. Writes nothing; safe while people vote."""
     with front_door() as agora:
-        found = Recounted.watch(agora.verify_votes(), agora.verify_votes.last_id())
+        found = Recounted.watch(agora.queries.verify_votes())
     found.show()
     if found.wrong:
         typer.echo(f"agora: {found} disagree with their votes; run: agora votes repair", err=True)
@@ -37,7 +37,7 @@ def verify() -> None:
 def repair() -> None:
     """Make the counters, score and rank of every post true again, from its votes. Safe while people vote."""
     with front_door() as agora:
-        found = Recounted.watch(agora.repair_votes(), agora.verify_votes.last_id())
+        found = Recounted.watch(agora.commands.repair_votes())
     found.show()
     typer.echo(f"{found} disagreed with their votes and are repaired")
 
@@ -51,10 +51,10 @@ class Recounted:
     named: list[Recount] = field(default_factory=list)
 
     @classmethod
-    def watch(cls, batches: Iterable[Sequence[Recount]], last_id: int) -> Self:
-        """Go through all batches, up to about this id, with a bar on a terminal."""
+    def watch(cls, batches: Iterable[Sequence[Recount]]) -> Self:
+        """Count the posts of all batches and those that disagree with their votes."""
         found = cls()
-        for batch in with_bar(batches, last_id):
+        for batch in batches:
             wrong = [recount for recount in batch if not recount.agrees]
             found.posts += len(batch)
             found.wrong += len(wrong)
@@ -64,7 +64,7 @@ class Recounted:
     def show(self) -> None:
         """Name the first posts that were wrong, one a line."""
         for recount in self.named:
-            kept, counted = _said(recount.kept, recount.kept_hot), _said(recount.counted, recount.counted_hot)
+            kept, counted = _said(recount.stored, recount.stored_hot), _said(recount.counted, recount.counted_hot)
             typer.echo(f"post {recount.post_id}: {kept}; its votes: {counted}")
         if self.wrong > len(self.named):
             typer.echo(f"and {self.wrong - len(self.named)} more")

@@ -40,7 +40,7 @@ class DashboardOut(CountsOut):
 @router.get("/admin-dashboard", responses=problems("not-authenticated", "invalid-token", "admins-only", "unavailable"))
 async def see_dashboard(actor: Admin, desk: DeskDep) -> DashboardOut:
     """Show administrators the whole at a glance."""
-    dashboard = await desk.run(desk.app.see_dashboard, actor)
+    dashboard = await desk.run(desk.app.queries.get_dashboard, actor)
     return DashboardOut(
         users=dashboard.total.users,
         posts=dashboard.total.posts,

@@ -15,7 +15,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Match
 
-from application.ports import Unavailable
+from application.errors import Unavailable
 from domain.errors import DomainError
 from infrastructure.container import Container
 from infrastructure.execution.deadline import clear_deadline

@@ -32,7 +32,7 @@ class Run(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Desk:
-    """The front door, and how to go through it: `await desk.run(desk.app.read_post, actor, post_id)`."""
+    """The front door, and how to go through it: `await desk.run(desk.app.queries.get_post, actor, post_id)`."""
 
     app: App
     run: Run
@@ -76,7 +76,7 @@ class MaybeSigned(SecurityBase):
         if not token:
             return None
         desk: Desk = request.app.state.desk
-        actor = await desk.run(desk.app.authenticate, token)
+        actor = await desk.run(desk.app.queries.authenticate, token)
         request.state.user_id = actor.id
         return actor
 

@@ -14,7 +14,7 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, ValidationError
 from pydantic_core import PydanticCustomError
 
-from application.paging import LIMIT_DEFAULT, LIMIT_MAX, SKIP_MAX, Page, Position, Window
+from application.paging import LIMIT_DEFAULT, LIMIT_MAX, SKIP_MAX, Page, PageCursor, Window
 from interfaces.http.fields import query_integer
 
 MAC_BYTES: Final = 16
@@ -35,13 +35,13 @@ class Cursors:
     def __init__(self, secret_keys: Sequence[str]) -> None:
         self._keys = [sha256(b"cursor\0" + key.encode()).digest() for key in secret_keys]
 
-    def write(self, of_list: str, position: Position) -> str:
+    def write(self, of_list: str, position: PageCursor) -> str:
         """Make the cursor of a position, in base64 for URLs."""
         key = position.key.isoformat() if isinstance(position.key, datetime) else position.key
         place = json.dumps([key, position.id]).encode()
         return urlsafe_b64encode(_mac(self._keys[0], of_list, place) + place).rstrip(b"=").decode()
 
-    def read(self, of_list: str, cursor: str) -> Position:
+    def read(self, of_list: str, cursor: str) -> PageCursor:
         """Read a cursor of this list.
 
         Raises:
@@ -56,7 +56,7 @@ class Cursors:
         if not is_canonical or not any(hmac.compare_digest(mac, _mac(key, of_list, place)) for key in self._keys):
             raise InvalidCursor
         key, row_id = json.loads(place)
-        return Position(datetime.fromisoformat(key) if isinstance(key, str) else key, row_id)
+        return PageCursor(datetime.fromisoformat(key) if isinstance(key, str) else key, row_id)
 
 
 def _mac(key: bytes, of_list: str, place: bytes) -> bytes:

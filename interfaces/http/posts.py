@@ -167,7 +167,7 @@ def _answer(post: PostView, *, known: Sequence[str] | None = None, created: bool
 async def list_posts(actor: Reader, desk: DeskDep, query: Annotated[PostsQuery, asked(PostsQuery)]) -> Response:
     """List posts, newest first unless told otherwise; `search` looks in titles."""
     found = await desk.run(
-        desk.app.list_posts,
+        desk.app.queries.list_posts,
         actor,
         PostFilter(query.search, query.published, query.owner_id, query.since, query.until),
         Order(SortBy(query.sort_by), descending=query.order == "desc"),
@@ -195,8 +195,8 @@ async def write_post(body: PostIn, actor: SignedIn, desk: DeskDep, idempotency_k
     """Write a post; repeated with the same `Idempotency-Key` within 24 hours, the answer comes again and no post."""
     told = (actor, body.title, body.content, body.published)
     if idempotency_key is None:
-        return _answer(await desk.run(desk.app.write_post, *told), created=True)
-    post, is_replayed = await desk.run(desk.app.write_post_once, *told, *idempotency_key)
+        return _answer(await desk.run(desk.app.commands.write_post, *told), created=True)
+    post, is_replayed = await desk.run(desk.app.commands.write_post_once, *told, *idempotency_key)
     answer = _answer(post, created=True)
     if is_replayed:
         answer.headers["Idempotency-Replayed"] = "true"
@@ -211,7 +211,7 @@ async def write_post(body: PostIn, actor: SignedIn, desk: DeskDep, idempotency_k
 )
 async def read_post(post_id: PostId, actor: Reader, desk: DeskDep, if_none_match: IfNoneMatch = None) -> Response:
     """Read one post."""
-    return _answer(await desk.run(desk.app.read_post, actor, post_id), known=if_none_match)
+    return _answer(await desk.run(desk.app.queries.get_post, actor, post_id), known=if_none_match)
 
 
 EDIT_PROBLEMS = problems(
@@ -231,7 +231,7 @@ async def put_post(
 ) -> Response:
     """Write a post of your own anew."""
     versions = known_versions(if_match)
-    return _answer(await desk.run(desk.app.edit_post, actor, post_id, _changes(body), versions))
+    return _answer(await desk.run(desk.app.commands.edit_post, actor, post_id, _changes(body), versions))
 
 
 @router.patch("/posts/{post_id}", response_model=PostOut, responses=EDIT_PROBLEMS | {200: TAGGED})
@@ -240,13 +240,13 @@ async def patch_post(
 ) -> Response:
     """Change parts of a post of your own; administrators show or hide any post."""
     versions = known_versions(if_match)
-    return _answer(await desk.run(desk.app.edit_post, actor, post_id, _changes(body), versions))
+    return _answer(await desk.run(desk.app.commands.edit_post, actor, post_id, _changes(body), versions))
 
 
 @router.delete("/posts/{post_id}", status_code=204, response_class=Response, responses=EDIT_PROBLEMS)
 async def delete_post(post_id: PostId, actor: SignedIn, desk: DeskDep, if_match: IfMatch = None) -> Response:
     """Delete a post of your own, or as an administrator any post. The votes on it go with it."""
-    await desk.run(desk.app.delete_post, actor, post_id, known_versions(if_match))
+    await desk.run(desk.app.commands.delete_post, actor, post_id, known_versions(if_match))
     return Response(status_code=HTTPStatus.NO_CONTENT.value)
 
 

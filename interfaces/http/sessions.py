@@ -71,7 +71,7 @@ async def sign_in(
 ) -> TokenOut:
     """Sign in with the OAuth2 password form."""
     response.headers["Cache-Control"] = "no-store"
-    use_case = desk.app.sign_in
+    use_case = desk.app.commands.sign_in
     return TokenOut.of(await desk.run(use_case, username, password, user_agent=user_agent, address=address))
 
 
@@ -79,7 +79,7 @@ async def sign_in(
 async def refresh(body: RefreshIn, desk: DeskDep, response: Response) -> TokenOut:
     """Exchange a refresh token for fresh tokens. One that was spent before ends its session."""
     response.headers["Cache-Control"] = "no-store"
-    return TokenOut.of(await desk.run(desk.app.refresh_session, body.refresh_token))
+    return TokenOut.of(await desk.run(desk.app.commands.refresh_session, body.refresh_token))
 
 
 @router.post(
@@ -90,7 +90,7 @@ async def refresh(body: RefreshIn, desk: DeskDep, response: Response) -> TokenOu
 )
 async def sign_out(actor: SignedIn, desk: DeskDep, body: LogoutIn | None = None) -> None:
     """End this session, or all of one's own."""
-    await desk.run(desk.app.sign_out, actor, everywhere=body is not None and body.all)
+    await desk.run(desk.app.commands.sign_out, actor, everywhere=body is not None and body.all)
 
 
 @router.get("/users/me/sessions", responses=problems("not-authenticated", "invalid-token", "unavailable"))
@@ -104,7 +104,7 @@ async def list_sessions(actor: SignedIn, desk: DeskDep) -> list[SessionOut]:
             user_agent=session.user_agent,
             current=session.id == actor.session_id,
         )
-        for session in await desk.run(desk.app.list_sessions, actor)
+        for session in await desk.run(desk.app.queries.list_sessions, actor)
     ]
 
 
@@ -116,4 +116,4 @@ async def list_sessions(actor: SignedIn, desk: DeskDep) -> list[SessionOut]:
 )
 async def end_session(session_id: SessionId, actor: SignedIn, desk: DeskDep) -> None:
     """End one of one's own sessions."""
-    await desk.run(desk.app.end_session, actor, session_id)
+    await desk.run(desk.app.commands.end_session, actor, session_id)

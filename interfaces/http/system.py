@@ -62,7 +62,7 @@ async def live() -> LiveOut:
 @router.get("/health/ready", response_model=ReadyOut, responses=problems("unavailable"))
 async def ready(desk: DeskDep) -> Response | ReadyOut:
     """Tell whether requests can be served: the database answers, its schema is this release's, nobody is leaving."""
-    checks = dict(await desk.run(desk.app.health.checks))
+    checks = dict(await desk.run(desk.app.queries.health.checks))
     if desk.leaving.has_begun:
         checks["server"] = "told to end"
     failed = [f"{name}: {state}" for name, state in checks.items() if state != "ok"]

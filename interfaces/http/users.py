@@ -124,7 +124,7 @@ def _own_vote(vote: OwnVote) -> OwnVoteOut:
 )
 async def register(body: RegistrationIn, desk: DeskDep, address: ClientAddress, response: Response) -> UserOut:
     """Open an account."""
-    user = await desk.run(desk.app.register_user, body.email, body.password, body.username, address=address)
+    user = await desk.run(desk.app.commands.register_user, body.email, body.password, body.username, address=address)
     response.headers["Location"] = f"/users/{user.id}"
     return UserOut.model_validate(user)
 
@@ -142,7 +142,7 @@ async def list_users(
 ) -> list[UserOut]:
     """List all accounts, for administrators; `search` looks in e-mails and usernames."""
     this_list = list_url("/users", {"search": query.search or None})
-    found = await desk.run(desk.app.list_users, actor, query.search, query.window(desk.cursors, this_list))
+    found = await desk.run(desk.app.queries.list_users, actor, query.search, query.window(desk.cursors, this_list))
     response.headers.update(query.links(desk.cursors, this_list, found))
     return [UserOut.model_validate(user) for user in found.items]
 
@@ -151,7 +151,7 @@ async def list_users(
 @router.get("/profile", responses=problems("not-authenticated", "invalid-token", "unavailable"))
 async def see_own_account(actor: SignedIn, desk: DeskDep) -> UserOut:
     """Show people their own account."""
-    return UserOut.model_validate(await desk.run(desk.app.see_own_account, actor))
+    return UserOut.model_validate(await desk.run(desk.app.queries.get_own_account, actor))
 
 
 CONFIRMED = ("not-authenticated", "invalid-token", "invalid-credentials", "validation", "rate-limited", "unavailable")
@@ -161,25 +161,25 @@ CONFIRMED = ("not-authenticated", "invalid-token", "invalid-credentials", "valid
 async def edit_own_account(body: OwnAccountIn, actor: SignedIn, desk: DeskDep, address: ClientAddress) -> UserOut:
     """Change one's own username or e-mail; another e-mail takes the current password."""
     given = {"username": None, "email": None, "current_password": None} | body.model_dump()
-    return UserOut.model_validate(await desk.run(desk.app.edit_own_account, actor, **given, address=address))
+    return UserOut.model_validate(await desk.run(desk.app.commands.edit_own_account, actor, **given, address=address))
 
 
 @router.put("/users/me/password", status_code=204, response_class=Response, responses=problems(*CONFIRMED))
 async def change_password(body: NewPasswordIn, actor: SignedIn, desk: DeskDep, address: ClientAddress) -> None:
     """Change one's own password; all other sessions end."""
-    await desk.run(desk.app.change_password, actor, body.current_password, body.new_password, address=address)
+    await desk.run(desk.app.commands.change_password, actor, body.current_password, body.new_password, address=address)
 
 
 @router.delete("/users/me", status_code=204, response_class=Response, responses=problems(*CONFIRMED, "last-admin"))
 async def delete_own_account(body: ConfirmationIn, actor: SignedIn, desk: DeskDep, address: ClientAddress) -> None:
     """Delete one's own account, with its posts and votes."""
-    await desk.run(desk.app.delete_own_account, actor, body.current_password, address=address)
+    await desk.run(desk.app.commands.delete_own_account, actor, body.current_password, address=address)
 
 
 @router.get("/users/me/export", responses=problems("not-authenticated", "invalid-token", "unavailable"))
 async def export_own_data(actor: SignedIn, desk: DeskDep, response: Response) -> ExportOut:
     """Take away everything that one has made."""
-    export = await desk.run(desk.app.export_own_data, actor)
+    export = await desk.run(desk.app.queries.export_own_data, actor)
     response.headers["Content-Disposition"] = 'attachment; filename="agora-export.json"'
     return ExportOut(
         profile=UserOut.model_validate(export.profile),
@@ -191,7 +191,7 @@ async def export_own_data(actor: SignedIn, desk: DeskDep, response: Response) ->
 @router.get("/users/{user_id}", responses=problems("invalid-token", "user-not-found", "validation", "unavailable"))
 async def see_user(user_id: UserId, actor: MaybeSignedIn, desk: DeskDep) -> UserOut | PublicUserOut:
     """Show one account: its owner and administrators see all of it. No token is needed; one that is sent counts."""
-    user = await desk.run(desk.app.see_user, actor or ANONYMOUS, user_id)
+    user = await desk.run(desk.app.queries.get_user, actor or ANONYMOUS, user_id)
     return UserOut.model_validate(user) if isinstance(user, UserView) else PublicUserOut.model_validate(user)
 
 
@@ -211,4 +211,4 @@ async def edit_user(user_id: UserId, body: AccountIn, actor: Admin, desk: DeskDe
     """Give or take the administrator's role, or deactivate an account, which ends all its sessions."""
     given = {"role": None, "is_active": None} | body.model_dump()
     role = None if given["role"] is None else Role(given["role"])
-    return UserOut.model_validate(await desk.run(desk.app.edit_user, actor, user_id, role, given["is_active"]))
+    return UserOut.model_validate(await desk.run(desk.app.commands.edit_user, actor, user_id, role, given["is_active"]))

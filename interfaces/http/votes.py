@@ -73,7 +73,7 @@ def _answer(receipt: VoteReceipt, status: HTTPStatus = HTTPStatus.OK) -> Respons
 async def post_vote(body: ClassicVoteIn, actor: SignedIn, desk: DeskDep) -> Response:
     """Vote on a post that you can see; what would change nothing is refused."""
     vote = (actor, body.post_id, Direction(body.dir))
-    receipt = await desk.run(desk.app.cast_vote, *vote, repeatable=False)
+    receipt = await desk.run(desk.app.commands.cast_vote, *vote, repeatable=False)
     return _answer(receipt, HTTPStatus.CREATED)
 
 
@@ -112,7 +112,7 @@ async def list_own_votes(
     """List one's own votes on posts that one can still see, latest first."""
     this_list = list_url("/users/me/votes", {"dir": query.dir})
     wanted = None if query.dir is None else Direction(query.dir)
-    votes = await desk.run(desk.app.list_own_votes, actor, wanted, query.window(desk.cursors, this_list))
+    votes = await desk.run(desk.app.queries.list_own_votes, actor, wanted, query.window(desk.cursors, this_list))
     shown = [
         {
             "post_id": vote.post_id,
@@ -132,11 +132,11 @@ PROBLEMS = problems("not-authenticated", "invalid-token", "post-not-found", "val
 @router.put("/posts/{post_id}/vote", response_model=VoteOut, responses=PROBLEMS)
 async def put_vote(post_id: PostId, body: VoteIn, actor: SignedIn, desk: DeskDep) -> Response:
     """Make your vote on a post point this way, whatever it was."""
-    return _answer(await desk.run(desk.app.cast_vote, actor, post_id, Direction(body.dir)))
+    return _answer(await desk.run(desk.app.commands.cast_vote, actor, post_id, Direction(body.dir)))
 
 
 @router.delete("/posts/{post_id}/vote", status_code=204, response_class=Response, responses=PROBLEMS)
 async def delete_vote(post_id: PostId, actor: SignedIn, desk: DeskDep) -> Response:
     """Have no vote on a post, whatever it was."""
-    await desk.run(desk.app.cast_vote, actor, post_id, Direction.NONE)
+    await desk.run(desk.app.commands.cast_vote, actor, post_id, Direction.NONE)
     return Response(status_code=HTTPStatus.NO_CONTENT.value)

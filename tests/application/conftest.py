@@ -1,13 +1,13 @@
-"""The front door, on fakes."""
+"""App on fakes."""
 
 from dataclasses import dataclass
 
 import pytest
 
-from application.admin import SeeDashboard
-from application.app import App
+from application.admin import GetDashboard
+from application.app import App, Commands, Queries
 from application.passwords import CheckPassword, Guard, Limits
-from application.posts import DeletePost, EditPost, ListPosts, ReadPost, WritePost, WritePostOnce
+from application.posts import DeletePost, EditPost, GetPost, ListPosts, WritePost, WritePostOnce
 from application.sessions import Authenticate, EndSession, EndSessions, ListSessions, RefreshSession, SignIn, SignOut
 from application.users import (
     ChangePassword,
@@ -16,24 +16,26 @@ from application.users import (
     EditOwnAccount,
     EditUser,
     ExportOwnData,
-    FindAccount,
+    GetAccount,
+    GetOwnAccount,
+    GetUser,
     ListUsers,
     RegisterUser,
-    SeeOwnAccount,
-    SeeUser,
 )
 from application.views import Tokens
 from application.votes import CastVote, ListOwnVotes, RepairVotes, VerifyVotes
 from domain.users import Actor
-from tests.fakes import (
-    FrozenClock,
+from tests.fakes.memory import (
     MemoryDashboardReader,
     MemoryDatabase,
-    MemoryMeter,
     MemoryPostReader,
-    MemoryThrottle,
     MemoryUserReader,
     MemoryVoteReader,
+)
+from tests.fakes.services import (
+    FrozenClock,
+    MemoryMeter,
+    MemoryThrottle,
     NumberedRefreshTokens,
     PlainHasher,
     PlainTokens,
@@ -48,7 +50,7 @@ COMMON = frozenset({"password1"})
 
 @dataclass
 class World:
-    """The application and everything that it stands on."""
+    """App with the fakes that it uses."""
 
     database: MemoryDatabase
     clock: FrozenClock
@@ -57,16 +59,16 @@ class World:
     app: App
 
     def person(self, name: str = "ann") -> Actor:
-        return Actor(self.app.register_user(f"{name}@example.com", PASSWORD, name, address=HOME).id)
+        return Actor(self.app.commands.register_user(f"{name}@example.com", PASSWORD, name, address=HOME).id)
 
     def sign_in(self, name: str = "ann", password: str = PASSWORD, *, address: str = HOME) -> Tokens:
-        return self.app.sign_in(f"{name}@example.com", password, user_agent="a browser", address=address)
+        return self.app.commands.sign_in(f"{name}@example.com", password, user_agent="a browser", address=address)
 
     def signed_in(self, name: str = "ann") -> Actor:
-        return self.app.authenticate(self.sign_in(name).access_token)
+        return self.app.queries.authenticate(self.sign_in(name).access_token)
 
     def admin(self, name: str = "root") -> Actor:
-        view = self.app.create_admin(f"{name}@example.com", PASSWORD, name)
+        view = self.app.commands.create_admin(f"{name}@example.com", PASSWORD, name)
         return Actor(view.id, view.role)
 
 
@@ -79,35 +81,39 @@ def world() -> World:
     guard = Guard(MemoryThrottle(), Limits(registrations_per_address=REGISTRATIONS), meter)
     check = CheckPassword(hasher, guard, clock)
     app = App(
-        register_user=RegisterUser(uow, hasher, COMMON, guard, clock),
-        create_admin=CreateAdmin(uow, hasher, COMMON, clock),
-        see_user=SeeUser(users),
-        see_own_account=SeeOwnAccount(users),
-        edit_user=EditUser(uow),
-        edit_own_account=EditOwnAccount(users, uow, check),
-        change_password=ChangePassword(users, uow, check, hasher, COMMON),
-        delete_own_account=DeleteOwnAccount(users, uow, check),
-        export_own_data=ExportOwnData(users, posts, votes),
-        find_account=FindAccount(users, clock),
-        list_users=ListUsers(users),
-        sign_in=SignIn(users, uow, check, hasher, tokens, refresh_tokens, clock),
-        refresh_session=RefreshSession(uow, tokens, refresh_tokens, clock),
-        sign_out=SignOut(uow),
-        list_sessions=ListSessions(users, clock),
-        end_session=EndSession(uow),
-        end_sessions=EndSessions(uow),
-        authenticate=Authenticate(users, tokens, clock),
-        write_post=WritePost(uow, clock),
-        write_post_once=WritePostOnce(uow, clock),
-        read_post=ReadPost(posts),
-        list_posts=ListPosts(posts),
-        edit_post=EditPost(uow, clock),
-        delete_post=DeletePost(uow),
-        cast_vote=CastVote(uow, clock, meter),
-        list_own_votes=ListOwnVotes(votes),
-        verify_votes=VerifyVotes(posts, votes),
-        repair_votes=RepairVotes(VerifyVotes(posts, votes), uow),
-        see_dashboard=SeeDashboard(MemoryDashboardReader(database), clock),
-        health=StaticHealth(database="ok"),
+        commands=Commands(
+            register_user=RegisterUser(uow, hasher, COMMON, guard, clock),
+            create_admin=CreateAdmin(uow, hasher, COMMON, clock),
+            edit_user=EditUser(uow),
+            edit_own_account=EditOwnAccount(users, uow, check),
+            change_password=ChangePassword(users, uow, check, hasher, COMMON),
+            delete_own_account=DeleteOwnAccount(users, uow, check),
+            sign_in=SignIn(users, uow, check, hasher, tokens, refresh_tokens, clock),
+            refresh_session=RefreshSession(uow, tokens, refresh_tokens, clock),
+            sign_out=SignOut(uow),
+            end_session=EndSession(uow),
+            end_sessions=EndSessions(uow),
+            write_post=WritePost(uow, clock),
+            write_post_once=WritePostOnce(uow, clock),
+            edit_post=EditPost(uow, clock),
+            delete_post=DeletePost(uow),
+            cast_vote=CastVote(uow, clock, meter),
+            repair_votes=RepairVotes(VerifyVotes(votes), uow),
+        ),
+        queries=Queries(
+            get_user=GetUser(users),
+            get_own_account=GetOwnAccount(users),
+            export_own_data=ExportOwnData(users, posts, votes),
+            get_account=GetAccount(users, clock),
+            list_users=ListUsers(users),
+            list_sessions=ListSessions(users, clock),
+            authenticate=Authenticate(users, tokens, clock),
+            get_post=GetPost(posts),
+            list_posts=ListPosts(posts),
+            list_own_votes=ListOwnVotes(votes),
+            verify_votes=VerifyVotes(votes),
+            get_dashboard=GetDashboard(MemoryDashboardReader(database), clock),
+            health=StaticHealth(database="ok"),
+        ),
     )
     return World(database, clock, hasher, meter, app)

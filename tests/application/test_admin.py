@@ -1,25 +1,25 @@
-"""What administrators see of the whole."""
+"""The dashboard."""
 
 from datetime import timedelta
 
 import pytest
 
-from application.views import Counts
+from application.views import EntityCounts
 from domain.users import AdminsOnly
 from tests.application.conftest import World
 
 
-def test_what_is_new_is_what_the_last_day_brought(world: World) -> None:
+def test_dashboard_counts_the_last_24_hours_as_new(world: World) -> None:
     root = world.admin()
     world.clock.advance(timedelta(hours=24, microseconds=1))
-    world.app.write_post(root, "A title", "Some content", True)
+    world.app.commands.write_post(root, "A title", "Some content", True)
 
-    dashboard = world.app.see_dashboard(root)
+    dashboard = world.app.queries.get_dashboard(root)
 
-    assert dashboard.total == Counts(users=1, posts=1, votes=0)
-    assert dashboard.last_24h == Counts(users=0, posts=1, votes=0)
+    assert dashboard.total == EntityCounts(users=1, posts=1, votes=0)
+    assert dashboard.last_24h == EntityCounts(users=0, posts=1, votes=0)
 
 
 def test_only_administrators_see_it(world: World) -> None:
     with pytest.raises(AdminsOnly):
-        world.app.see_dashboard(world.person())
+        world.app.queries.get_dashboard(world.person())

@@ -1,4 +1,4 @@
-"""Voting."""
+"""Use cases of votes."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -12,26 +12,26 @@ from application.votes import BATCH, RepairVotes, VerifyVotes
 from domain.posts import PostNotFound
 from domain.votes import AlreadyVoted, Direction, Outcome, Tally, VoteNotFound
 from tests.application.conftest import World
-from tests.fakes import MemoryPostReader, MemoryVoteReader
+from tests.fakes.memory import MemoryVoteReader
 
 UP, DOWN, NONE = Direction.UP, Direction.DOWN, Direction.NONE
 
 
 def all_recounts(world: World) -> dict[int, bool]:
-    return {recount.post_id: recount.agrees for batch in world.app.verify_votes() for recount in batch}
+    return {recount.post_id: recount.agrees for batch in world.app.queries.verify_votes() for recount in batch}
 
 
 @pytest.fixture
 def post_id(world: World) -> int:
-    return world.app.write_post(world.person("writer"), "A title", "Some content", True).id
+    return world.app.commands.write_post(world.person("writer"), "A title", "Some content", True).id
 
 
 def test_the_second_vote_replaces_the_first(world: World, post_id: int) -> None:
     ann = world.person("ann")
 
-    first = world.app.cast_vote(ann, post_id, UP)
-    second = world.app.cast_vote(ann, post_id, DOWN)
-    third = world.app.cast_vote(ann, post_id, NONE)
+    first = world.app.commands.cast_vote(ann, post_id, UP)
+    second = world.app.commands.cast_vote(ann, post_id, DOWN)
+    third = world.app.commands.cast_vote(ann, post_id, NONE)
 
     assert first == VoteReceipt("successfully added vote", post_id, 1, upvotes=1, downvotes=0)
     assert second == VoteReceipt("successfully changed vote", post_id, -1, upvotes=0, downvotes=1)
@@ -40,7 +40,7 @@ def test_the_second_vote_replaces_the_first(world: World, post_id: int) -> None:
 
 def test_votes_of_different_people_add_up(world: World, post_id: int) -> None:
     for name, direction in (("ann", UP), ("bob", UP), ("cleo", DOWN)):
-        receipt = world.app.cast_vote(world.person(name), post_id, direction)
+        receipt = world.app.commands.cast_vote(world.person(name), post_id, direction)
 
     assert (receipt.upvotes, receipt.downvotes) == (2, 1)
 
@@ -48,76 +48,77 @@ def test_votes_of_different_people_add_up(world: World, post_id: int) -> None:
 @pytest.mark.parametrize("direction", Direction)
 def test_a_repeated_vote_changes_nothing(world: World, post_id: int, direction: Direction) -> None:
     ann = world.person("ann")
-    first = world.app.cast_vote(ann, post_id, direction)
+    first = world.app.commands.cast_vote(ann, post_id, direction)
 
-    again = world.app.cast_vote(ann, post_id, direction)
+    again = world.app.commands.cast_vote(ann, post_id, direction)
 
     assert again.message == "vote unchanged"
     assert (again.upvotes, again.downvotes) == (first.upvotes, first.downvotes)
 
 
-def test_a_repeated_vote_is_refused_where_the_caller_asks_for_it(world: World, post_id: int) -> None:
+def test_repeated_vote_is_refused_unless_repeatable(world: World, post_id: int) -> None:
     ann = world.person("ann")
 
     with pytest.raises(VoteNotFound):
-        world.app.cast_vote(ann, post_id, NONE, repeatable=False)
-    world.app.cast_vote(ann, post_id, UP, repeatable=False)
+        world.app.commands.cast_vote(ann, post_id, NONE, repeatable=False)
+    world.app.commands.cast_vote(ann, post_id, UP, repeatable=False)
     with pytest.raises(AlreadyVoted):
-        world.app.cast_vote(ann, post_id, UP, repeatable=False)
+        world.app.commands.cast_vote(ann, post_id, UP, repeatable=False)
 
-    assert world.app.read_post(ann, post_id).upvotes == 1
+    assert world.app.queries.get_post(ann, post_id).upvotes == 1
 
 
-def test_operators_see_what_votes_did_and_none_that_was_refused(world: World, post_id: int) -> None:
+def test_meter_counts_votes_by_outcome_and_no_refused_ones(world: World, post_id: int) -> None:
     ann = world.person("ann")
     for direction in (UP, DOWN, DOWN, NONE):
-        world.app.cast_vote(ann, post_id, direction)
+        world.app.commands.cast_vote(ann, post_id, direction)
     with pytest.raises(VoteNotFound):
-        world.app.cast_vote(ann, post_id, NONE, repeatable=False)
+        world.app.commands.cast_vote(ann, post_id, NONE, repeatable=False)
 
     assert world.meter.votes == [Outcome.ADDED, Outcome.CHANGED, Outcome.UNCHANGED, Outcome.DELETED]
 
 
 def test_a_vote_leaves_version_and_update_time_alone(world: World, post_id: int) -> None:
     ann = world.person("ann")
-    before = world.app.read_post(ann, post_id)
+    before = world.app.queries.get_post(ann, post_id)
 
-    world.app.cast_vote(ann, post_id, UP)
+    world.app.commands.cast_vote(ann, post_id, UP)
 
-    after = world.app.read_post(ann, post_id)
+    after = world.app.queries.get_post(ann, post_id)
     assert (after.version, after.updated_at) == (before.version, before.updated_at)
 
 
 @pytest.mark.parametrize("direction", Direction)
-def test_nobody_votes_on_what_they_cannot_see(world: World, direction: Direction) -> None:
+def test_vote_on_an_invisible_post_is_refused(world: World, direction: Direction) -> None:
     writer, ann = world.person("writer"), world.person("ann")
-    draft = world.app.write_post(writer, "A title", "Some content", False)
+    draft = world.app.commands.write_post(writer, "A title", "Some content", False)
 
     for post_id in (draft.id, draft.id + 1):
         with pytest.raises(PostNotFound):
-            world.app.cast_vote(ann, post_id, direction, repeatable=False)
-    assert world.app.cast_vote(writer, draft.id, UP).upvotes == 1
+            world.app.commands.cast_vote(ann, post_id, direction, repeatable=False)
+    assert world.app.commands.cast_vote(writer, draft.id, UP).upvotes == 1
 
 
-def test_people_see_what_they_voted_on_latest_first(world: World, post_id: int) -> None:
+def test_own_votes_are_listed_latest_first(world: World, post_id: int) -> None:
     ann = world.person("ann")
-    second = world.app.write_post(ann, "Another", "Some content", True).id
-    world.app.cast_vote(ann, post_id, UP)
+    second = world.app.commands.write_post(ann, "Another", "Some content", True).id
+    world.app.commands.cast_vote(ann, post_id, UP)
     world.clock.advance(timedelta(seconds=1))
-    world.app.cast_vote(ann, second, DOWN)
+    world.app.commands.cast_vote(ann, second, DOWN)
 
-    listed = world.app.list_own_votes(ann, None, Window()).items
+    listed = world.app.queries.list_own_votes(ann, None, Window()).items
 
     assert [(vote.post_id, vote.direction) for vote in listed] == [(second, -1), (post_id, 1)]
-    assert [vote.title for vote in world.app.list_own_votes(ann, UP, Window()).items] == ["A title"]
+    assert [vote.title for vote in world.app.queries.list_own_votes(ann, UP, Window()).items] == ["A title"]
 
 
-def test_every_post_is_verified_and_what_is_wrong_is_repaired(world: World) -> None:
+def test_every_post_is_verified_and_wrong_tallies_are_repaired(world: World) -> None:
     ann = world.person("ann")
-    ids = [world.app.write_post(ann, "A title", "Some content", number != 3).id for number in range(2 * BATCH + 1)]
+    ids = [
+        world.app.commands.write_post(ann, "A title", "Some content", number != 3).id for number in range(2 * BATCH + 1)
+    ]
     for post_id in ids[::50]:
-        world.app.cast_vote(ann, post_id, UP)
-    assert world.app.verify_votes.last_id() == ids[-1]
+        world.app.commands.cast_vote(ann, post_id, UP)
     assert all_recounts(world) == dict.fromkeys(ids, True)
     posts = world.database.rows.posts
     wrong = [ids[0], ids[3], ids[-1]]
@@ -125,7 +126,7 @@ def test_every_post_is_verified_and_what_is_wrong_is_repaired(world: World) -> N
         posts[post_id] = replace(posts[post_id], tally=Tally(3, 4))
 
     assert all_recounts(world) == {post_id: post_id not in wrong for post_id in ids}
-    found = [recount for batch in world.app.repair_votes() for recount in batch]
+    found = [recount for batch in world.app.commands.repair_votes() for recount in batch]
 
     assert [recount.post_id for recount in found] == ids
     assert [recount.post_id for recount in found if not recount.agrees] == wrong
@@ -133,25 +134,24 @@ def test_every_post_is_verified_and_what_is_wrong_is_repaired(world: World) -> N
     assert all(all_recounts(world).values())
 
 
-def test_a_post_that_goes_before_its_repair_is_no_error(world: World, post_id: int) -> None:
+def test_post_deleted_before_its_repair_is_skipped(world: World, post_id: int) -> None:
     posts = world.database.rows.posts
-    other = world.app.write_post(world.person("ann"), "A title", "Some content", True).id
+    other = world.app.commands.write_post(world.person("ann"), "A title", "Some content", True).id
     for number in (post_id, other):
         posts[number] = replace(posts[number], tally=Tally(3, 4))
 
     class Removing(MemoryVoteReader):
-        """Somebody removes a post right after it was counted."""
+        """A post is deleted right after it was counted."""
 
-        def recount(self, after: int, most: int) -> Sequence[Recount]:
-            found = super().recount(after, most)
+        def recount(self, after: int, limit: int) -> Sequence[Recount]:
+            found = super().recount(after, limit)
             posts.pop(post_id, None)
             return found
 
-    verify = VerifyVotes(MemoryPostReader(world.database), Removing(world.database))
+    verify = VerifyVotes(Removing(world.database))
     assert len(list(RepairVotes(verify, world.database.transaction)())) == 1
     assert posts[other].tally == Tally()
 
 
 def test_nothing_to_verify_is_no_batch(world: World) -> None:
-    assert list(world.app.verify_votes()) == list(world.app.repair_votes()) == []
-    assert world.app.verify_votes.last_id() == 0
+    assert list(world.app.queries.verify_votes()) == list(world.app.commands.repair_votes()) == []

@@ -178,10 +178,10 @@ def test_life_goes_on_after_adoption(course: URL) -> None:
     container = Container()
     with closing(container.database()):
         app = container.app()
-        tokens = app.sign_in("sanjeev@gmail.com", PASSWORD, user_agent="a browser", address="192.0.2.1")
-        actor = app.authenticate(tokens.access_token)
+        tokens = app.commands.sign_in("sanjeev@gmail.com", PASSWORD, user_agent="a browser", address="192.0.2.1")
+        actor = app.queries.authenticate(tokens.access_token)
         assert (actor.id, actor.role) == (3, Role.USER)
-        assert app.read_post(actor, 5).my_vote == 1
+        assert app.queries.get_post(actor, 5).my_vote == 1
     with sql_backend(course) as backend:
         newcomer = add_user(backend.uow, "newcomer")
         post = add_post(backend.uow, newcomer)

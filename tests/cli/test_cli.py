@@ -29,9 +29,9 @@ def signs_in_as_admin(email: str, password: str) -> bool:
     container = Container()
     with closing(container.database()):
         app = container.app()
-        tokens = app.sign_in(email, password, user_agent="a browser", address="192.0.2.1")
-        actor = app.authenticate(tokens.access_token)
-        return app.see_own_account(actor).role is Role.ADMIN and actor.is_admin
+        tokens = app.commands.sign_in(email, password, user_agent="a browser", address="192.0.2.1")
+        actor = app.queries.authenticate(tokens.access_token)
+        return app.queries.get_own_account(actor).role is Role.ADMIN and actor.is_admin
 
 
 def count_users(url: URL) -> object:
@@ -258,7 +258,7 @@ def test_a_password_typed_in_two_ways_is_asked_for_again(at: URL) -> None:
 def test_an_administrator_may_have_a_username() -> None:
     create_admin("--generate", "--username", "Ann_7")
     done = run("users", "create-admin", "--email", "bob@example.com", "--username", "ann_7", "--generate")
-    assert "this username belongs to somebody else" in done.refused()
+    assert "this username is taken" in done.refused()
 
 
 def test_a_password_comes_from_one_place_only(at: URL) -> None:

@@ -31,7 +31,7 @@ from infrastructure.database.archive import Archive
 from infrastructure.database.engine import open_engine
 from tests.backends import PostgresServer, contents, empty, sql_backend
 from tests.cli.command import COMMAND, environment, plain, run, run_command
-from tests.fakes import FrozenClock
+from tests.fakes.services import FrozenClock
 from tests.migrations.test_migrations import shape
 from tests.process import kept
 from tests.samples import NOW, a_post, a_user, add_post, add_user
@@ -87,8 +87,8 @@ def test_everybody_in_a_demo_signs_in_with_the_password_that_is_printed(at: URL)
     container = Container()
     with closing(container.database()):
         app = container.app()
-        tokens = app.sign_in(email, password, user_agent="a browser", address="192.0.2.1")
-        assert app.see_own_account(app.authenticate(tokens.access_token)).email == email
+        tokens = app.commands.sign_in(email, password, user_agent="a browser", address="192.0.2.1")
+        assert app.queries.get_own_account(app.queries.authenticate(tokens.access_token)).email == email
 
 
 def test_life_goes_on_after_a_demo(at: URL) -> None:

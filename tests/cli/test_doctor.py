@@ -16,7 +16,6 @@ from infrastructure.database.engine import open_engine
 from infrastructure.database.migrations import Migrations
 from infrastructure.passwords import CORES
 from infrastructure.settings import load_settings
-from interfaces.cli.common import with_bar
 from tests.backends import PostgresServer, sql_backend
 from tests.cli.command import plain, run, run_command
 from tests.cli.test_adopt import LATE_CHAPTER, POSTGRESQL, SQLITE
@@ -464,7 +463,7 @@ def test_a_file_and_a_folder_that_are_closed_to_the_server_are_problems(public_f
     public_folder.chmod(0o555)
     examiner = Container().doctor()  # read first: Agora itself may lie in a folder that others cannot enter
     with as_nobody():
-        found = [finding for finding in examiner.examine(1, with_bar) if finding.level == "problem"]
+        found = [finding for finding in examiner.examine(1) if finding.level == "problem"]
     problems = [f"{finding.says} -> {finding.remedy}" for finding in found]
     public_folder.chmod(0o755)
     assert any(re.match(f"the folder {public_folder} is closed to .* -> run: chown .*", said) for said in problems)
@@ -480,7 +479,7 @@ def test_a_folder_that_cannot_be_entered_is_a_problem(public_folder: Path, monke
     for folder, remedy in ((inner, "chown .* && chmod u[+]rwx"), (public_folder, "chmod a[+]x")):
         folder.chmod(0o600)
         with as_nobody():
-            found = [finding for finding in examiner.examine(1, with_bar) if finding.level != "ok"]
+            found = [finding for finding in examiner.examine(1) if finding.level != "ok"]
         folder.chmod(0o755)
         assert [finding.level for finding in found] == ["problem", "warning"]
         assert str(folder) in found[0].says

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 from sqlalchemy import URL
 
-from application.ports import UnitOfWorkFactory
+from application.ports.storage import UnitOfWorkFactory
 from domain.sessions import RefreshHashes, Session
 from domain.users import Role
 from tests.backends import sql_backend

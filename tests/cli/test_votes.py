@@ -1,20 +1,17 @@
 """Whether the counters are true, and making them so, through the command, on each database."""
 
-import os
-import pty
-import subprocess
 from collections.abc import Iterator
 
 import pytest
 from sqlalchemy import URL
 
-from application.ports import UnitOfWorkFactory
+from application.ports.storage import UnitOfWorkFactory
 from application.votes import CastVote
 from domain.votes import Direction, Tally
 from infrastructure.database.engine import open_engine
 from tests.backends import sql_backend
-from tests.cli.command import COMMAND, environment, plain, run
-from tests.fakes import FrozenClock
+from tests.cli.command import run
+from tests.fakes.services import FrozenClock
 from tests.samples import add_post, add_user
 
 
@@ -91,24 +88,3 @@ def test_before_the_schema_is_made_there_is_nothing_to_count(word: str) -> None:
 @pytest.mark.parametrize("word", ["verify", "repair"])
 def test_the_commands_show_examples(word: str) -> None:
     assert f"agora votes {word}" in run("votes", word, "--help").output.partition("Examples:")[2]
-
-
-@pytest.mark.usefixtures("uow")
-def test_the_real_command_shows_on_a_terminal_how_far_it_is(at: URL) -> None:
-    damage(at, 7)
-    ours, theirs = pty.openpty()
-    try:
-        done = subprocess.run(
-            [COMMAND, "votes", "verify"],
-            env=environment(DATABASE_URL=plain(at), TERM="xterm"),
-            stdout=subprocess.PIPE,
-            stderr=theirs,
-            check=False,
-        )
-        shown = os.read(ours, 65_536).decode()
-    finally:
-        os.close(ours)
-        os.close(theirs)
-    assert done.returncode == 1
-    assert "100%" in shown
-    assert b"%" not in done.stdout

@@ -1,13 +1,13 @@
-"""What every dashboard promises."""
+"""Contract of dashboard readers."""
 
 from dataclasses import replace
 from datetime import timedelta
 
-from application.views import Counts, TopPost
+from application.views import EntityCounts, TopPost
 from application.votes import CastVote
 from domain.votes import Direction
 from tests.backends import Backend
-from tests.fakes import FrozenClock
+from tests.fakes.services import FrozenClock
 from tests.samples import NOW, a_post, a_user, add_post, add_user
 
 AN_HOUR = timedelta(hours=1)
@@ -16,11 +16,11 @@ AN_HOUR = timedelta(hours=1)
 def test_an_empty_storage_counts_nothing(backend: Backend) -> None:
     dashboard = backend.dashboard.get(NOW)
 
-    assert dashboard.total == dashboard.last_24h == Counts(0, 0, 0)
+    assert dashboard.total == dashboard.last_24h == EntityCounts(0, 0, 0)
     assert dashboard.top_posts == ()
 
 
-def test_everything_is_counted_and_what_is_new_apart(backend: Backend) -> None:
+def test_dashboard_counts_all_and_new(backend: Backend) -> None:
     with backend.uow() as tx:
         old = tx.users.add(replace(a_user("old"), created_at=NOW - AN_HOUR))
         new = tx.users.add(a_user("new"))
@@ -33,8 +33,8 @@ def test_everything_is_counted_and_what_is_new_apart(backend: Backend) -> None:
 
     dashboard = backend.dashboard.get(NOW)
 
-    assert dashboard.total == Counts(users=3, posts=2, votes=2)
-    assert dashboard.last_24h == Counts(users=2, posts=1, votes=1)
+    assert dashboard.total == EntityCounts(users=3, posts=2, votes=2)
+    assert dashboard.last_24h == EntityCounts(users=2, posts=1, votes=1)
 
 
 def test_the_ten_best_published_posts_are_ranked(backend: Backend) -> None:

@@ -1,4 +1,4 @@
-"""What every list promises on every storage: its order, what it holds, and that walks neither repeat nor miss."""
+"""Contract of lists: order, filters, and pages that neither repeat nor miss rows."""
 
 from collections.abc import Callable, Container, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from application.paging import Order, Page, Position, SortBy, Window
+from application.paging import Order, Page, PageCursor, SortBy, Window
 from application.posts import DeletePost, EditPost
 from application.views import OwnVote, PostFilter, PostView, UserView
 from application.votes import CastVote
@@ -19,7 +19,7 @@ from domain.posts import Post, PostChanges
 from domain.users import ANONYMOUS, Actor, Role
 from domain.votes import Direction, Tally, hotness
 from tests.backends import Backend
-from tests.fakes import FrozenClock
+from tests.fakes.services import FrozenClock
 from tests.samples import NOW, a_post, a_user, add_post, add_user
 
 T = TypeVar("T")
@@ -30,7 +30,7 @@ QUICK = settings(max_examples=25, derandomize=True, deadline=None, database=None
 UP, DOWN, NONE = Direction.UP, Direction.DOWN, Direction.NONE
 
 
-# A plain model: what a list of posts holds, and in which order.
+# A plain model of a list of posts: its filter and its order.
 
 
 def holds(post: Post, reader: Actor, which: PostFilter) -> bool:
@@ -54,7 +54,7 @@ def place(post: Post, by: SortBy) -> tuple[Any, int]:
 
 
 def listed(
-    posts: Sequence[Post], reader: Actor, which: PostFilter, order: Order, after: Position | None = None
+    posts: Sequence[Post], reader: Actor, which: PostFilter, order: Order, after: PageCursor | None = None
 ) -> list[int]:
     found = sorted((post for post in posts if holds(post, reader, which)), key=lambda post: place(post, order.by))
     if order.descending:
@@ -70,26 +70,26 @@ def ids(page: Page[PostView]) -> list[int]:
     return [post.id for post in page.items]
 
 
-def walk(read: Callable[[Position | None], Page[T]], between: Callable[[], None] = lambda: None) -> Iterator[T]:
-    """Read page after page, and let something happen in between."""
+def walk(read: Callable[[PageCursor | None], Page[T]], between: Callable[[], None] = lambda: None) -> Iterator[T]:
+    """Yield the rows of all pages; call `between` before each next page."""
     page = read(None)
     yield from page.items
     while page.last is not None:
         between()
         here, page = page.last, read(page.last)
-        assert page.last != here, "the walk does not go on"
+        assert page.last != here, "the cursor does not advance"
         yield from page.items
 
 
 def require_whole(seen: Sequence[int], start: Sequence[int], moved: Container[int]) -> None:
-    """Require a walk to have neither repeated nor missed what was there when it began, but for what has moved."""
+    """Require each unmoved row of the start exactly once, in order."""
     stayed = [one for one in start if one not in moved]
     assert [one for one in seen if one in stayed] == stayed
 
 
 @dataclass(frozen=True)
-class World:
-    """Three people, and posts that share dates, scores and words."""
+class SeededPosts:
+    """Three users, and posts that share dates, scores and words."""
 
     ann: Actor
     bob: Actor
@@ -97,7 +97,7 @@ class World:
     posts: list[Post]
 
 
-def fill(backend: Backend) -> World:
+def fill(backend: Backend) -> SeededPosts:
     ann, bob = add_user(backend.uow, "ann"), add_user(backend.uow, "bob")
     root = add_user(backend.uow, "root", Role.ADMIN)
     titles = ("Apple pie", "pears", "an APPLE a day", "pineapples", "Äpfel")
@@ -109,11 +109,11 @@ def fill(backend: Backend) -> World:
             post = a_post(owner, titles[number % 5], published=number % 3 != 0, minutes=number * 7 % 10 // 2)
             post = replace(post, tally=tallies[number % 6])
             posts.append(post.with_id(tx.posts.add(post).id))
-    return World(ann, bob, root, posts)
+    return SeededPosts(ann, bob, root, posts)
 
 
 def ranges() -> Iterator[tuple[datetime | None, datetime | None]]:
-    """Name spans of time around posts that were written in the minutes 0 to 4."""
+    """Yield spans around posts that were written in the minutes 0 to 4."""
     yield None, None
     yield NOW + MINUTE, None
     yield NOW + MINUTE + MICROSECOND, None
@@ -124,7 +124,7 @@ def ranges() -> Iterator[tuple[datetime | None, datetime | None]]:
     yield NOW + 3 * MINUTE, NOW + MINUTE
 
 
-def test_every_order_with_every_filter_is_what_a_plain_model_says(backend: Backend) -> None:
+def test_every_order_and_filter_matches_a_plain_model(backend: Backend) -> None:
     world = fill(backend)
     readers = (world.ann, world.root, ANONYMOUS)
     owners = (None, world.ann.id)
@@ -141,7 +141,7 @@ def test_every_order_with_every_filter_is_what_a_plain_model_says(backend: Backe
     assert faults == []
 
 
-def asked(world: World) -> st.SearchStrategy[tuple[Actor, PostFilter, Order]]:
+def asked(world: SeededPosts) -> st.SearchStrategy[tuple[Actor, PostFilter, Order]]:
     spans = st.sampled_from(list(ranges()))
     which = st.builds(
         lambda search, published, owner, span: PostFilter(search, published, owner, *span),
@@ -161,12 +161,12 @@ def test_pages_of_every_size_together_are_the_whole_list(backend: Backend) -> No
     def pages_are_the_list(question: tuple[Actor, PostFilter, Order], limit: int, skip: int) -> None:
         whole = listed(world.posts, *question)
 
-        def read(after: Position | None) -> Page[PostView]:
+        def read(after: PageCursor | None) -> Page[PostView]:
             page = backend.posts.list(*question, Window(limit, after=after))
             assert len(page.items) <= limit
             return page
 
-        assert ids(backend.posts.list(*question, None)) == whole
+        assert ids(backend.posts.list(*question, Window(100))) == whole
         assert [post.id for post in walk(read)] == whole
         skipped = backend.posts.list(*question, Window(limit, skip))
         assert ids(skipped) == whole[skip : skip + limit]
@@ -178,7 +178,7 @@ def test_pages_of_every_size_together_are_the_whole_list(backend: Backend) -> No
 
 
 @pytest.mark.parametrize("order", ORDERS, ids=lambda order: f"{order.by}-{'desc' if order.descending else 'asc'}")
-def test_a_position_outlives_the_post_that_it_was_taken_from(backend: Backend, order: Order) -> None:
+def test_cursor_outlives_its_post(backend: Backend, order: Order) -> None:
     world = fill(backend)
     which, remove = PostFilter(), DeletePost(backend.uow)
     whole = listed(world.posts, world.root, which, order)
@@ -192,19 +192,19 @@ def test_a_position_outlives_the_post_that_it_was_taken_from(backend: Backend, o
     assert ids(backend.posts.list(world.root, which, order, Window(100, after=page.last))) == whole[6:]
 
 
-# Walks while others write.
+# Pages while others write.
 
 
 Deed = tuple[str, int]
 
 
 def gaps(deeds: Sequence[str]) -> st.SearchStrategy[list[list[Deed]]]:
-    """Choose what happens between pages."""
+    """Draw what happens between pages."""
     return st.lists(st.lists(st.tuples(st.sampled_from(deeds), st.integers(0, 99)), max_size=4), max_size=8)
 
 
 class Forum:
-    """Posts that change one by one, what is known of them, and which have changed since the beginning."""
+    """Posts that change, a model of them, and the ids that changed since `begin`."""
 
     DEEDS = ("write", "remove", "toggle", "retitle", "vote", "vote")
 
@@ -217,7 +217,7 @@ class Forum:
         self._vote = CastVote(backend.uow, FrozenClock())
 
     def begin(self, size: int) -> None:
-        """Start anew with so many posts, two in each minute."""
+        """Replace all posts by `size` new ones, two per minute."""
         with self._uow() as tx:
             for post_id in self.posts:
                 tx.posts.lock(post_id)
@@ -263,7 +263,7 @@ class Forum:
         self.changed.add(post.id)
 
 
-def test_a_walk_among_posts_while_others_write_neither_repeats_nor_misses_any(backend: Backend) -> None:
+def test_pages_of_posts_are_stable_under_writes(backend: Backend) -> None:
     forum = Forum(backend)
     filters = st.sampled_from([PostFilter(), PostFilter(search="apple"), PostFilter(since=NOW + MINUTE)])
 
@@ -273,7 +273,7 @@ def test_a_walk_among_posts_while_others_write_neither_repeats_nor_misses_any(ba
         forum.begin(9)
         coming = iter(between)
 
-        def read(after: Position | None) -> Page[PostView]:
+        def read(after: PageCursor | None) -> Page[PostView]:
             page = backend.posts.list(forum.bob, which, order, Window(limit, after=after))
             assert ids(page) == listed(list(forum.posts.values()), forum.bob, which, order, after)[:limit]
             return page
@@ -292,7 +292,7 @@ def test_a_walk_among_posts_while_others_write_neither_repeats_nor_misses_any(ba
     nothing_is_repeated_or_missed()
 
 
-def test_a_walk_among_ones_own_votes_while_one_votes_neither_repeats_nor_misses_any(backend: Backend) -> None:
+def test_pages_of_own_votes_are_stable_under_writes(backend: Backend) -> None:
     ann, bob, clock = add_user(backend.uow, "ann"), add_user(backend.uow, "bob"), FrozenClock(NOW)
     cast, edit = CastVote(backend.uow, clock), EditPost(backend.uow, clock)
     posts = [add_post(backend.uow, bob, f"post {number}") for number in range(10)]
@@ -323,14 +323,14 @@ def test_a_walk_among_ones_own_votes_while_one_votes_neither_repeats_nor_misses_
                 elif post_id not in hidden:
                     cast(ann, post_id, {"up": UP, "down": DOWN, "take back": NONE}[deed])
 
-        start = [vote.post_id for vote in backend.votes.list(ann, direction, None).items]
+        start = [vote.post_id for vote in backend.votes.list(ann, direction, Window(100)).items]
         pages = walk(lambda after: backend.votes.list(ann, direction, Window(limit, after=after)), go_on)
         require_whole([vote.post_id for vote in pages], start, moved)
 
     nothing_is_repeated_or_missed()
 
 
-def test_a_walk_among_accounts_while_people_come_and_go_neither_repeats_nor_misses_any(backend: Backend) -> None:
+def test_pages_of_accounts_are_stable_under_writes(backend: Backend) -> None:
     people = [add_user(backend.uow, f"user{number}").id for number in range(8)]
     names = count(100)
 
@@ -355,7 +355,7 @@ def test_a_walk_among_accounts_while_people_come_and_go_neither_repeats_nor_miss
                             fresh = f"user{next(names)}"
                             tx.users.save(replace(tx.users.lock(one), username=fresh, email=f"{fresh}@example.com"))
 
-        def read(after: Position | None) -> Page[UserView]:
+        def read(after: PageCursor | None) -> Page[UserView]:
             return backend.users.list(search, Window(limit, after=after))
 
         start = [user.id for user in walk(read)]
@@ -366,10 +366,10 @@ def test_a_walk_among_accounts_while_people_come_and_go_neither_repeats_nor_miss
     nothing_is_repeated_or_missed()
 
 
-# Votes and accounts, standing still.
+# Votes and accounts, without concurrent writes.
 
 
-def test_pages_of_ones_own_votes_together_are_the_whole_list(backend: Backend) -> None:
+def test_pages_of_own_votes_together_are_the_whole_list(backend: Backend) -> None:
     ann, bob = add_user(backend.uow, "ann"), add_user(backend.uow, "bob")
     root = add_user(backend.uow, "root", Role.ADMIN)
     clock = FrozenClock(NOW)
@@ -391,17 +391,19 @@ def test_pages_of_ones_own_votes_together_are_the_whole_list(backend: Backend) -
             for moment, post_id, cast_so in sorted(known[voter.id], reverse=True)
             if direction in {None, cast_so}
         ]
-        assert list(backend.votes.list(voter, direction, None).items) == whole
+        assert list(backend.votes.list(voter, direction, Window(100)).items) == whole
         for limit in (1, 2, 5, len(whole) - 1, len(whole), 100):
 
-            def read(after: Position | None, direction: Any = direction, voter: Any = voter, limit: Any = limit) -> Any:
+            def read(
+                after: PageCursor | None, direction: Any = direction, voter: Any = voter, limit: Any = limit
+            ) -> Any:
                 return backend.votes.list(voter, direction, Window(limit, after=after))
 
             assert list(walk(read)) == whole
             assert list(backend.votes.list(voter, direction, Window(limit, skip=3)).items) == whole[3 : 3 + limit]
 
 
-def test_a_position_among_votes_outlives_the_vote_and_the_post(backend: Backend) -> None:
+def test_cursor_outlives_its_vote_and_its_post(backend: Backend) -> None:
     ann, clock = add_user(backend.uow, "ann"), FrozenClock(NOW)
     cast = CastVote(backend.uow, clock)
     posts = [add_post(backend.uow, ann) for _ in range(6)]
@@ -409,7 +411,7 @@ def test_a_position_among_votes_outlives_the_vote_and_the_post(backend: Backend)
         cast(ann, post.id, UP)
 
     page = backend.votes.list(ann, None, Window(3))
-    assert page.last == Position(NOW, posts[3].id)
+    assert page.last == PageCursor(NOW, posts[3].id)
     cast(ann, posts[3].id, NONE)
     DeletePost(backend.uow)(ann, posts[4].id)
 
@@ -420,10 +422,10 @@ def test_a_position_among_votes_outlives_the_vote_and_the_post(backend: Backend)
 def test_pages_of_accounts_together_are_the_whole_list(backend: Backend) -> None:
     people = [add_user(backend.uow, f"user{number}").id for number in range(12)]
 
-    for search, whole in (("", people), ("USER1", [people[1], *people[10:]]), ("nobody", [])):
+    for search, whole in (("", people), ("USER1", [people[1], *people[10:]]), ("absent", [])):
         for limit in (1, 2, 5, 11, 12, 100):
 
-            def read(after: Position | None, search: str = search, limit: int = limit) -> Page[UserView]:
+            def read(after: PageCursor | None, search: str = search, limit: int = limit) -> Page[UserView]:
                 return backend.users.list(search, Window(limit, after=after))
 
             assert [user.id for user in walk(read)] == whole
@@ -431,11 +433,11 @@ def test_pages_of_accounts_together_are_the_whole_list(backend: Backend) -> None
             assert [user.id for user in skipped.items] == whole[2 : 2 + limit]
 
 
-def test_a_position_among_accounts_outlives_the_account(backend: Backend) -> None:
+def test_cursor_outlives_its_account(backend: Backend) -> None:
     people = [add_user(backend.uow, f"user{number}").id for number in range(6)]
 
     page = backend.users.list("", Window(3))
-    assert page.last == Position(people[2], people[2])
+    assert page.last == PageCursor(people[2], people[2])
     with backend.uow() as tx:
         tx.users.remove(people[2])
 
@@ -446,7 +448,7 @@ def test_a_position_among_accounts_outlives_the_account(backend: Backend) -> Non
 
 
 def ranks(backend: Backend, reader: Actor, by: SortBy) -> dict[int, datetime | float]:
-    """Read the rank of every post but the first, which has none behind it."""
+    """Return the rank of every post but the first, from the cursors of pages."""
     found: dict[int, datetime | float] = {}
     after = None
     while True:
@@ -457,13 +459,13 @@ def ranks(backend: Backend, reader: Actor, by: SortBy) -> dict[int, datetime | f
         found[after.id] = after.key
 
 
-def test_the_ranks_move_with_the_votes_and_with_the_account_that_cast_them(backend: Backend) -> None:
+def test_ranks_follow_votes_and_the_removal_of_voters(backend: Backend) -> None:
     people = [add_user(backend.uow, f"user{number}") for number in range(12)]
     leaver, cast = people[-1], CastVote(backend.uow, FrozenClock())
     posts = [add_post(backend.uow, people[0], minutes=minutes) for minutes in (0, 1, 2)]
     old_one = replace(a_post(people[0]), created_at=NOW - timedelta(days=9_999), tally=Tally(0, 10**6))
     with backend.uow() as tx:
-        tx.posts.add(old_one)  # behind all others, in every order
+        tx.posts.add(old_one)  # last in every order
 
     def require(*votes: int) -> None:
         wanted = {post.id: vote for post, vote in zip(posts, votes, strict=True)}
@@ -487,7 +489,7 @@ def test_the_ranks_move_with_the_votes_and_with_the_account_that_cast_them(backe
     require(10, 0, -9)
 
 
-def test_a_new_post_is_ranked_by_the_moment_alone(backend: Backend) -> None:
+def test_new_post_ranks_by_its_date_alone(backend: Backend) -> None:
     ann = add_user(backend.uow)
     posts = [add_post(backend.uow, ann, minutes=minutes) for minutes in (5, 0, 9)]
 
@@ -500,9 +502,9 @@ def test_a_new_post_is_ranked_by_the_moment_alone(backend: Backend) -> None:
 def test_an_edit_moves_no_post(backend: Backend) -> None:
     world = fill(backend)
     edit = EditPost(backend.uow, FrozenClock(NOW + timedelta(days=1)))
-    before = {order: ids(backend.posts.list(world.ann, PostFilter(), order, None)) for order in ORDERS}
+    before = {order: ids(backend.posts.list(world.ann, PostFilter(), order, Window(100))) for order in ORDERS}
 
     for post in world.posts[::3]:
         edit(Actor(post.owner_id), post.id, PostChanges(title="Another", content="Other content"))
 
-    assert {order: ids(backend.posts.list(world.ann, PostFilter(), order, None)) for order in ORDERS} == before
+    assert {order: ids(backend.posts.list(world.ann, PostFilter(), order, Window(100))) for order in ORDERS} == before

@@ -1,12 +1,12 @@
-"""What every password hasher promises."""
+"""Contract of password hashers."""
 
 from functools import partial
 
 import pytest
 
-from application.ports import PasswordHasher
+from application.ports.services import PasswordHasher
 from infrastructure.passwords import Argon2PasswordHasher
-from tests.fakes import PlainHasher
+from tests.fakes.services import PlainHasher
 
 
 @pytest.fixture(scope="module", params=[PlainHasher, partial(Argon2PasswordHasher, 8, 1, 1)])

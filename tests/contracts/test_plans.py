@@ -1,4 +1,4 @@
-"""How both databases find what lists ask for: by walking an index, whatever is asked. Never by time."""
+"""Plans of queries: every list scans an index, on both databases."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -16,8 +16,9 @@ from domain.users import Actor, Role
 from domain.votes import Direction, hotness
 from infrastructure.database.engine import Database, open_database
 from infrastructure.database.pipeline import Statement
-from infrastructure.database.posts import GET_VISIBLE, Walk, list_statement, shelves
+from infrastructure.database.posts import GET_VISIBLE, ListQuery, index_ranges, list_statement
 from infrastructure.database.prepared import PREPARED
+from infrastructure.database.sql import WindowShape
 from infrastructure.database.tables import posts, sessions, titles, users, votes
 from infrastructure.database.users import FIND_ACTOR
 from infrastructure.database.users import list_statement as accounts_statement
@@ -28,11 +29,11 @@ from tests.samples import NOW
 
 POSTS, PEOPLE, LIMIT = 6_000, 40, 10
 PAGE = LIMIT + 1
-"""Rows of a page, and the one that tells whether there is more."""
+"""Rows of a page, and one that tells whether more follow."""
 
 SECOND = timedelta(seconds=1)
 
-READERS = {"somebody": Actor(1), "an administrator": Actor(2, Role.ADMIN), "nobody": Actor(0)}
+READERS = {"user": Actor(1), "administrator": Actor(2, Role.ADMIN), "anonymous": Actor(0)}
 PUBLISHED: tuple[bool | None, ...] = (None, True, False)
 OWNERS: dict[str, int | None] = {"all": None, "own": 1, "another's": 3}
 ORDERS = tuple(Order(by, descending=descending) for by, descending in product(SortBy, (True, False)))
@@ -64,7 +65,7 @@ def keys(by: SortBy) -> datetime | float:
 
 
 def fill(database: Database) -> None:
-    """Write many posts, most of them drafts, by many people; everybody votes on every tenth."""
+    """Store many posts of many users, mostly drafts; all users vote on every tenth."""
     moments = [NOW + number * SECOND for number in range(POSTS)]
     scores = [number * 7 % 13 - 3 for number in range(POSTS)]
     with database.write() as querier:
@@ -151,18 +152,20 @@ def filled_of(database_of: Callable[[str], URL]) -> Iterator[Callable[[str], Dat
         made.close()
 
 
-def walks() -> Iterator[Walk]:
-    """Go through every way of asking for a list that a client has, without search."""
-    asked = product(READERS.values(), PUBLISHED, OWNERS.values())
-    places = {shelves(reader, PostFilter(published=published, owner_id=owner)) for reader, published, owner in asked}
-    for shelf, order in product(places - {()}, ORDERS):
+def list_queries() -> Iterator[ListQuery]:
+    """Yield every query of a list that a client can send, without search."""
+    choices = product(READERS.values(), PUBLISHED, OWNERS.values())
+    scanned = {
+        index_ranges(reader, PostFilter(published=published, owner_id=owner)) for reader, published, owner in choices
+    }
+    for ranges, order in product(scanned - {()}, ORDERS):
         for after, since, until, skip in product((False, True), repeat=4):
             if not (after and skip):
-                yield Walk(shelf, order, after=after, since=since, until=until, skip=skip, rows=PAGE)
+                yield ListQuery(ranges, order, WindowShape(LIMIT, skip, after), since, until)
 
 
 def plan_on_postgres(database: Database, statement: Statement, values: dict[str, Any]) -> dict[str, Any]:
-    """Run a statement as requests do, prepared, and tell how PostgreSQL went about it."""
+    """Execute a statement as requests do; return the plan of PostgreSQL."""
     with database.read() as querier:
         raw: Any = querier.connection.connection.dbapi_connection
         with closing(raw.cursor()) as cursor:
@@ -214,44 +217,44 @@ def _plain(values: tuple[Any, ...]) -> tuple[Any, ...]:
 
 
 def faults_on_sqlite(plan: list[tuple[int, int, str]]) -> list[str]:
-    """Name scans of tables and sorts; the sort of the page itself, which has its rows already, stands at the top."""
+    """Return table scans and sorts, except the sort of the page at the top."""
     scans = [step for _, _, step in plan if step.startswith("SCAN") and step.split()[1] in {"posts", "votes", "titles"}]
     sorts = [step for _, parent, step in plan if "TEMP B-TREE" in step and parent != 0]
     return [step for step in scans if "USING" not in step] + sorts
 
 
-def test_every_list_of_posts_walks_an_index_on_postgresql(filled_of: Callable[[str], Database]) -> None:
+def test_every_list_of_posts_scans_an_index_on_postgresql(filled_of: Callable[[str], Database]) -> None:
     database = filled_of("postgres")
     faults = {}
-    for walk in walks():
-        values = VALUES | {"after_key": keys(walk.order.by)}
-        plan = plan_on_postgres(database, list_statement(walk), values)
+    for query in list_queries():
+        values = VALUES | {"after_key": keys(query.order.by)}
+        plan = plan_on_postgres(database, list_statement(query), values)
         if found := faults_on_postgres(plan, PAGE):
-            faults[walk] = found
+            faults[query] = found
     assert faults == {}
 
 
-def test_every_list_of_posts_walks_an_index_on_sqlite(filled_of: Callable[[str], Database]) -> None:
+def test_every_list_of_posts_scans_an_index_on_sqlite(filled_of: Callable[[str], Database]) -> None:
     database = filled_of("sqlite")
     faults = {}
-    for walk in walks():
-        values = VALUES | {"after_key": keys(walk.order.by)}
-        if found := faults_on_sqlite(plan_on_sqlite(database, list_statement(walk), values)):
-            faults[walk] = found
+    for query in list_queries():
+        values = VALUES | {"after_key": keys(query.order.by)}
+        if found := faults_on_sqlite(plan_on_sqlite(database, list_statement(query), values)):
+            faults[query] = found
     assert faults == {}
 
 
 @pytest.mark.parametrize("kind", ["sqlite", "postgres"])
 @pytest.mark.parametrize("order", ORDERS, ids=lambda order: f"{order.by}-{order.descending}")
-def test_a_word_that_is_rare_or_absent_is_looked_up_and_one_that_is_everywhere_is_walked_to(
+def test_search_reads_few_rows_for_rare_and_common_words(
     filled_of: Callable[[str], Database], kind: str, order: Order
 ) -> None:
     database = filled_of(kind)
-    statement = list_statement(Walk(shelves(Actor(1), PostFilter()), order, search=True, rows=PAGE))
-    if kind == "sqlite":  # it has no index for this, and walks the list; but it neither sorts nor scans more than that
+    statement = list_statement(ListQuery(index_ranges(Actor(1), PostFilter()), order, WindowShape(LIMIT), search=True))
+    if kind == "sqlite":  # no index for searches: it scans the list in order and sorts nothing
         assert faults_on_sqlite(plan_on_sqlite(database, statement, VALUES)) == []
         return
-    own = POSTS // PEOPLE  # drafts of one's own may be walked through: they are few
+    own = POSTS // PEOPLE  # own drafts may all be read: they are few
     for word, most in (("needle", own + 10), ("absent", own + 10), ("title", 400)):
         plan = plan_on_postgres(database, statement, VALUES | {"needle": f"%{word}%"})
         touched = [node for node in nodes(plan) if node.get("Relation Name") in {"posts", "titles"}]
@@ -259,17 +262,17 @@ def test_a_word_that_is_rare_or_absent_is_looked_up_and_one_that_is_everywhere_i
 
 
 def rows_read(node: dict[str, Any]) -> float:
-    """Count the rows that a scan looked at, those included that it threw away."""
+    """Count the rows that a scan read, filtered ones included."""
     each = node["Actual Rows"] + node.get("Rows Removed by Filter", 0) + node.get("Rows Removed by Index Recheck", 0)
     return float(each * node["Actual Loops"])
 
 
 @pytest.mark.parametrize("directions", [(Direction.UP,), (Direction.UP, Direction.DOWN)])
 @pytest.mark.parametrize("after", [False, True])
-def test_a_persons_votes_are_walked_to(
+def test_list_of_own_votes_scans_an_index(
     filled_of: Callable[[str], Database], directions: tuple[Direction, ...], after: bool
 ) -> None:
-    statement = votes_statement(directions, admin=False, after=after, skip=False, rows=PAGE)
+    statement = votes_statement(directions, admin=False, window=WindowShape(LIMIT, after=after))
     values = VALUES | {"after_key": NOW}
     assert faults_on_postgres(plan_on_postgres(filled_of("postgres"), statement, values), PAGE) == []
     assert faults_on_sqlite(plan_on_sqlite(filled_of("sqlite"), statement, values)) == []
@@ -278,14 +281,17 @@ def test_a_persons_votes_are_walked_to(
 @pytest.mark.parametrize(
     ("statement", "most"),
     [
-        (list_statement(Walk(shelves(Actor(1), PostFilter()), Order(), rows=PAGE)), {"posts": 3 * PAGE, "votes": PAGE}),
+        (
+            list_statement(ListQuery(index_ranges(Actor(1), PostFilter()), Order(), WindowShape(LIMIT))),
+            {"posts": 3 * PAGE, "votes": PAGE},
+        ),
         (GET_VISIBLE, {"posts": 1, "votes": 1}),
         (FIND_ACTOR, {"users": 1, "sessions": 1}),
-        (accounts_statement(search=False, skip=False, rows=PAGE), {"users": PAGE}),
+        (accounts_statement(search=False, window=WindowShape(LIMIT)), {"users": PAGE}),
         (recount_statement(PAGE), {"posts": PAGE, "votes": 2 * PEOPLE}),
     ],
 )
-def test_reading_touches_what_it_shows(
+def test_queries_read_few_more_rows_than_they_return(
     filled_of: Callable[[str], Database], statement: Statement, most: dict[str, int]
 ) -> None:
     plan = plan_on_postgres(filled_of("postgres"), statement, VALUES)

@@ -1,4 +1,4 @@
-"""What every storage of posts promises."""
+"""Contract of storages of posts."""
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
@@ -13,7 +13,7 @@ from domain.users import ANONYMOUS, Actor, InvalidToken, Role
 from domain.votes import Direction
 from tests.backends import Backend
 from tests.contracts.test_users import NO_IDS
-from tests.fakes import FrozenClock
+from tests.fakes.services import FrozenClock
 from tests.samples import NOW, a_post, add_post, add_user
 
 ALL = PostFilter()
@@ -53,11 +53,11 @@ def test_moments_keep_their_microsecond_and_come_back_in_utc(backend: Backend, m
     read = backend.posts.get(ann, added.id).created_at
 
     assert read == moment
-    if backend.name != "memory":  # which hands back what it was given
+    if backend.name != "memory":  # which returns the same object
         assert read.utcoffset() == timedelta(0)
 
 
-def test_ids_are_never_given_twice(backend: Backend) -> None:
+def test_post_ids_are_never_reused(backend: Backend) -> None:
     ann = add_user(backend.uow, "ann")
     first = add_post(backend.uow, ann)
     with backend.uow() as tx:
@@ -67,13 +67,13 @@ def test_ids_are_never_given_twice(backend: Backend) -> None:
     assert add_post(backend.uow, ann).id > first.id
 
 
-def test_a_post_needs_an_owner_who_is_there(backend: Backend) -> None:
+def test_post_of_a_missing_owner_is_refused(backend: Backend) -> None:
     with pytest.raises(InvalidToken), backend.uow() as tx:
         tx.posts.add(a_post(Actor(4_711)))
 
 
 @pytest.mark.parametrize("post_id", NO_IDS)
-def test_an_id_that_names_nothing_is_not_found(backend: Backend, post_id: int) -> None:
+def test_unknown_post_id_is_not_found(backend: Backend, post_id: int) -> None:
     with pytest.raises(PostNotFound, match=str(post_id)):
         backend.posts.get(ANONYMOUS, post_id)
     with pytest.raises(PostNotFound, match=str(post_id)), backend.uow() as tx:
@@ -124,7 +124,7 @@ def test_a_transaction_sees_its_own_changes(backend: Backend) -> None:
 
     with backend.uow() as tx:
         post = tx.posts.add(a_post(ann, "Mine"))
-        assert tx.posts_seen.get(ann, post.id).title == "Mine"
+        assert tx.post_reader.get(ann, post.id).title == "Mine"
 
 
 def test_readers_see_their_own_vote(backend: Backend) -> None:
@@ -163,7 +163,9 @@ def test_drafts_are_seen_by_their_owner_and_admins_alone(backend: Backend) -> No
         (None, False, []),
     ],
 )
-def test_who_sees_what_in_a_list(backend: Backend, who: str | None, published: bool | None, seen: list[str]) -> None:
+def test_list_shows_drafts_to_owner_and_administrators(
+    backend: Backend, who: str | None, published: bool | None, seen: list[str]
+) -> None:
     people = {name: add_user(backend.uow, name) for name in ("ann", "bob")}
     people["root"] = add_user(backend.uow, "root", Role.ADMIN)
     add_post(backend.uow, people["ann"], "ann's", minutes=0)
@@ -236,11 +238,3 @@ def test_filters_are_combined(backend: Backend) -> None:
     which = PostFilter(search="apple", published=False, owner_id=ann.id)
     assert titles(backend, ann, which) == ["Apples"]
     assert titles(backend, bob, which) == []
-
-
-def test_the_last_id_is_the_highest_there_is(backend: Backend) -> None:
-    assert backend.posts.last_id() == 0
-    ann = add_user(backend.uow)
-    add_post(backend.uow, ann)
-    draft = add_post(backend.uow, ann, published=False)
-    assert backend.posts.last_id() == draft.id

@@ -1,10 +1,11 @@
-"""What holds when everybody comes at once, on every storage."""
+"""Contract under concurrency, on every storage."""
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 from threading import Barrier
+from time import sleep
 from typing import Any
 
 from application.paging import NEWEST_FIRST, Window
@@ -21,14 +22,16 @@ from domain.users import ANONYMOUS, Actor, InvalidToken, Role
 from domain.votes import Direction, Tally, Vote
 from infrastructure.tokens import RandomRefreshTokens
 from tests.backends import Backend
-from tests.fakes import FrozenClock, PlainHasher, PlainTokens
+from tests.fakes.services import FrozenClock, PlainHasher, PlainTokens
 from tests.samples import NOW, a_user, add_post, add_user
 
 CROWD = 64
+A_WHILE = 0.5
+"""Seconds in which a thread that was started comes to wait for a lock."""
 
 
 def all_at_once(calls: Sequence[Callable[[], Any]]) -> list[Any]:
-    """Run every call in a thread of its own, started together; give what each returned, or its domain error."""
+    """Run the calls in threads, started together; return their results or errors."""
     start = Barrier(len(calls))
 
     def run(call: Callable[[], Any]) -> Any:
@@ -48,14 +51,14 @@ def a_crowd(backend: Backend, size: int = CROWD) -> list[Actor]:
 
 
 def require_true_counters(backend: Backend, voters: Sequence[Actor]) -> None:
-    """Compare every tally with the votes that are there."""
+    """Require every tally to equal the votes on its post."""
     for post in backend.posts.list(ANONYMOUS, PostFilter(), NEWEST_FIRST, Window(100)).items:
         with backend.uow() as tx:
-            votes = [tx.votes.lock_ballot(voter.id, post.id).direction for voter in voters]
+            votes = [tx.votes.lock_context(voter.id, post.id).direction for voter in voters]
         assert (post.upvotes, post.downvotes) == (votes.count(Direction.UP), votes.count(Direction.DOWN))
 
 
-def test_equal_votes_at_once_make_one_vote_and_one_success(backend: Backend) -> None:
+def test_concurrent_equal_votes_make_one_vote_and_one_success(backend: Backend) -> None:
     ann = add_user(backend.uow, "ann")
     post = add_post(backend.uow, ann)
     cast = CastVote(backend.uow, FrozenClock())
@@ -68,7 +71,7 @@ def test_equal_votes_at_once_make_one_vote_and_one_success(backend: Backend) -> 
     assert backend.dashboard.get(NOW).total.votes == 1
 
 
-def test_a_crowd_voting_on_one_post_is_counted_to_the_last(backend: Backend) -> None:
+def test_concurrent_votes_on_one_post_are_all_counted(backend: Backend) -> None:
     voters = a_crowd(backend)
     post = add_post(backend.uow, voters[0])
     cast = CastVote(backend.uow, FrozenClock())
@@ -79,7 +82,7 @@ def test_a_crowd_voting_on_one_post_is_counted_to_the_last(backend: Backend) -> 
     require_true_counters(backend, voters)
 
 
-def test_a_person_who_cannot_make_up_their_mind_leaves_true_counters(backend: Backend) -> None:
+def test_concurrent_votes_of_one_user_leave_correct_counters(backend: Backend) -> None:
     ann = add_user(backend.uow, "ann")
     posts = [add_post(backend.uow, ann) for _ in range(3)]
     cast = CastVote(backend.uow, FrozenClock())
@@ -115,7 +118,39 @@ def test_an_account_removed_while_it_votes_leaves_every_counter_true(backend: Ba
         require_true_counters(backend, [*others, leaver])
         for post in posts:
             with backend.uow() as tx:
-                assert tx.votes.lock_ballot(leaver.id, post.id).direction is Direction.NONE
+                assert tx.votes.lock_context(leaver.id, post.id).direction is Direction.NONE
+
+
+def test_vote_between_the_locks_of_a_removal_is_counted(backend: Backend) -> None:
+    """A removal locks posts, then the account, which votes on another post between both."""
+    voter, leaver = add_user(backend.uow, "voter"), add_user(backend.uow, "leaver")
+    first, second = add_post(backend.uow, voter), add_post(backend.uow, voter)
+    CastVote(backend.uow, FrozenClock())(leaver, first.id, Direction.UP)
+
+    def vote_on_second(actor: Actor, then: Callable[[], object]) -> None:
+        with backend.uow() as tx:
+            vote = Vote(actor.id, second.id, Direction.UP, NOW)
+            tx.votes.record(vote, tx.votes.lock_context(actor.id, second.id).counting(vote))
+            tx.post_reader.get(actor, second.id)  # sends the vote, which locks the key of its account
+            then()
+
+    def remove() -> None:
+        with backend.uow() as tx:
+            tx.users.remove(leaver.id)
+
+    with ThreadPoolExecutor(2) as pool:
+        running: list[Future[None]] = []
+
+        def start_others() -> None:
+            running.extend((pool.submit(remove), pool.submit(vote_on_second, voter, lambda: sleep(A_WHILE))))
+            sleep(A_WHILE)  # both wait for the vote of the leaver
+
+        vote_on_second(leaver, start_others)
+        for future in running:
+            future.result()
+
+    assert backend.posts.get(voter, second.id).upvotes == 1
+    require_true_counters(backend, [voter, leaver])
 
 
 def test_accounts_removing_each_others_votes_do_not_deadlock(backend: Backend) -> None:
@@ -136,16 +171,16 @@ def test_accounts_removing_each_others_votes_do_not_deadlock(backend: Backend) -
     assert backend.dashboard.get(NOW).total.users == 8
 
 
-def test_repairing_while_people_vote_and_leave_makes_every_counter_true(backend: Backend) -> None:
+def test_repair_during_votes_and_removals_corrects_every_counter(backend: Backend) -> None:
     voters = a_crowd(backend, 16)
     posts = [add_post(backend.uow, voters[0], f"post {number}") for number in range(12)]
     cast = CastVote(backend.uow, FrozenClock())
-    verify = VerifyVotes(backend.posts, backend.votes)
+    verify = VerifyVotes(backend.votes)
     for post in posts:
         with backend.uow() as tx:
-            ballot = tx.votes.lock_ballot(voters[1].id, post.id)
+            context = tx.votes.lock_context(voters[1].id, post.id)
             vote = Vote(voters[1].id, post.id, Direction.DOWN, NOW)
-            tx.votes.record(vote, replace(ballot, tally=Tally(70, 40)))
+            tx.votes.record(vote, replace(context, tally=Tally(70, 40)))
     leaver = add_user(backend.uow, "leaver")
     for post in posts[::2]:
         cast(leaver, post.id, Direction.UP)
@@ -168,7 +203,7 @@ def test_repairing_while_people_vote_and_leave_makes_every_counter_true(backend:
     assert all(recount.agrees for batch in verify() for recount in batch)
 
 
-def test_equal_registrations_at_once_make_one_account(backend: Backend) -> None:
+def test_concurrent_equal_registrations_make_one_account(backend: Backend) -> None:
     guard = Guard(backend.throttle, Limits())
     register = RegisterUser(backend.uow, PlainHasher(), frozenset(), guard, FrozenClock())
     spellings = ("ann@example.com", "ANN@example.com", "Ann@Example.Com")
@@ -182,7 +217,7 @@ def test_equal_registrations_at_once_make_one_account(backend: Backend) -> None:
     assert len(backend.users.list("", Window()).items) == 1
 
 
-def test_every_edit_at_once_is_a_version_of_its_own(backend: Backend) -> None:
+def test_concurrent_edits_each_make_a_version(backend: Backend) -> None:
     ann = add_user(backend.uow, "ann")
     post = add_post(backend.uow, ann)
     edit = EditPost(backend.uow, FrozenClock())
@@ -194,7 +229,7 @@ def test_every_edit_at_once_is_a_version_of_its_own(backend: Backend) -> None:
     assert next(view for view in outcomes if view.version == 17) == last
 
 
-def test_a_post_removed_while_people_vote_takes_every_vote_along(backend: Backend) -> None:
+def test_post_removed_during_votes_takes_every_vote_along(backend: Backend) -> None:
     voters = a_crowd(backend, 32)
     post = add_post(backend.uow, voters[0])
     cast = CastVote(backend.uow, FrozenClock())
@@ -210,7 +245,7 @@ def test_a_post_removed_while_people_vote_takes_every_vote_along(backend: Backen
     assert backend.dashboard.get(NOW).total.votes == 0
 
 
-def test_of_equal_refreshes_at_once_one_succeeds_and_the_session_ends(backend: Backend) -> None:
+def test_one_of_concurrent_refreshes_succeeds_and_the_session_ends(backend: Backend) -> None:
     ann = add_user(backend.uow, "ann")
     refresh_tokens, clock = RandomRefreshTokens(), FrozenClock(NOW)
     token = refresh_tokens.first()
@@ -242,7 +277,7 @@ def test_administrators_who_demote_each_other_at_once_leave_one(backend: Backend
             tx.users.remove(left.id)
 
 
-def test_guesses_at_once_are_answered_no_more_often_than_the_limit(backend: Backend) -> None:
+def test_concurrent_guesses_never_exceed_the_limit(backend: Backend) -> None:
     with backend.uow() as tx:
         ann = tx.users.add(a_user("ann").with_password("plain:a password"))
     check = CheckPassword(PlainHasher(), Guard(backend.throttle, Limits()), FrozenClock())
@@ -253,11 +288,11 @@ def test_guesses_at_once_are_answered_no_more_often_than_the_limit(backend: Back
     assert sorted(codes) == ["invalid-credentials"] * 5 + ["rate-limited"] * 27
 
 
-def test_first_sign_ins_at_once_from_one_address_all_succeed(backend: Backend) -> None:
+def test_concurrent_first_sign_ins_from_one_address_succeed(backend: Backend) -> None:
     with backend.uow() as tx:
         ann = tx.users.add(a_user("ann").with_password("plain:a password"))
     check = CheckPassword(PlainHasher(), Guard(backend.throttle, Limits()), FrozenClock())
 
     outcomes = all_at_once([partial(check, ann, ann.email_key, "a password", "192.0.2.1")] * 32)
 
-    assert outcomes == [None] * 32
+    assert outcomes == [ann] * 32

@@ -1,4 +1,4 @@
-"""What every storage of sessions promises."""
+"""Contract of storages of sessions."""
 
 from dataclasses import replace
 from datetime import timedelta
@@ -50,12 +50,12 @@ def test_a_rotation_is_stored(backend: Backend) -> None:
     assert backend.users.find_actor(claims, NOW + IDLE + A_DAY) is None
 
 
-def test_a_session_needs_an_account_that_is_there(backend: Backend) -> None:
+def test_session_of_a_missing_account_is_refused(backend: Backend) -> None:
     with pytest.raises(InvalidToken):
         add_session(backend, Actor(4_711))
 
 
-def test_ids_of_ended_sessions_are_never_given_again(backend: Backend) -> None:
+def test_session_ids_are_never_reused(backend: Backend) -> None:
     ann = add_user(backend.uow)
     first = add_session(backend, ann)
     with backend.uow() as tx:
@@ -64,7 +64,7 @@ def test_ids_of_ended_sessions_are_never_given_again(backend: Backend) -> None:
     assert add_session(backend, ann).id > first.id
 
 
-def test_one_session_of_ones_own_is_ended(backend: Backend) -> None:
+def test_one_own_session_is_removed(backend: Backend) -> None:
     ann, bob = add_user(backend.uow, "ann"), add_user(backend.uow, "bob")
     first, _, bobs = (add_session(backend, owner, name) for owner, name in ((ann, "1"), (ann, "2"), (bob, "3")))
 
@@ -77,7 +77,7 @@ def test_one_session_of_ones_own_is_ended(backend: Backend) -> None:
 
 
 @pytest.mark.parametrize("session_id", NO_IDS)
-def test_an_id_that_names_no_session_ends_none(backend: Backend, session_id: int) -> None:
+def test_unknown_session_id_ends_no_session(backend: Backend, session_id: int) -> None:
     ann = add_user(backend.uow)
     add_session(backend, ann)
 
@@ -89,7 +89,7 @@ def test_an_id_that_names_no_session_ends_none(backend: Backend, session_id: int
     assert families(backend, "family") == ["family"]
 
 
-def test_all_sessions_of_ones_own_are_ended_but_one(backend: Backend) -> None:
+def test_remove_all_keeps_the_excepted_session(backend: Backend) -> None:
     ann, bob = add_user(backend.uow, "ann"), add_user(backend.uow, "bob")
     sessions = [add_session(backend, owner, name) for owner, name in ((ann, "1"), (ann, "2"), (bob, "3"))]
 
@@ -102,7 +102,7 @@ def test_all_sessions_of_ones_own_are_ended_but_one(backend: Backend) -> None:
     assert families(backend, "1", "2", "3") == ["3"]
 
 
-def test_ended_sessions_are_forgotten(backend: Backend) -> None:
+def test_ended_sessions_are_removed(backend: Backend) -> None:
     ann = add_user(backend.uow)
     add_session(backend, ann)
 
@@ -115,7 +115,7 @@ def test_ended_sessions_are_forgotten(backend: Backend) -> None:
     assert families(backend, "family") == []
 
 
-def test_sessions_go_with_their_account(backend: Backend) -> None:
+def test_removed_account_takes_its_sessions_along(backend: Backend) -> None:
     ann = add_user(backend.uow)
     session = add_session(backend, ann)
 

@@ -1,12 +1,10 @@
-"""What every throttle promises."""
+"""Contract of throttles."""
 
 from datetime import timedelta
 
-import pytest
 from sqlalchemy import URL, func, select
 
 from application.views import Attempt
-from domain.errors import TooManyRequests
 from infrastructure.database.engine import open_engine
 from infrastructure.database.tables import attempts
 from tests.backends import Backend, sql_backend
@@ -20,74 +18,66 @@ ANY_NUMBER = Attempt("any", 0, A_MINUTE)
 
 def use_up(backend: Backend, attempt: Attempt) -> None:
     for _ in range(attempt.limit):
-        backend.throttle.count([attempt], NOW)
+        assert backend.throttle.count([attempt], NOW) == 0
 
 
 def test_no_more_than_the_limit_are_let_through(backend: Backend) -> None:
     use_up(backend, THREE)
 
-    with pytest.raises(TooManyRequests) as refusal:
-        backend.throttle.count([THREE], NOW + timedelta(seconds=15.5))
-    assert refusal.value.retry_after == 45
-    with pytest.raises(TooManyRequests):
-        backend.throttle.require_open([THREE], NOW)
+    assert backend.throttle.count([THREE], NOW + timedelta(seconds=15.5)) == 45
+    assert backend.throttle.remaining([THREE], NOW) == 60
 
 
 def test_a_limit_that_is_not_reached_is_open(backend: Backend) -> None:
-    backend.throttle.require_open([THREE], NOW)
+    assert backend.throttle.remaining([THREE], NOW) == 0
     for _ in range(THREE.limit - 1):
         backend.throttle.count([THREE], NOW)
 
-    backend.throttle.require_open([THREE], NOW)
+    assert backend.throttle.remaining([THREE], NOW) == 0
 
 
-def test_counting_begins_anew_when_the_window_has_passed(backend: Backend) -> None:
+def test_counting_restarts_after_the_window(backend: Backend) -> None:
     use_up(backend, THREE)
 
-    backend.throttle.require_open([THREE], NOW + A_MINUTE)
+    assert backend.throttle.remaining([THREE], NOW + A_MINUTE) == 0
     for _ in range(THREE.limit):
         backend.throttle.count([THREE], NOW + A_MINUTE)
-    with pytest.raises(TooManyRequests):
-        backend.throttle.count([THREE], NOW + A_MINUTE)
+    assert backend.throttle.count([THREE], NOW + A_MINUTE) == 60
 
 
 def test_the_strictest_of_several_limits_counts(backend: Backend) -> None:
     for _ in range(THREE.limit):
         backend.throttle.count([THREE, FIVE], NOW)
-    with pytest.raises(TooManyRequests) as refusal:
-        backend.throttle.count([THREE, FIVE], NOW)
-    assert refusal.value.retry_after == 60
+    assert backend.throttle.count([THREE, FIVE], NOW) == 60
 
-    backend.throttle.require_open([FIVE], NOW)
-    with pytest.raises(TooManyRequests):
-        backend.throttle.require_open([FIVE, THREE], NOW)
+    assert backend.throttle.remaining([FIVE], NOW) == 0
+    assert backend.throttle.remaining([FIVE, THREE], NOW) == 60
 
 
-def test_what_is_forgotten_counts_no_more(backend: Backend) -> None:
+def test_reset_starts_the_count_of_a_limit_again(backend: Backend) -> None:
     use_up(backend, THREE)
     use_up(backend, FIVE)
 
-    backend.throttle.forget(THREE)
-    backend.throttle.forget(ANY_NUMBER)
+    backend.throttle.reset(THREE)
+    backend.throttle.reset(ANY_NUMBER)
 
-    backend.throttle.count([THREE], NOW)
-    with pytest.raises(TooManyRequests):
-        backend.throttle.count([FIVE], NOW)
+    assert backend.throttle.count([THREE], NOW) == 0
+    assert backend.throttle.count([FIVE], NOW) == 120
 
 
 def test_no_limit_is_never_reached(backend: Backend) -> None:
     for _ in range(10):
-        backend.throttle.count([ANY_NUMBER], NOW)
-        backend.throttle.require_open([ANY_NUMBER], NOW)
+        assert backend.throttle.count([ANY_NUMBER], NOW) == 0
+        assert backend.throttle.remaining([ANY_NUMBER], NOW) == 0
 
 
-def test_of_any_number_at_once_just_the_limit_is_let_through(backend: Backend) -> None:
+def test_concurrent_attempts_pass_up_to_the_limit(backend: Backend) -> None:
     outcomes = all_at_once([lambda: backend.throttle.count([FIVE], NOW)] * 32)
 
-    assert outcomes.count(None) == FIVE.limit
+    assert outcomes.count(0) == FIVE.limit
 
 
-def test_what_has_passed_does_not_pile_up(url: URL) -> None:
+def test_expired_buckets_do_not_accumulate(url: URL) -> None:
     engine = open_engine(url, connections=1)
     with sql_backend(url) as backend:
         for number in range(30):

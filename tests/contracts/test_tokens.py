@@ -1,14 +1,14 @@
-"""What every token codec promises."""
+"""Contract of token codecs."""
 
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from application.ports import RefreshTokens, TokenCodec
+from application.ports.services import RefreshTokens, TokenCodec
 from application.views import Claims
 from domain.users import InvalidToken
 from infrastructure.tokens import JwtTokenCodec, RandomRefreshTokens
-from tests.fakes import NumberedRefreshTokens, PlainTokens
+from tests.fakes.services import NumberedRefreshTokens, PlainTokens
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 

@@ -1,4 +1,4 @@
-"""What every unit of work promises: all of it happens, or nothing."""
+"""Contract of the unit of work: it commits whole or not at all."""
 
 import pytest
 from sqlalchemy import URL
@@ -9,11 +9,11 @@ from tests.samples import NOW, a_post, a_user, add_post, add_user
 
 
 class Interruption(BaseException):
-    """Nothing that a rule raises: a programming error, or Ctrl-C."""
+    """No domain error: a defect, or Ctrl-C."""
 
 
 @pytest.mark.parametrize("kind", [ValueError, Interruption])
-def test_an_exception_undoes_everything(backend: Backend, kind: type[BaseException]) -> None:
+def test_exception_rolls_everything_back(backend: Backend, kind: type[BaseException]) -> None:
     with pytest.raises(kind), backend.uow() as tx:
         tx.users.add(a_user())
         raise kind
@@ -28,8 +28,8 @@ def test_leaving_the_block_commits(backend: Backend) -> None:
     assert backend.users.get(user.id).username == "ann"
 
 
-def test_nothing_is_seen_from_outside_before_the_commit(url: URL) -> None:
-    with sql_backend(url) as backend:  # in memory, transactions simply take turns
+def test_changes_are_invisible_outside_before_the_commit(url: URL) -> None:
+    with sql_backend(url) as backend:  # in memory, transactions run one after another
         ann = add_user(backend.uow)
 
         with backend.uow() as tx:
@@ -39,13 +39,13 @@ def test_nothing_is_seen_from_outside_before_the_commit(url: URL) -> None:
         assert backend.dashboard.get(NOW).total.posts == 1
 
 
-def test_an_undone_edit_leaves_the_post_as_it_was(backend: Backend) -> None:
+def test_rolled_back_edit_leaves_the_post_unchanged(backend: Backend) -> None:
     ann = add_user(backend.uow)
     post = add_post(backend.uow, ann)
 
-    with pytest.raises(ValueError, match="changed my mind"), backend.uow() as tx:
+    with pytest.raises(ValueError, match="rolled back"), backend.uow() as tx:
         tx.posts.remove(tx.posts.lock(post.id).id)
-        raise ValueError("changed my mind")
+        raise ValueError("rolled back")
 
     with backend.uow() as tx:
         assert tx.posts.lock(post.id) == post

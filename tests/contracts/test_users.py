@@ -1,4 +1,4 @@
-"""What every storage of accounts promises."""
+"""Contract of storages of accounts."""
 
 from dataclasses import replace
 
@@ -10,7 +10,7 @@ from domain.posts import PostNotFound
 from domain.users import EmailTaken, Role, UsernameTaken, UserNotFound
 from domain.votes import Direction
 from tests.backends import Backend
-from tests.fakes import FrozenClock
+from tests.fakes.services import FrozenClock
 from tests.samples import NOW, a_user, add_post, add_user
 
 BEYOND_64_BITS = 2**63
@@ -28,7 +28,7 @@ def test_what_is_added_is_read_back(backend: Backend) -> None:
     assert read.created_at.utcoffset() is not None
 
 
-def test_ids_start_at_one_and_are_never_given_twice(backend: Backend) -> None:
+def test_user_ids_start_at_one_and_are_never_reused(backend: Backend) -> None:
     ids = []
     for name in ("ann", "bob", "cleo"):
         ann = add_user(backend.uow, name)
@@ -63,7 +63,7 @@ def test_any_number_of_accounts_may_have_no_username(backend: Backend) -> None:
     assert [user.username for user in backend.users.list("", Window()).items] == [None, None]
 
 
-def test_a_refused_account_leaves_nothing_behind(backend: Backend) -> None:
+def test_refused_account_leaves_no_rows(backend: Backend) -> None:
     add_user(backend.uow, "ann")
 
     with pytest.raises(EmailTaken), backend.uow() as tx:
@@ -74,7 +74,7 @@ def test_a_refused_account_leaves_nothing_behind(backend: Backend) -> None:
 
 
 @pytest.mark.parametrize("user_id", NO_IDS)
-def test_an_id_that_names_nobody_is_not_found(backend: Backend, user_id: int) -> None:
+def test_unknown_user_id_is_not_found(backend: Backend, user_id: int) -> None:
     with pytest.raises(UserNotFound):
         backend.users.get(user_id)
     assert backend.users.find(user_id) is None
@@ -93,11 +93,23 @@ def test_accounts_are_listed_by_id_and_cut_into_pages(backend: Backend) -> None:
 
 @pytest.mark.parametrize(
     ("search", "found"),
-    [("ANN", ["ann"]), ("@example", ["ann", "B_b"]), ("b_", ["B_b"]), ("%", []), ("n@e", ["ann"]), ("\\", [])],
+    [
+        ("ANN", ["ann"]),
+        ("@example", ["ann", "B_b", None]),
+        ("b_", ["B_b"]),
+        ("%", []),
+        ("n@e", ["ann"]),
+        ("\\", []),
+        ("OLIV", [None]),
+        ("renam", ["B_b"]),
+        ("comb", []),
+    ],
 )
-def test_accounts_are_found_by_email_and_username(backend: Backend, search: str, found: list[str]) -> None:
+def test_accounts_are_found_by_email_and_username(backend: Backend, search: str, found: list[str | None]) -> None:
     add_user(backend.uow, "ann")
-    add_user(backend.uow, "B_b")
+    with backend.uow() as tx:
+        tx.users.save(tx.users.add(a_user("B_b")).with_email("renamed@example.com"))
+        tx.users.add(replace(a_user("olivia"), username=None))
 
     assert [user.username for user in backend.users.list(search, Window()).items] == found
 
@@ -108,7 +120,7 @@ def test_an_account_is_found_whole_by_id_and_by_email_key(backend: Backend) -> N
 
     assert backend.users.find(ann.id) == ann
     assert backend.users.find_by_email("ann@example.com") == ann
-    assert backend.users.find_by_email("nobody@example.com") is None
+    assert backend.users.find_by_email("unknown@example.com") is None
 
 
 def test_a_change_is_stored_whole(backend: Backend) -> None:
@@ -129,7 +141,7 @@ def test_a_change_is_stored_whole(backend: Backend) -> None:
     assert [user.id for user in backend.users.list("anna", Window()).items] == [ann.id]
 
 
-def test_a_change_takes_nobody_elses_email_or_username(backend: Backend) -> None:
+def test_change_to_a_taken_email_or_username_is_refused(backend: Backend) -> None:
     ann, _ = add_user(backend.uow, "ann"), add_user(backend.uow, "bob")
 
     with pytest.raises(EmailTaken), backend.uow() as tx:

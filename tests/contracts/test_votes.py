@@ -1,4 +1,4 @@
-"""What every storage of votes promises."""
+"""Contract of storages of votes."""
 
 from dataclasses import replace
 from datetime import timedelta
@@ -9,45 +9,47 @@ from application.paging import Order, SortBy, Window
 from application.views import OwnVote, PostFilter, Recount
 from domain.posts import Post, PostNotFound
 from domain.users import Actor, InvalidToken, Role
-from domain.votes import Ballot, Direction, Tally, Vote, hotness
+from domain.votes import Direction, Tally, Vote, VoteContext, hotness
 from tests.backends import Backend
 from tests.contracts.test_users import NO_IDS
 from tests.samples import NOW, add_post, add_user
 
+WHOLE = Window(limit=100)
 
-def record(backend: Backend, vote: Vote) -> Ballot:
-    """Cast a vote as it stands, and tell what was counted."""
+
+def record(backend: Backend, vote: Vote) -> VoteContext:
+    """Record a vote; return the context that counts it."""
     with backend.uow() as tx:
-        counted = tx.votes.lock_ballot(vote.user_id, vote.post_id).counting(vote)
+        counted = tx.votes.lock_context(vote.user_id, vote.post_id).counting(vote)
         tx.votes.record(vote, counted)
     return counted
 
 
-def ballot(backend: Backend, voter: Actor, post: Post) -> Ballot:
+def context(backend: Backend, voter: Actor, post: Post) -> VoteContext:
     with backend.uow() as tx:
-        return tx.votes.lock_ballot(voter.id, post.id)
+        return tx.votes.lock_context(voter.id, post.id)
 
 
-def test_a_ballot_tells_what_voting_concerns(backend: Backend) -> None:
+def test_vote_context_holds_post_and_current_vote(backend: Backend) -> None:
     ann, bob = add_user(backend.uow, "ann"), add_user(backend.uow, "bob")
     post = add_post(backend.uow, ann, published=False)
 
-    assert ballot(backend, bob, post) == Ballot(post.id, ann.id, published=False, created_at=NOW, tally=Tally())
+    assert context(backend, bob, post) == VoteContext(post.id, ann.id, published=False, created_at=NOW, tally=Tally())
 
 
 @pytest.mark.parametrize("post_id", NO_IDS)
-def test_there_is_no_ballot_for_a_post_that_is_not_there(backend: Backend, post_id: int) -> None:
+def test_vote_context_of_a_missing_post_is_not_found(backend: Backend, post_id: int) -> None:
     with pytest.raises(PostNotFound, match=str(post_id)), backend.uow() as tx:
-        tx.votes.lock_ballot(1, post_id)
+        tx.votes.lock_context(1, post_id)
 
 
-def test_a_vote_that_is_recorded_is_counted_with_its_rank(backend: Backend) -> None:
+def test_recorded_vote_is_counted_and_ranked(backend: Backend) -> None:
     ann, bob = add_user(backend.uow, "ann"), add_user(backend.uow, "bob")
     post = add_post(backend.uow, ann)
 
     for voter in (ann, bob):
         counted = record(backend, Vote(voter.id, post.id, Direction.DOWN, NOW))
-        assert ballot(backend, voter, post) == counted
+        assert context(backend, voter, post) == counted
 
     with backend.uow() as tx:
         assert tx.posts.lock(post.id) == replace(post, tally=Tally(0, 2))
@@ -64,11 +66,11 @@ def test_a_vote_replaces_the_earlier_one(backend: Backend) -> None:
     counted = record(backend, Vote(ann.id, post.id, Direction.UP, later))
 
     assert (counted.tally, counted.direction) == (Tally(1, 0), Direction.UP)
-    assert ballot(backend, ann, post) == counted
-    assert backend.votes.list(ann, None, None).items == [OwnVote(post.id, "A title", 1, later)]
+    assert context(backend, ann, post) == counted
+    assert backend.votes.list(ann, None, Window()).items == [OwnVote(post.id, "A title", 1, later)]
 
 
-def test_a_vote_that_is_taken_back_is_gone_and_no_other(backend: Backend) -> None:
+def test_removed_vote_leaves_the_other_votes(backend: Backend) -> None:
     ann, bob = add_user(backend.uow, "ann"), add_user(backend.uow, "bob")
     post = add_post(backend.uow, ann)
     for voter in (ann, bob):
@@ -76,13 +78,13 @@ def test_a_vote_that_is_taken_back_is_gone_and_no_other(backend: Backend) -> Non
 
     record(backend, Vote(ann.id, post.id, Direction.NONE, NOW))
 
-    assert ballot(backend, ann, post).direction is Direction.NONE
-    assert ballot(backend, bob, post).direction is Direction.UP
-    assert ballot(backend, bob, post).tally == Tally(1, 0)
+    assert context(backend, ann, post).direction is Direction.NONE
+    assert context(backend, bob, post).direction is Direction.UP
+    assert context(backend, bob, post).tally == Tally(1, 0)
     assert backend.dashboard.get(NOW).total.votes == 1
 
 
-def test_people_see_their_own_votes_on_what_they_can_see_latest_first(backend: Backend) -> None:
+def test_own_votes_on_visible_posts_are_listed_latest_first(backend: Backend) -> None:
     ann, bob = add_user(backend.uow, "ann"), add_user(backend.uow, "bob")
     admin = add_user(backend.uow, "root", Role.ADMIN)
     posts = [add_post(backend.uow, ann, f"post {number}", published=number != 2) for number in range(4)]
@@ -91,25 +93,25 @@ def test_people_see_their_own_votes_on_what_they_can_see_latest_first(backend: B
             direction = Direction.UP if number % 2 else Direction.DOWN
             record(backend, Vote(voter.id, post.id, direction, NOW + timedelta(seconds=number // 2)))
 
-    def listed(voter: Actor, direction: Direction | None = None, window: Window | None = None) -> list[str]:
+    def listed(voter: Actor, direction: Direction | None = None, window: Window = WHOLE) -> list[str]:
         return [vote.title for vote in backend.votes.list(voter, direction, window).items]
 
     assert listed(ann) == listed(admin) == ["post 3", "post 2", "post 1", "post 0"]
     assert listed(bob) == ["post 3", "post 1", "post 0"]
     assert listed(bob, Direction.DOWN) == ["post 0"]
     assert listed(bob, None, Window(limit=1, skip=1)) == ["post 1"]
-    assert backend.votes.list(bob, Direction.DOWN, None).items == [OwnVote(posts[0].id, "post 0", -1, NOW)]
+    assert backend.votes.list(bob, Direction.DOWN, WHOLE).items == [OwnVote(posts[0].id, "post 0", -1, NOW)]
 
 
-def test_a_vote_needs_a_voter_who_is_there(backend: Backend) -> None:
-    nobody = Actor(4_711)
+def test_vote_of_a_missing_voter_is_refused(backend: Backend) -> None:
+    missing = Actor(4_711)
     post = add_post(backend.uow, add_user(backend.uow))
 
     with pytest.raises(InvalidToken):
-        record(backend, Vote(nobody.id, post.id, Direction.UP, NOW))
+        record(backend, Vote(missing.id, post.id, Direction.UP, NOW))
 
 
-def test_votes_are_counted_post_by_post_beside_what_the_post_keeps(backend: Backend) -> None:
+def test_recount_returns_stored_and_counted_tallies(backend: Backend) -> None:
     people = [add_user(backend.uow, f"user{number}") for number in range(3)]
     posts = [add_post(backend.uow, people[0], published=number != 1) for number in range(4)]
     for post, directions in ((posts[0], (1, 1, -1)), (posts[1], (-1,)), (posts[3], (1,))):
@@ -117,7 +119,7 @@ def test_votes_are_counted_post_by_post_beside_what_the_post_keeps(backend: Back
             record(backend, Vote(voter.id, post.id, Direction(direction), NOW))
     false = Tally(5, 6)
     with backend.uow() as tx:
-        before = tx.votes.lock_ballot(people[0].id, posts[1].id)
+        before = tx.votes.lock_context(people[0].id, posts[1].id)
         tx.votes.record(Vote(people[0].id, posts[1].id, Direction.DOWN, NOW), replace(before, tally=false))
 
     def recount(post: Post, kept: Tally, counted: Tally) -> Recount:
@@ -139,5 +141,5 @@ def test_votes_are_counted_post_by_post_beside_what_the_post_keeps(backend: Back
         for post in posts:
             tx.posts.lock(post.id)
             tx.votes.recount(post.id)
-    assert [post.kept for post in backend.votes.recount(0, 10)] == [post.counted for post in found]
+    assert [post.stored for post in backend.votes.recount(0, 10)] == [post.counted for post in found]
     assert all(post.agrees for post in backend.votes.recount(0, 10))

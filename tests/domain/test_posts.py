@@ -1,4 +1,4 @@
-"""The rules for posts."""
+"""Rules for posts."""
 
 from collections.abc import Container
 from dataclasses import replace
@@ -62,7 +62,7 @@ def test_a_title_may_be_this(title: str) -> None:
         ("a", "\udfff", "content", "text_unstorable"),
     ],
 )
-def test_what_a_post_may_not_be(title: str, content: str, field: str, reason: str) -> None:
+def test_invalid_post_is_refused(title: str, content: str, field: str, reason: str) -> None:
     with pytest.raises(Invalid) as refusal:
         written(title, content)
 
@@ -87,18 +87,18 @@ def test_who_may_see_a_post(published: bool, actor: Actor, visible: bool) -> Non
     assert is_visible(published, OWNER.id, actor) is visible
 
 
-def test_an_edit_changes_what_it_names_and_counts_a_version() -> None:
+def test_edit_changes_its_fields_and_counts_a_version() -> None:
     edited = written().edited_by(OWNER, PostChanges(title=" New "), LATER)
 
     assert (edited.title, edited.content, edited.published) == ("New", "Some content", True)
     assert (edited.version, edited.created_at, edited.updated_at) == (2, NOW, LATER)
 
 
-def test_an_edit_that_names_what_was_there_is_a_version_all_the_same() -> None:
+def test_edit_with_equal_values_is_a_new_version() -> None:
     assert written().edited_by(OWNER, PostChanges(published=True), LATER).version == 2
 
 
-def test_an_edit_that_names_nothing_is_the_same_post() -> None:
+def test_edit_without_fields_is_the_same_post() -> None:
     post = written()
 
     assert post.edited_by(OWNER, PostChanges(), LATER) is post
@@ -156,7 +156,7 @@ def test_owners_and_administrators_may_remove_a_post(actor: Actor) -> None:
 
 
 @given(st.lists(st.tuples(st.integers(1, 5), st.sampled_from(Direction))))
-def test_a_tally_kept_vote_by_vote_equals_one_counted_at_the_end(votes: list[tuple[int, Direction]]) -> None:
+def test_tally_updated_per_vote_equals_a_recount(votes: list[tuple[int, Direction]]) -> None:
     tally, latest = Tally(), dict.fromkeys(range(1, 6), Direction.NONE)
     for voter, direction in votes:
         tally = tally.after(latest[voter], direction)
@@ -175,7 +175,7 @@ OUTDATED: list[Container[int]] = [{2}, {4}, frozenset(), {1, 2, 4}, {-3, 0, 30, 
 
 
 @pytest.mark.parametrize("versions", KNOWN)
-def test_whoever_knows_the_version_may_change_and_remove_it(versions: Container[int] | None) -> None:
+def test_change_with_the_current_version_succeeds(versions: Container[int] | None) -> None:
     assert THIRD.edited_by(OWNER, RETITLE, LATER, versions).version == 4
     assert THIRD.edited_by(OWNER, NOTHING, LATER, versions) is THIRD
     assert THIRD.edited_by(ADMIN, SHOW, LATER, versions).version == 4
@@ -184,7 +184,7 @@ def test_whoever_knows_the_version_may_change_and_remove_it(versions: Container[
 
 
 @pytest.mark.parametrize("versions", OUTDATED)
-def test_whoever_knows_another_version_overwrites_and_removes_nothing(versions: Container[int]) -> None:
+def test_change_with_an_outdated_version_is_refused(versions: Container[int]) -> None:
     for actor, changes in ((OWNER, RETITLE), (OWNER, NOTHING), (ADMIN, SHOW)):
         with pytest.raises(VersionMismatch):
             THIRD.edited_by(actor, changes, LATER, versions)
@@ -193,7 +193,7 @@ def test_whoever_knows_another_version_overwrites_and_removes_nothing(versions: 
             THIRD.require_removable_by(actor, versions)
 
 
-def test_votes_make_no_version_and_stand_in_nobodys_way() -> None:
+def test_votes_make_no_version_and_block_no_edit() -> None:
     voted = replace(THIRD, tally=Tally(9, 4))
 
     assert voted.edited_by(OWNER, RETITLE, LATER, {3}).tally == Tally(9, 4)
@@ -209,7 +209,7 @@ def test_votes_make_no_version_and_stand_in_nobodys_way() -> None:
         (True, OWNER, {2}, VersionMismatch),
     ],
 )
-def test_whether_a_post_is_seen_is_judged_first_then_whose_it_is_then_its_version(
+def test_visibility_is_checked_first_then_rights_then_version(
     published: bool, actor: Actor, versions: Container[int], refusal: type[Exception]
 ) -> None:
     post = replace(THIRD, published=published)
@@ -221,7 +221,7 @@ def test_whether_a_post_is_seen_is_judged_first_then_whose_it_is_then_its_versio
         post.require_removable_by(actor, versions)
 
 
-def test_what_an_administrator_may_not_do_is_judged_before_the_version() -> None:
+def test_right_of_an_administrator_is_checked_before_the_version() -> None:
     for changes in (RETITLE, BOTH, NOTHING):
         with pytest.raises(NotYourPost):
             THIRD.edited_by(ADMIN, changes, LATER, {2})

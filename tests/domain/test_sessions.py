@@ -1,9 +1,9 @@
-"""The rules for sessions."""
+"""Rules for sessions."""
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
-from domain.sessions import IDLE, LIFETIME, USER_AGENT_MAX, RefreshHashes, Session
+from domain.sessions import IDLE, LIFETIME, RefreshHashes, Session
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 FIRST, SECOND = RefreshHashes("family", "first"), RefreshHashes("family", "second")
@@ -16,13 +16,14 @@ def opened() -> Session:
 def test_a_new_session_ends_when_it_is_not_used() -> None:
     session = opened()
 
-    assert session.ends_at == NOW + IDLE
-    assert len(session.user_agent) == USER_AGENT_MAX
+    assert session.id == 0
+    assert session.ends_at == NOW + timedelta(days=7)
+    assert session.user_agent == "a" * 200
 
 
-def test_use_puts_the_end_off_until_the_lifetime_is_over() -> None:
+def test_use_prolongs_a_session_up_to_its_lifetime() -> None:
     assert replace(opened(), last_used_at=NOW + IDLE).ends_at == NOW + 2 * IDLE
-    assert replace(opened(), last_used_at=NOW + LIFETIME - IDLE / 2).ends_at == NOW + LIFETIME
+    assert replace(opened(), last_used_at=NOW + LIFETIME - IDLE / 2).ends_at == NOW + timedelta(days=30)
 
 
 def test_the_latest_token_is_exchanged() -> None:

@@ -15,7 +15,7 @@ from sqlalchemy import URL, text
 from infrastructure.container import Container
 from infrastructure.settings import Settings
 from interfaces.http.api import create_api
-from tests.fakes import FrozenClock, PlainHasher
+from tests.fakes.services import FrozenClock, PlainHasher
 
 SECRET_KEY = "a key of sixty-four bytes or more, so that any algorithm can be tried with it"
 

@@ -8,7 +8,7 @@ import httpx2
 import pytest
 
 from tests.contracts.test_races import all_at_once
-from tests.fakes import FrozenClock
+from tests.fakes.services import FrozenClock
 from tests.http.conftest import Api, Person, as_json, require_problem
 
 NEW_PASSWORD = "an unusual one"

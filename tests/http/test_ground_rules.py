@@ -11,7 +11,7 @@ from anyio import sleep_forever
 from sqlalchemy import URL
 from starlette.types import Message
 
-from application.ports import Unavailable
+from application.errors import Unavailable
 from tests.http.conftest import SECURITY_HEADERS, Api, Person, as_json, but_its_id, require_problem, running_api
 from tests.http.openapi import Caller, Operation, Slot, operations
 

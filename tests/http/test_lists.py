@@ -13,9 +13,9 @@ import pytest
 from pydantic import SecretStr
 from sqlalchemy import URL
 
-from application.paging import Position
+from application.paging import PageCursor
 from interfaces.http.paging import Cursors, InvalidCursor
-from tests.fakes import FrozenClock
+from tests.fakes.services import FrozenClock
 from tests.http.conftest import SECRET_KEY, Api, Person, require_problem, running_api
 
 PATHS = ("/posts", "/users", "/users/me/votes")
@@ -377,17 +377,17 @@ def test_an_altered_cursor_is_refused(written: tuple[Person, list[int]]) -> None
 
 
 POSITIONS = [
-    Position(datetime(2026, 1, 1, 12, 30, 15, 1, tzinfo=UTC), 7),
-    Position(datetime(1970, 1, 1, tzinfo=UTC), 2**63 - 1),
-    Position(-12, 3),
-    Position(0, 1),
-    Position(39_272.640_000_000_01, 12),
-    Position(-1e-300, 1),
+    PageCursor(datetime(2026, 1, 1, 12, 30, 15, 1, tzinfo=UTC), 7),
+    PageCursor(datetime(1970, 1, 1, tzinfo=UTC), 2**63 - 1),
+    PageCursor(-12, 3),
+    PageCursor(0, 1),
+    PageCursor(39_272.640_000_000_01, 12),
+    PageCursor(-1e-300, 1),
 ]
 
 
 @pytest.mark.parametrize("position", POSITIONS)
-def test_a_cursor_holds_a_position_to_the_last_bit_and_no_character_of_it_can_be_changed(position: Position) -> None:
+def test_a_cursor_holds_a_position_to_the_last_bit_and_no_character_of_it_can_be_changed(position: PageCursor) -> None:
     cursors = Cursors(["a secret key"])
     cursor = cursors.write("/posts", position)
 

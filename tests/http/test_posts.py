@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import URL
 
 from domain.posts import KeyInUse
-from tests.fakes import FrozenClock
+from tests.fakes.services import FrozenClock
 from tests.http.conftest import Api, Failing, Person, as_json, but_its_id, require_problem, running_api
 
 NEW_YEAR = "2026-01-01T00:00:00Z"

@@ -17,7 +17,7 @@ from sqlalchemy import URL
 
 from infrastructure.tokens import key_id
 from tests.contracts.test_races import all_at_once
-from tests.fakes import FrozenClock
+from tests.fakes.services import FrozenClock
 from tests.http.conftest import SECRET_KEY, Api, Person, but_its_id, require_problem, running_api
 
 

@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import URL
 from structlog.testing import capture_logs
 
-from application.ports import Unavailable
+from application.errors import Unavailable
 from interfaces.http.problems import PROBLEMS
 from tests.http.conftest import STATUSES, Api, Failing, Person, require_problem, running_api
 from tests.http.openapi import operations

@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import URL
 
 from tests.contracts.test_races import all_at_once
-from tests.fakes import FrozenClock
+from tests.fakes.services import FrozenClock
 from tests.http.conftest import Api, Person, but_its_id, require_problem, running_api
 
 HOME, ELSEWHERE = "203.0.113.7", "198.51.100.9"

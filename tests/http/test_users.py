@@ -9,7 +9,7 @@ import httpx2
 import pytest
 
 from tests.contracts.test_races import all_at_once
-from tests.fakes import FrozenClock
+from tests.fakes.services import FrozenClock
 from tests.http.conftest import Api, Person, as_json, require_problem
 
 PASSWORD = "eight or more"

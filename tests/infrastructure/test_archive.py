@@ -6,7 +6,7 @@ from typing import Any
 
 from sqlalchemy import URL
 
-from application.ports import UnitOfWorkFactory
+from application.ports.storage import UnitOfWorkFactory
 from domain.users import Actor
 from infrastructure.database.archive import Archive
 from tests.backends import sql_backend

@@ -18,10 +18,10 @@ from domain.errors import TooManyRequests
 from domain.users import InvalidCredentials, InvalidToken
 from infrastructure.container import Container
 from infrastructure.database.standby import Standby
-from infrastructure.database.throttle import NoThrottle, SqlThrottle
+from infrastructure.database.throttle import SqlThrottle
 from infrastructure.settings import Settings
 from infrastructure.tokens import key_id
-from tests.fakes import PlainHasher
+from tests.fakes.services import PlainHasher
 from tests.infrastructure.test_metrics import values
 from tests.samples import NOW
 
@@ -49,13 +49,13 @@ def worker(url: URL, **values: object) -> Iterator[App]:
 
 
 def register(app: App, name: str = "ann") -> None:
-    app.register_user(f"{name}@example.com", PASSWORD, name, address=HOME)
+    app.commands.register_user(f"{name}@example.com", PASSWORD, name, address=HOME)
 
 
 def try_password(app: App, password: str, address: str = ELSEWHERE) -> str:
     """Try to sign in as Ann, and tell what became of it."""
     try:
-        app.sign_in("ann@example.com", password, user_agent="a browser", address=address)
+        app.commands.sign_in("ann@example.com", password, user_agent="a browser", address=address)
     except (InvalidCredentials, TooManyRequests) as error:
         return error.code
     return "signed in"
@@ -64,17 +64,14 @@ def try_password(app: App, password: str, address: str = ELSEWHERE) -> str:
 # Throttling.
 
 
-def test_the_settings_choose_the_throttle() -> None:
-    with wired(throttle=True) as on, wired(throttle=False) as off:
-        assert isinstance(on.throttle(), SqlThrottle)
-        assert isinstance(off.throttle(), NoThrottle)
-
-
 def test_the_settings_set_the_limits() -> None:
     with wired(throttle_account_failures=7, throttle_address_failures=0, throttle_registrations=9) as container:
         assert astuple(container.limits()) == (7, 0, 9)
     with wired() as container:
         assert container.limits() == Limits()  # the defaults of both are the same
+        assert isinstance(container.throttle(), SqlThrottle)
+    with wired(throttle=False, throttle_account_failures=7) as container:
+        assert container.limits() == Limits(0, 0, 0)
 
 
 def test_without_a_throttle_nobody_is_slowed_down(url: URL) -> None:
@@ -152,16 +149,26 @@ def test_the_costs_of_the_settings_reach_the_hasher() -> None:
 def test_common_passwords_are_refused_by_everything_that_sets_one() -> None:
     with wired() as container:
         app, common = container.app(), container.common()
-        assert app.register_user.common is app.create_admin.common is app.change_password.common is common
+        assert (
+            app.commands.register_user.common
+            is app.commands.create_admin.common
+            is app.commands.change_password.common
+            is common
+        )
         assert "password1" in common
 
 
 def test_everything_that_checks_a_password_counts_the_same_failures() -> None:
     with wired() as container:
         app, check = container.app(), container.check()
-        for use_case in (app.sign_in, app.edit_own_account, app.change_password, app.delete_own_account):
+        for use_case in (
+            app.commands.sign_in,
+            app.commands.edit_own_account,
+            app.commands.change_password,
+            app.commands.delete_own_account,
+        ):
             assert use_case.check is check
-        assert app.register_user.guard is check.guard
+        assert app.commands.register_user.guard is check.guard
 
 
 # A standby.
@@ -178,22 +185,22 @@ def test_lists_may_be_answered_by_a_standby_and_nothing_else(postgres_url: URL) 
         app, database = container.app(), container.database()
         assert isinstance(lists, Standby)
         there: list[Any] = [
-            app.list_posts.posts,
-            app.list_users.users,
-            app.list_own_votes.votes,
-            app.export_own_data.posts,
-            app.export_own_data.votes,
-            app.see_dashboard.dashboard,
+            app.queries.list_posts.posts,
+            app.queries.list_users.users,
+            app.queries.list_own_votes.votes,
+            app.queries.export_own_data.posts,
+            app.queries.export_own_data.votes,
+            app.queries.get_dashboard.dashboard,
         ]
         here: list[Any] = [
-            app.read_post.posts,
-            app.authenticate.users,
-            app.see_own_account.users,
-            app.sign_in.users,
-            app.verify_votes.votes,
+            app.queries.get_post.posts,
+            app.queries.authenticate.users,
+            app.queries.get_own_account.users,
+            app.commands.sign_in.users,
+            app.queries.verify_votes.votes,
         ]
-        assert [reader._reading for reader in there] == [lists.read] * len(there)
-        assert [reader._reading for reader in here] == [database.read] * len(here)
+        assert [reader._connect for reader in there] == [lists.read] * len(there)
+        assert [reader._connect for reader in here] == [database.read] * len(here)
 
 
 # Metrics.
@@ -208,7 +215,7 @@ def test_what_goes_on_reaches_the_metrics(url: URL) -> None:
         assert executor._retried == metrics.retried
         hashing = container.hasher()._threads
         assert (hashing._running, hashing._waiting) == (metrics.hashes_running, metrics.hashes_waiting)
-        assert container.check().guard.meter is container.app().cast_vote.meter is metrics
+        assert container.check().guard.meter is container.app().commands.cast_vote.meter is metrics
 
 
 def test_unless_enabled_nothing_is_kept() -> None:

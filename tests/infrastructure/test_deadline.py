@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import URL, text
 from starlette.types import Message, Receive, Scope, Send
 
-from application.ports import TransactionAborted, Unavailable
+from application.errors import TransactionAborted, Unavailable
 from infrastructure.database.engine import open_database
 from infrastructure.execution.deadline import MIN_WAIT, clear_deadline, is_expired, remaining, start_deadline, within
 from infrastructure.execution.greenlets import GreenletExecutor

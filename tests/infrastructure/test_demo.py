@@ -6,11 +6,11 @@ from itertools import pairwise
 import pytest
 from sqlalchemy import URL
 
-from application.ports import Refused
+from application.errors import Refused
 from domain.votes import Direction, Tally
 from infrastructure.demo import Demo, Invented
 from tests.backends import contents, empty
-from tests.fakes import FrozenClock, PlainHasher
+from tests.fakes.services import FrozenClock, PlainHasher
 from tests.samples import NOW
 
 

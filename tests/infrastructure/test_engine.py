@@ -14,7 +14,7 @@ from pydantic import SecretStr
 from sqlalchemy import URL, text
 from sqlalchemy.exc import DBAPIError, OperationalError, ProgrammingError
 
-from application.ports import TransactionAborted, Unavailable
+from application.errors import TransactionAborted, Unavailable
 from domain.users import UserNotFound
 from infrastructure.database.engine import Database, open_database, open_engine
 from infrastructure.database.errors import is_transient, translate_errors
@@ -23,7 +23,7 @@ from infrastructure.database.wait_callback import ResponseTimeout
 from infrastructure.settings import Settings, database_url
 from infrastructure.timeouts import DEFAULT_TIMEOUTS, Timeouts
 from tests.backends import PostgresServer, empty
-from tests.fakes import CountingSpan
+from tests.fakes.services import CountingSpan
 from tests.postgres import free_port
 
 INSERT_USER = text(

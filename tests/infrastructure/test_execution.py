@@ -13,7 +13,7 @@ import uvloop
 from greenlet import getcurrent
 from sqlalchemy.util import await_only
 
-from application.ports import Unavailable
+from application.errors import Unavailable
 from infrastructure.execution.greenlets import Executor, GreenletExecutor
 from infrastructure.execution.limiter import KeyedLimiter, Limiter
 from infrastructure.execution.threads import WorkerThreads

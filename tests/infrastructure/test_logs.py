@@ -21,7 +21,7 @@ import structlog
 from sqlalchemy import URL, Integer, String, bindparam, cast, create_engine, select, text
 from sqlalchemy.exc import DBAPIError
 
-from application.ports import Unavailable
+from application.errors import Unavailable
 from infrastructure.database.engine import open_database
 from infrastructure.database.pipeline import Statement
 from infrastructure.logs import cause_of, configure_logs, said_by_driver

@@ -9,7 +9,7 @@ from tempfile import gettempdir
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from application.ports import Unavailable
+from application.errors import Unavailable
 from domain.votes import Outcome
 from infrastructure.metrics import Metrics, PrometheusMetrics, counting_together
 

@@ -11,10 +11,10 @@ import pytest
 from argon2 import PasswordHasher, extract_parameters
 from argon2.low_level import Type
 
-from application.ports import Unavailable
+from application.errors import Unavailable
 from infrastructure.passwords import Argon2PasswordHasher, is_password_hash
 from infrastructure.timeouts import Timeouts
-from tests.fakes import CountingSpan
+from tests.fakes.services import CountingSpan
 
 PASSWORD = "correct horse battery staple"
 AT_ONCE = 2

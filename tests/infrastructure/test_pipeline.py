@@ -24,9 +24,9 @@ from sqlalchemy import (
     update,
 )
 
+from application.errors import TransactionAborted, Unavailable
 from application.paging import NEWEST_FIRST, Window
-from application.ports import TransactionAborted, Unavailable
-from application.posts import DeletePost, EditPost, ListPosts, ReadPost, WritePost
+from application.posts import DeletePost, EditPost, GetPost, ListPosts, WritePost
 from application.views import PostFilter
 from application.votes import CastVote
 from domain.posts import PostChanges
@@ -38,7 +38,7 @@ from infrastructure.database.posts import SqlPostReader
 from infrastructure.database.prepared import PREPARED as FIXED_SET
 from infrastructure.database.tables import attempts
 from infrastructure.database.unit_of_work import SqlUnitOfWorkFactory
-from tests.fakes import FrozenClock
+from tests.fakes.services import FrozenClock
 from tests.infrastructure.test_engine import end_backend
 from tests.samples import NOW, add_post, add_user
 
@@ -127,7 +127,7 @@ def test_use_cases_take_the_fewest_round_trips(wire: Wire) -> None:
 
     post = add_post(uow, ann)
     assert messages(WritePost(uow, clock), ann, "A title", "Some content", True) == 2
-    assert messages(ReadPost(posts), ann, post.id) == 1
+    assert messages(GetPost(posts), ann, post.id) == 1
     assert messages(ListPosts(posts), ann, PostFilter(), NEWEST_FIRST, Window()) == 1
     assert messages(ListPosts(posts), ann, PostFilter(search="title"), NEWEST_FIRST, Window()) == 1
     assert messages(CastVote(uow, clock), ann, post.id, Direction.UP) == 2
@@ -229,7 +229,7 @@ def test_error_of_a_queued_statement_surfaces_at_commit(wire: Wire) -> None:
 
     with pytest.raises(InvalidToken), uow() as tx:
         vote = Vote(4_711, post.id, Direction.UP, NOW)
-        tx.votes.record(vote, tx.votes.lock_ballot(vote.user_id, post.id).counting(vote))
+        tx.votes.record(vote, tx.votes.lock_context(vote.user_id, post.id).counting(vote))
         reached = True
 
     assert reached

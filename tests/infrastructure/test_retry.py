@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import URL, text
 from sqlalchemy.util import await_only
 
-from application.ports import TransactionAborted, Unavailable
+from application.errors import TransactionAborted, Unavailable
 from domain.users import EmailTaken
 from infrastructure.database.engine import Database, open_database
 from infrastructure.database.pipeline import Querier, Statement

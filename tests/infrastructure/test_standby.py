@@ -9,7 +9,7 @@ import pytest
 import structlog
 from sqlalchemy import URL, text
 
-from application.ports import TransactionAborted, Unavailable
+from application.errors import TransactionAborted, Unavailable
 from infrastructure.database.engine import Database, open_database
 from infrastructure.database.migrations import Migrations
 from infrastructure.database.pipeline import Querier

@@ -16,7 +16,7 @@ import uvloop
 from sqlalchemy import URL, BigInteger, Text, bindparam, cast, func, insert, literal_column, select, true
 from sqlalchemy.exc import OperationalError
 
-from application.ports import Unavailable
+from application.errors import Unavailable
 from infrastructure.database.engine import Database, open_database
 from infrastructure.database.pipeline import Querier, Statement
 from infrastructure.database.postgres import PostgresDatabase

@@ -25,7 +25,7 @@ from infrastructure.database.engine import open_engine
 from infrastructure.database.migrations import Migrations, config
 from infrastructure.database.tables import metadata
 from tests.backends import PostgresServer, sql_backend
-from tests.fakes import FrozenClock
+from tests.fakes.services import FrozenClock
 from tests.samples import NOW, a_post, add_post, add_user
 
 AT = "'2026-01-01 00:00:00.000000'"
@@ -83,7 +83,7 @@ def fill(url: URL) -> None:
             tx.sessions.add(Session.open(user_id=ann.id, user_agent="", refresh=refresh, now=NOW))
         with backend.uow() as tx:
             answer = tx.posts.add(a_post(ann))
-            tx.answers.add(ann.id, "a key", answer, NOW, NOW + IDLE)
+            tx.idempotency.add(ann.id, "a key", answer, NOW, NOW + IDLE)
         backend.throttle.count([Attempt("bucket", 1, IDLE)], NOW)
 
 

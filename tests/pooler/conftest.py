@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import psycopg2
 import pytest
@@ -52,7 +53,7 @@ ignore_startup_parameters = options
 logfile = {folder}/log
 """
     )
-    identity = {}
+    identity: dict[str, Any] = {}
     if os.geteuid() == 0:  # as which PgBouncer refuses to run
         user = pwd.getpwnam("nobody")
         identity = {"user": user.pw_uid, "group": user.pw_gid}

@@ -1,37 +1,31 @@
-"""Every port, in memory: what use-case tests stand on. The contract suite holds these to the same promises as SQL."""
+"""Storage in memory, for tests of use cases; it passes the contract suite."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
-from math import ceil
-from threading import Condition, RLock
+from datetime import datetime
+from threading import RLock
 from typing import Any, TypeVar
 
-from application.paging import Order, Page, Position, SortBy, Window
-from application.ports import Attempted
+from application.paging import Order, Page, PageCursor, SortBy, Window
 from application.views import (
-    Attempt,
     Claims,
-    Counts,
     Dashboard,
-    FreshRefreshToken,
+    EntityCounts,
     OwnVote,
     PostFilter,
     PostView,
     PublicUser,
     Recount,
     SessionView,
-    SignedToken,
     TopPost,
     UserView,
 )
-from domain.errors import TooManyRequests
 from domain.posts import Post, PostNotFound
-from domain.sessions import RefreshHashes, Session
+from domain.sessions import Session
 from domain.text import search_key
 from domain.users import Actor, EmailTaken, InvalidToken, User, UsernameTaken, UserNotFound
-from domain.votes import Ballot, Direction, Outcome, Tally, Vote, hotness
+from domain.votes import Direction, Tally, Vote, VoteContext, hotness
 
 T = TypeVar("T")
 V = TypeVar("V")
@@ -39,7 +33,7 @@ V = TypeVar("V")
 
 @dataclass
 class Rows:
-    """What is stored. Entities are frozen, so copying the dicts copies the state."""
+    """Stored rows. Entities are frozen, so copies of the dicts copy the state."""
 
     users: dict[int, User] = field(default_factory=dict)
     posts: dict[int, Post] = field(default_factory=dict)
@@ -62,7 +56,7 @@ class Rows:
 
 
 class MemoryDatabase:
-    """One database in memory: one transaction at a time, which happens whole or not at all."""
+    """A database in memory: one transaction at a time, which can roll back."""
 
     def __init__(self) -> None:
         self.rows = Rows()
@@ -85,8 +79,8 @@ class MemoryUnitOfWork:
         self.sessions = MemorySessionRepository(database)
         self.posts = MemoryPostRepository(database)
         self.votes = MemoryVoteRepository(database)
-        self.answers = MemoryAnswerRepository(database)
-        self.posts_seen = MemoryPostReader(database)
+        self.idempotency = MemoryIdempotencyStore(database)
+        self.post_reader = MemoryPostReader(database)
 
 
 class MemoryUserRepository:
@@ -123,7 +117,7 @@ class MemoryUserRepository:
     def remove(self, user_id: int) -> None:
         rows = self._database.rows
         rows.users.pop(user_id, None)
-        rows.answers = {of: kept for of, kept in rows.answers.items() if of[0] != user_id}
+        rows.answers = {of: stored for of, stored in rows.answers.items() if of[0] != user_id}
         MemorySessionRepository(self._database).remove_all(user_id)
         for post in [post for post in rows.posts.values() if post.owner_id == user_id]:
             MemoryPostRepository(self._database).remove(post.id)
@@ -204,13 +198,13 @@ class MemoryVoteRepository:
     def __init__(self, database: MemoryDatabase) -> None:
         self._database = database
 
-    def lock_ballot(self, user_id: int, post_id: int) -> Ballot:
+    def lock_context(self, user_id: int, post_id: int) -> VoteContext:
         post = MemoryPostRepository(self._database).lock(post_id)
         vote = self._database.rows.votes.get((post_id, user_id))
         direction = vote.direction if vote else Direction.NONE
-        return Ballot(post.id, post.owner_id, post.published, post.created_at, post.tally, direction)
+        return VoteContext(post.id, post.owner_id, post.published, post.created_at, post.tally, direction)
 
-    def record(self, vote: Vote, counted: Ballot) -> None:
+    def record(self, vote: Vote, counted: VoteContext) -> None:
         rows = self._database.rows
         if vote.user_id not in rows.users:
             raise InvalidToken
@@ -225,18 +219,18 @@ class MemoryVoteRepository:
         posts[post_id] = replace(posts[post_id], tally=_count(self._database.rows, post_id))
 
 
-class MemoryAnswerRepository:
+class MemoryIdempotencyStore:
     def __init__(self, database: MemoryDatabase) -> None:
         self._database = database
 
     def find(self, user_id: int, key: str, now: datetime) -> PostView | None:
-        kept = self._database.rows.answers.get((user_id, key))
-        return kept[0] if kept and now < kept[1] else None
+        stored = self._database.rows.answers.get((user_id, key))
+        return stored[0] if stored and now < stored[1] else None
 
-    def add(self, user_id: int, key: str, answer: PostView, now: datetime, ends_at: datetime) -> None:
+    def add(self, user_id: int, key: str, response: PostView, now: datetime, ends_at: datetime) -> None:
         rows = self._database.rows
-        rows.answers = {of: kept for of, kept in rows.answers.items() if now < kept[1]}
-        rows.answers[user_id, key] = (answer, ends_at)
+        rows.answers = {of: stored for of, stored in rows.answers.items() if now < stored[1]}
+        rows.answers[user_id, key] = (response, ends_at)
 
 
 class MemoryUserReader:
@@ -256,7 +250,7 @@ class MemoryUserReader:
             for user in self._database.rows.users.values()
             if needle in search_key(user.email) or needle in search_key(user.username or "")
         ]
-        return _page(found, lambda user: Position(user.id, user.id), window, _user_view, descending=False)
+        return _page(found, lambda user: PageCursor(user.id, user.id), window, _user_view, descending=False)
 
     def find_actor(self, claims: Claims, now: datetime) -> Actor | None:
         user = self._database.rows.users.get(claims.user_id)
@@ -296,19 +290,16 @@ class MemoryPostReader:
             raise PostNotFound(post_id)
         return self._view(reader, post)
 
-    def list(self, reader: Actor, which: PostFilter, order: Order, window: Window | None) -> Page[PostView]:
+    def list(self, reader: Actor, which: PostFilter, order: Order, window: Window) -> Page[PostView]:
         with self._database.lock:
             found = [post for post in self._database.rows.posts.values() if _matches(reader, which, post)]
             return _page(
                 found,
-                lambda post: Position(_RANKS[order.by](post), post.id),
+                lambda post: PageCursor(_RANKS[order.by](post), post.id),
                 window,
                 lambda post: self._view(reader, post),
                 descending=order.descending,
             )
-
-    def last_id(self) -> int:
-        return max(self._database.rows.posts, default=0)
 
     def _view(self, reader: Actor, post: Post) -> PostView:
         rows = self._database.rows
@@ -333,7 +324,7 @@ class MemoryVoteReader:
     def __init__(self, database: MemoryDatabase) -> None:
         self._database = database
 
-    def list(self, voter: Actor, direction: Direction | None, window: Window | None) -> Page[OwnVote]:
+    def list(self, voter: Actor, direction: Direction | None, window: Window) -> Page[OwnVote]:
         rows = self._database.rows
         found = [
             vote
@@ -344,16 +335,16 @@ class MemoryVoteReader:
         ]
         return _page(
             found,
-            lambda vote: Position(vote.created_at, vote.post_id),
+            lambda vote: PageCursor(vote.created_at, vote.post_id),
             window,
             lambda vote: OwnVote(vote.post_id, rows.posts[vote.post_id].title, vote.direction.value, vote.created_at),
         )
 
-    def recount(self, after: int, most: int) -> Sequence[Recount]:
+    def recount(self, after: int, limit: int) -> Sequence[Recount]:
         with self._database.lock:
             rows = self._database.rows
             ids = sorted(post_id for post_id in rows.posts if post_id > after)
-            return [_recount(rows, rows.posts[post_id]) for post_id in ids[:most]]
+            return [_recount(rows, rows.posts[post_id]) for post_id in ids[:limit]]
 
 
 class MemoryDashboardReader:
@@ -366,8 +357,8 @@ class MemoryDashboardReader:
         published = [post for post in rows.posts.values() if post.published]
         ranked = sorted(published, key=lambda post: (post.tally.votes, post.id), reverse=True)
         return Dashboard(
-            total=Counts(*(len(kind) for kind in kinds)),
-            last_24h=Counts(*(sum(thing.created_at >= since for thing in kind) for kind in kinds)),
+            total=EntityCounts(*(len(kind) for kind in kinds)),
+            last_24h=EntityCounts(*(sum(thing.created_at >= since for thing in kind) for kind in kinds)),
             top_posts=tuple(TopPost(post.id, post.title, post.tally.votes) for post in ranked[:10]),
         )
 
@@ -406,172 +397,19 @@ _RANKS: Mapping[SortBy, Callable[[Post], datetime | float]] = {
 
 def _page(
     found: Sequence[T],
-    place: Callable[[T], Position],
-    window: Window | None,
+    place: Callable[[T], PageCursor],
+    window: Window,
     view: Callable[[T], V],
     *,
     descending: bool = True,
 ) -> Page[V]:
-    def key(position: Position) -> tuple[Any, int]:
+    def key(position: PageCursor) -> tuple[Any, int]:
         return position.key, position.id
 
     rows = sorted(found, key=lambda row: key(place(row)), reverse=descending)
-    if window is None:
-        return Page([view(row) for row in rows])
     after = window.after
     if after is not None:
         rows = [row for row in rows if (key(place(row)) < key(after) if descending else key(place(row)) > key(after))]
     rows = rows[window.skip :]
     shown = rows[: window.limit]
     return Page([view(row) for row in shown], place(shown[-1]) if len(rows) > len(shown) else None)
-
-
-class FrozenClock:
-    """Stands still until it is told to move."""
-
-    def __init__(self, now: datetime = datetime(2026, 1, 1, tzinfo=UTC)) -> None:
-        self._now = now
-
-    def now(self) -> datetime:
-        return self._now
-
-    def advance(self, by: timedelta) -> None:
-        self._now += by
-
-
-class PlainHasher:
-    """Hashes at no cost, and counts how often it was asked. Hashes of the first generation are outdated."""
-
-    def __init__(self) -> None:
-        self.verifications = 0
-
-    def hash(self, password: str) -> str:
-        return f"plain:{password}"
-
-    def verify(self, password: str, password_hash: str | None) -> bool:
-        self.verifications += 1
-        return password_hash in {f"plain:{password}", f"first:{password}"}
-
-    def is_outdated(self, password_hash: str) -> bool:
-        return password_hash.startswith("first:")
-
-
-class PlainTokens:
-    """Tokens that anybody could forge, valid for an hour."""
-
-    def issue(self, claims: Claims, now: datetime) -> SignedToken:
-        return SignedToken(f"{claims.user_id}:{claims.session_id}:{now.isoformat()}", 3600)
-
-    def read(self, token: str, now: datetime) -> Claims:
-        try:
-            user_id, session_id, issued = token.split(":", 2)
-            if now - datetime.fromisoformat(issued) < timedelta(hours=1):
-                return Claims(int(user_id), int(session_id))
-        except ValueError:
-            pass
-        raise InvalidToken
-
-
-class NumberedRefreshTokens:
-    """Refresh tokens that are counted: family 1's are 1.1, 1.2 and so on."""
-
-    def __init__(self) -> None:
-        self._made = 0
-
-    def first(self) -> FreshRefreshToken:
-        self._made += 1
-        return self.next(f"{self._made}.0")
-
-    def next(self, token: str) -> FreshRefreshToken:
-        self._made += 1
-        fresh = f"{self.hashes(token).family}.{self._made}"
-        return FreshRefreshToken(fresh, self.hashes(fresh))
-
-    def hashes(self, token: str) -> RefreshHashes:
-        family, dot, secret = token.partition(".")
-        if not dot:
-            raise InvalidToken
-        return RefreshHashes(family, secret)
-
-
-class MemoryMeter:
-    """Remembers what was counted."""
-
-    def __init__(self) -> None:
-        self.votes: list[Outcome] = []
-        self.refusals: list[Attempted] = []
-
-    def voted(self, outcome: Outcome) -> None:
-        self.votes.append(outcome)
-
-    def throttled(self, attempt: Attempted) -> None:
-        self.refusals.append(attempt)
-
-
-class CountingSpan:
-    """Counts who is inside now, and how often somebody came."""
-
-    def __init__(self) -> None:
-        self.inside = 0
-        self.entered = 0
-        self._changed = Condition()
-
-    def __enter__(self) -> None:
-        with self._changed:
-            self.inside += 1
-            self.entered += 1
-            self._changed.notify_all()
-
-    def __exit__(self, *_raised: object) -> None:
-        with self._changed:
-            self.inside -= 1
-            self._changed.notify_all()
-
-    def wait_for(self, inside: int) -> None:
-        """Wait until so many are inside."""
-        with self._changed:
-            assert self._changed.wait_for(lambda: self.inside == inside, 30)
-
-
-class MemoryThrottle:
-    """Counts in memory, one attempt at a time."""
-
-    def __init__(self) -> None:
-        self._counts: dict[str, tuple[int, datetime]] = {}
-        self._lock = RLock()
-
-    def count(self, tried: Sequence[Attempt], now: datetime) -> None:
-        with self._lock:
-            over = []
-            for attempt in (attempt for attempt in tried if attempt.limit):
-                count, ends_at = self._current(attempt, now) or (0, now + attempt.window)
-                self._counts[attempt.bucket] = (count + 1, ends_at)
-                if count + 1 > attempt.limit:
-                    over.append(ends_at)
-            if over:
-                raise TooManyRequests(ceil((max(over) - now).total_seconds()))
-
-    def require_open(self, tried: Sequence[Attempt], now: datetime) -> None:
-        with self._lock:
-            found = [(attempt, self._current(attempt, now)) for attempt in tried if attempt.limit]
-            full = [current[1] for attempt, current in found if current and current[0] >= attempt.limit]
-        if full:
-            raise TooManyRequests(ceil((max(full) - now).total_seconds()))
-
-    def forget(self, attempt: Attempt) -> None:
-        with self._lock:
-            self._counts.pop(attempt.bucket, None)
-
-    def _current(self, attempt: Attempt, now: datetime) -> tuple[int, datetime] | None:
-        found = self._counts.get(attempt.bucket)
-        return found if found and now < found[1] else None
-
-
-class StaticHealth:
-    """As well as it is told to be."""
-
-    def __init__(self, **checks: str) -> None:
-        self._checks = checks
-
-    def checks(self) -> Mapping[str, str]:
-        return self._checks

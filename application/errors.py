@@ -1,0 +1,16 @@
+"""Errors of ports that no rule of the domain raises."""
+
+
+class Unavailable(Exception):
+    """A service or storage cannot serve the request now; a later try may succeed."""
+
+
+class Refused(Exception):
+    """An operation cannot run in the current state; the text says why and what helps."""
+
+
+class TransactionAborted(Unavailable):
+    """A transaction was rolled back: by a conflict, or by loss of its connection.
+
+    Nothing was committed, so the use case may run again.
+    """

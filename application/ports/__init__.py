@@ -1,0 +1,1 @@
+"""Ports of the application: what it needs, and what every adapter guarantees."""

@@ -1,0 +1,144 @@
+"""Ports of services: clock, password hasher, tokens, throttle, meter, health.
+
+Adapters and fakes pass one suite, `tests/contracts`.
+"""
+
+from collections.abc import Container, Mapping, Sequence
+from datetime import datetime
+from typing import Final, Literal, Protocol
+
+from application.views import Attempt, Claims, FreshRefreshToken, SignedToken
+from domain.sessions import RefreshHashes
+from domain.votes import Outcome
+
+
+class Clock(Protocol):
+    """The current time."""
+
+    def now(self) -> datetime:
+        """Return the current time in UTC, to the microsecond."""
+        ...
+
+
+class PasswordHasher(Protocol):
+    """Hashes passwords slowly against guessing; never called in a transaction."""
+
+    def hash(self, password: str) -> str:
+        """Hash a password.
+
+        Raises:
+            Unavailable: too many hashes are waiting.
+        """
+        ...
+
+    def verify(self, password: str, password_hash: str | None) -> bool:
+        """Return whether the hash is this password's; None is False in the same time.
+
+        Raises:
+            Unavailable: too many hashes are waiting.
+        """
+        ...
+
+    def is_outdated(self, password_hash: str) -> bool:
+        """Return whether the hash has other parameters than new hashes have."""
+        ...
+
+
+class TokenCodec(Protocol):
+    """Access tokens: proof of a sign-in that needs no storage."""
+
+    def issue(self, claims: Claims, now: datetime) -> SignedToken:
+        """Sign a token for a session."""
+        ...
+
+    def read(self, token: str, now: datetime) -> Claims:
+        """Return the account and session of a token.
+
+        Raises:
+            InvalidToken: the token is forged, malformed or not valid now.
+        """
+        ...
+
+
+class RefreshTokens(Protocol):
+    """Refresh tokens: secrets for one use, of which storage holds only hashes."""
+
+    def first(self) -> FreshRefreshToken:
+        """Make the first token of a new session, with a new family."""
+        ...
+
+    def next(self, token: str) -> FreshRefreshToken:
+        """Make the next token in the family of a token.
+
+        Raises:
+            InvalidToken: the token is malformed.
+        """
+        ...
+
+    def hashes(self, token: str) -> RefreshHashes:
+        """Hash a presented token.
+
+        Raises:
+            InvalidToken: the token is malformed.
+        """
+        ...
+
+
+CommonPasswords = Container[str]
+"""Passwords in wide use, matched in any case: `password in common_passwords`."""
+
+
+class Throttle(Protocol):
+    """Counts attempts exactly, also under concurrency.
+
+    A limit of 0 is no limit: its attempts are not counted.
+    """
+
+    def count(self, attempts: Sequence[Attempt], now: datetime) -> int:
+        """Count an attempt against each limit; return the seconds to wait, 0 if none."""
+        ...
+
+    def remaining(self, attempts: Sequence[Attempt], now: datetime) -> int:
+        """Return the seconds until no limit is reached; 0 if none is reached now."""
+        ...
+
+    def reset(self, attempt: Attempt) -> None:
+        """Reset the count of a limit."""
+        ...
+
+
+Attempted = Literal["password", "registration"]
+"""Attempts that a limit can refuse."""
+
+
+class Meter(Protocol):
+    """Counts events for operators that only use cases know."""
+
+    def voted(self, outcome: Outcome) -> None:
+        """Count a vote by its outcome."""
+        ...
+
+    def throttled(self, attempt: Attempted) -> None:
+        """Count an attempt that exceeded a limit."""
+        ...
+
+
+class NoMeter:
+    """Counts nothing."""
+
+    def voted(self, outcome: Outcome) -> None:
+        """Count nothing."""
+
+    def throttled(self, attempt: Attempted) -> None:
+        """Count nothing."""
+
+
+NO_METER: Final = NoMeter()
+
+
+class Health(Protocol):
+    """Whether Agora can serve requests."""
+
+    def checks(self) -> Mapping[str, str]:
+        """Return the state of each dependency by name: "ok" or what is wrong."""
+        ...

@@ -1,0 +1,289 @@
+"""Ports of storage: unit of work and repositories for commands, readers.
+
+SQL adapters and in-memory fakes pass one suite, `tests/contracts`. Every method may raise `Unavailable`.
+
+Lock order of every transaction: active administrators, then posts by ascending id, then users, then sessions and votes.
+"""
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from datetime import datetime
+from typing import Final, Protocol
+
+from application.paging import Order, Page, Window
+from application.views import Claims, Dashboard, OwnVote, PostFilter, PostView, Recount, SessionView, UserView
+from domain.posts import Post
+from domain.sessions import Session
+from domain.users import Actor, User
+from domain.votes import Direction, Vote, VoteContext
+
+ID_MAX: Final = 2**63 - 1
+"""Largest id of a row: a signed integer of 64 bits."""
+
+
+class UserRepository(Protocol):
+    """Accounts."""
+
+    def add(self, user: User) -> User:
+        """Store a new account and return it with its id.
+
+        Raises:
+            EmailTaken: another account has its e-mail, by key.
+            UsernameTaken: another account has its username, by key; if both are taken, either error is raised.
+        """
+        ...
+
+    def lock(self, user_id: int) -> User:
+        """Return an account and lock it against changes until the transaction ends.
+
+        Raises:
+            UserNotFound: no account has this id, which may be any integer.
+        """
+        ...
+
+    def lock_admins(self) -> Sequence[User]:
+        """Return the active administrators and lock them until the transaction ends."""
+        ...
+
+    def save(self, user: User) -> None:
+        """Store the change of a locked account.
+
+        Raises:
+            EmailTaken: another account has its e-mail, by key.
+            UsernameTaken: another account has its username, by key; if both are taken, either error is raised.
+        """
+        ...
+
+    def remove(self, user_id: int) -> None:
+        """Remove an account with its posts and its votes, if it exists.
+
+        Every tally that its votes counted in is correct afterwards, also if users vote at the same time, the removed
+        one included.
+        """
+        ...
+
+
+class SessionRepository(Protocol):
+    """Sessions. A session that has ended is not stored."""
+
+    def add(self, session: Session) -> Session:
+        """Store a new session and return it with its id.
+
+        Raises:
+            InvalidToken: its account does not exist any more.
+        """
+        ...
+
+    def lock_family(self, family: str) -> Session | None:
+        """Return and lock the session of a refresh token, by the hash of its family."""
+        ...
+
+    def save(self, session: Session) -> None:
+        """Store the rotation of a locked session."""
+        ...
+
+    def remove(self, user_id: int, session_id: int) -> bool:
+        """Remove one session of an account; return whether it existed."""
+        ...
+
+    def remove_all(self, user_id: int, *, but: int = 0) -> None:
+        """Remove every session of an account except the one with id `but`."""
+        ...
+
+    def remove_ended(self, user_id: int, now: datetime) -> None:
+        """Remove the sessions of an account that have ended."""
+        ...
+
+
+class PostRepository(Protocol):
+    """Posts. Changes of a post and of its votes need the lock on the post."""
+
+    def add(self, post: Post) -> PostView:
+        """Store a new post and return it as its owner sees it.
+
+        Raises:
+            InvalidToken: its owner's account does not exist any more.
+        """
+        ...
+
+    def lock(self, post_id: int) -> Post:
+        """Return a post and lock it against changes until the transaction ends.
+
+        Raises:
+            PostNotFound: no post has this id, which may be any integer.
+        """
+        ...
+
+    def save(self, post: Post) -> None:
+        """Store the edit of a locked post, except its tally, which the votes own."""
+        ...
+
+    def remove(self, post_id: int) -> None:
+        """Remove a locked post with the votes on it."""
+        ...
+
+
+class VoteRepository(Protocol):
+    """Votes. The lock on their post guards them."""
+
+    def lock_context(self, user_id: int, post_id: int) -> VoteContext:
+        """Lock a post; return what a vote of this user on it depends on.
+
+        Raises:
+            PostNotFound: no post has this id, which may be any integer.
+        """
+        ...
+
+    def record(self, vote: Vote, counted: VoteContext) -> None:
+        """Replace the user's vote on a locked post, and store the tally that counts it.
+
+        A vote of direction NONE removes the earlier vote. The commit stores the vote at the latest.
+
+        Raises:
+            InvalidToken: the voter's account does not exist any more.
+        """
+        ...
+
+    def recount(self, post_id: int) -> None:
+        """Count the votes on a locked post, and store its counters and its rank."""
+        ...
+
+
+class IdempotencyStore(Protocol):
+    """Responses to requests with an idempotency key.
+
+    A client that did not receive a response repeats the request. Each user has keys of their own.
+    """
+
+    def find(self, user_id: int, key: str, now: datetime) -> PostView | None:
+        """Return the response stored under a key, if it has not expired.
+
+        If there is none, the key is reserved until the transaction ends: another transaction waits or is refused.
+
+        Raises:
+            KeyInUse: another transaction has reserved the key.
+        """
+        ...
+
+    def add(self, user_id: int, key: str, response: PostView, now: datetime, ends_at: datetime) -> None:
+        """Store the response under a key that has none; delete some expired responses.
+
+        Raises:
+            KeyInUse: another transaction has used the key.
+        """
+        ...
+
+
+class UserReader(Protocol):
+    """Queries about accounts."""
+
+    def get(self, user_id: int) -> UserView:
+        """Return one account.
+
+        Raises:
+            UserNotFound: no account has this id, which may be any integer.
+        """
+        ...
+
+    def list(self, search: str, window: Window) -> Page[UserView]:
+        """List accounts by id whose e-mail or username contains `search`, in any case."""
+        ...
+
+    def find_actor(self, claims: Claims, now: datetime) -> Actor | None:
+        """Return the actor of an access token with a running session.
+
+        None if the account is not active or the session has ended. One statement that reads by primary key.
+        """
+        ...
+
+    def find_by_email(self, email_key: str) -> User | None:
+        """Return the account with an e-mail, to sign it in."""
+        ...
+
+    def find(self, user_id: int) -> User | None:
+        """Return an account, to confirm its password."""
+        ...
+
+    def sessions(self, user_id: int, now: datetime) -> Sequence[SessionView]:
+        """List the sessions of an account that have not ended, the latest used first."""
+        ...
+
+
+class PostReader(Protocol):
+    """Queries about posts. Each returns only what the actor `reader` may see."""
+
+    def get(self, reader: Actor, post_id: int) -> PostView:
+        """Return one post.
+
+        Raises:
+            PostNotFound: the reader may not see it, or it does not exist.
+        """
+        ...
+
+    def list(self, reader: Actor, which: PostFilter, order: Order, window: Window) -> Page[PostView]:
+        """List posts in this order."""
+        ...
+
+
+class VoteReader(Protocol):
+    """Queries about votes."""
+
+    def list(self, voter: Actor, direction: Direction | None, window: Window) -> Page[OwnVote]:
+        """List a user's votes on posts that they can still see, latest first."""
+        ...
+
+    def recount(self, after: int, limit: int) -> Sequence[Recount]:
+        """Count the votes on the next `limit` posts by id, after the id `after`.
+
+        A post and its votes are read at one moment, so concurrent votes cause no difference.
+        """
+        ...
+
+
+class DashboardReader(Protocol):
+    """Query for the dashboard."""
+
+    def get(self, since: datetime) -> Dashboard:
+        """Count all rows and those created since; rank the ten posts with most votes."""
+        ...
+
+
+class UnitOfWork(Protocol):
+    """One transaction: it commits whole or not at all.
+
+    After `TransactionAborted` the use case may run again.
+    """
+
+    @property
+    def users(self) -> UserRepository:
+        """Accounts."""
+        ...
+
+    @property
+    def sessions(self) -> SessionRepository:
+        """Sessions."""
+        ...
+
+    @property
+    def posts(self) -> PostRepository:
+        """Posts."""
+        ...
+
+    @property
+    def votes(self) -> VoteRepository:
+        """Votes."""
+        ...
+
+    @property
+    def idempotency(self) -> IdempotencyStore:
+        """Responses stored under idempotency keys."""
+        ...
+
+    @property
+    def post_reader(self) -> PostReader:
+        """Posts as the transaction sees them, its own changes included."""
+        ...
+
+
+UnitOfWorkFactory = Callable[[], AbstractContextManager[UnitOfWork]]
+"""Opens a transaction. Leaving the block commits; an exception rolls back."""

@@ -1,0 +1,146 @@
+"""Contract of idempotency stores."""
+
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from datetime import datetime, timedelta
+from functools import partial
+
+import pytest
+from sqlalchemy import URL, text
+
+from application.posts import WritePostOnce
+from application.views import PostView
+from domain.posts import KeyInUse
+from domain.users import Actor
+from infrastructure.database.engine import open_database
+from infrastructure.database.idempotency import DELETED_AT_ONCE
+from tests.backends import Backend, empty, sql_backend
+from tests.contracts.test_races import all_at_once
+from tests.fakes.services import FrozenClock
+from tests.samples import NOW, a_post, add_user
+
+LATER = NOW + timedelta(days=1)
+KEY = "a key"
+
+
+@pytest.fixture
+def postgres_backend(database_of: Callable[[str], URL]) -> Iterator[Backend]:
+    url = database_of("postgres")
+    empty(url)
+    with sql_backend(url) as backend:
+        yield backend
+
+
+def store(backend: Backend, owner: Actor, key: str = KEY, now: datetime = NOW, ends_at: datetime = LATER) -> PostView:
+    with backend.uow() as tx:
+        response = tx.posts.add(a_post(owner))
+        tx.idempotency.add(owner.id, key, response, now, ends_at)
+    return response
+
+
+def find(backend: Backend, owner: Actor, key: str = KEY, now: datetime = NOW) -> PostView | None:
+    with backend.uow() as tx:
+        return tx.idempotency.find(owner.id, key, now)
+
+
+def test_stored_response_is_returned_unchanged(backend: Backend) -> None:
+    ann = add_user(backend.uow)
+    response = store(backend, ann)
+
+    with backend.uow() as tx:
+        tx.posts.remove(response.id)
+
+    assert find(backend, ann) == response
+
+
+def test_key_belongs_to_one_user_and_is_compared_exactly(backend: Backend) -> None:
+    ann, bob = add_user(backend.uow, "ann"), add_user(backend.uow, "bob")
+    response = store(backend, ann)
+
+    assert find(backend, bob) is None
+    assert find(backend, ann, "A key") is None
+    other = store(backend, bob)
+    assert (find(backend, ann), find(backend, bob)) == (response, other)
+
+
+def test_response_expires_and_frees_its_key(backend: Backend) -> None:
+    ann = add_user(backend.uow)
+    response = store(backend, ann)
+
+    assert find(backend, ann, now=LATER - timedelta(microseconds=1)) == response
+    assert find(backend, ann, now=LATER) is None
+    other = store(backend, ann, now=LATER, ends_at=LATER + timedelta(days=1))
+    assert find(backend, ann, now=LATER) == other
+
+
+def test_rolled_back_response_is_not_stored(backend: Backend) -> None:
+    ann = add_user(backend.uow)
+    with pytest.raises(ValueError, match="rolled back"), backend.uow() as tx:
+        tx.idempotency.add(ann.id, KEY, tx.posts.add(a_post(ann)), NOW, LATER)
+        raise ValueError("rolled back")
+
+    assert find(backend, ann) is None
+
+
+def test_removed_account_takes_its_responses_along(backend: Backend) -> None:
+    ann = add_user(backend.uow)
+    store(backend, ann)
+
+    with backend.uow() as tx:
+        tx.users.remove(ann.id)
+
+    assert find(backend, ann) is None
+
+
+def test_expired_responses_do_not_accumulate(url: URL) -> None:
+    with sql_backend(url) as backend:
+        ann = add_user(backend.uow)
+        for number in range(DELETED_AT_ONCE + 5):
+            store(backend, ann, f"key {number}")
+
+        for number in range(2):
+            store(backend, ann, f"later {number}", LATER, LATER + timedelta(days=1))
+
+        assert stored_keys(url) == ["later 0", "later 1"]
+
+
+def stored_keys(url: URL) -> list[str]:
+    with closing(open_database(url, 1)) as database, database.read() as querier:
+        return list(querier.execute(text("SELECT key FROM answers ORDER BY key")).scalars())
+
+
+def test_concurrent_requests_with_one_key_write_one_post(backend: Backend) -> None:
+    ann = add_user(backend.uow)
+    write = WritePostOnce(backend.uow, FrozenClock())
+
+    outcomes = all_at_once([partial(write, ann, "A title", "Some content", True, KEY)] * 50)
+
+    responses = [outcome for outcome in outcomes if not isinstance(outcome, KeyInUse)]
+    assert len({post.id for post, _ in responses}) == 1
+    assert [is_replayed for _, is_replayed in responses].count(False) == 1
+    assert backend.dashboard.get(NOW).total.posts == 1
+
+
+def test_key_in_use_is_refused_where_transactions_overlap(postgres_backend: Backend) -> None:
+    backend = postgres_backend
+    ann = add_user(backend.uow)
+    with backend.uow() as tx:
+        assert tx.idempotency.find(ann.id, KEY, NOW) is None
+        with pytest.raises(KeyInUse):
+            find(backend, ann)
+        assert find(backend, ann, "another") is None
+        tx.idempotency.add(ann.id, KEY, response := tx.posts.add(a_post(ann)), NOW, LATER)
+
+    assert find(backend, ann) == response
+
+
+def test_key_used_after_the_lookup_is_refused(postgres_backend: Backend) -> None:
+    backend = postgres_backend
+    ann = add_user(backend.uow)
+    response = store(backend, ann)
+
+    with pytest.raises(KeyInUse), backend.uow() as tx:
+        tx.idempotency.add(ann.id, KEY, tx.posts.add(a_post(ann)), NOW, LATER)
+
+    assert find(backend, ann) == response
+    assert backend.dashboard.get(NOW).total.posts == 1

@@ -1,0 +1,164 @@
+"""Services in memory: clock, hasher, tokens, meter, throttle and health."""
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from math import ceil
+from threading import Condition, RLock
+
+from application.ports.services import Attempted
+from application.views import Attempt, Claims, FreshRefreshToken, SignedToken
+from domain.sessions import RefreshHashes
+from domain.users import InvalidToken
+from domain.votes import Outcome
+
+
+class FrozenClock:
+    """A clock that moves only by `advance`."""
+
+    def __init__(self, now: datetime = datetime(2026, 1, 1, tzinfo=UTC)) -> None:
+        self._now = now
+
+    def now(self) -> datetime:
+        return self._now
+
+    def advance(self, by: timedelta) -> None:
+        self._now += by
+
+
+class PlainHasher:
+    """Hashes at no cost and counts verifications; `first:` marks outdated hashes."""
+
+    def __init__(self) -> None:
+        self.verifications = 0
+
+    def hash(self, password: str) -> str:
+        return f"plain:{password}"
+
+    def verify(self, password: str, password_hash: str | None) -> bool:
+        self.verifications += 1
+        return password_hash in {f"plain:{password}", f"first:{password}"}
+
+    def is_outdated(self, password_hash: str) -> bool:
+        return password_hash.startswith("first:")
+
+
+class PlainTokens:
+    """Unsigned tokens, valid for an hour."""
+
+    def issue(self, claims: Claims, now: datetime) -> SignedToken:
+        return SignedToken(f"{claims.user_id}:{claims.session_id}:{now.isoformat()}", 3600)
+
+    def read(self, token: str, now: datetime) -> Claims:
+        try:
+            user_id, session_id, issued = token.split(":", 2)
+            if now - datetime.fromisoformat(issued) < timedelta(hours=1):
+                return Claims(int(user_id), int(session_id))
+        except ValueError:
+            pass
+        raise InvalidToken
+
+
+class NumberedRefreshTokens:
+    """Numbered refresh tokens: those of family 1 are 1.1, 1.2 and so on."""
+
+    def __init__(self) -> None:
+        self._made = 0
+
+    def first(self) -> FreshRefreshToken:
+        self._made += 1
+        return self.next(f"{self._made}.0")
+
+    def next(self, token: str) -> FreshRefreshToken:
+        self._made += 1
+        fresh = f"{self.hashes(token).family}.{self._made}"
+        return FreshRefreshToken(fresh, self.hashes(fresh))
+
+    def hashes(self, token: str) -> RefreshHashes:
+        family, dot, secret = token.partition(".")
+        if not dot:
+            raise InvalidToken
+        return RefreshHashes(family, secret)
+
+
+class MemoryMeter:
+    """Keeps what was counted in lists."""
+
+    def __init__(self) -> None:
+        self.votes: list[Outcome] = []
+        self.refusals: list[Attempted] = []
+
+    def voted(self, outcome: Outcome) -> None:
+        self.votes.append(outcome)
+
+    def throttled(self, attempt: Attempted) -> None:
+        self.refusals.append(attempt)
+
+
+class CountingSpan:
+    """Counts the entries into a span, and those inside now."""
+
+    def __init__(self) -> None:
+        self.inside = 0
+        self.entered = 0
+        self._changed = Condition()
+
+    def __enter__(self) -> None:
+        with self._changed:
+            self.inside += 1
+            self.entered += 1
+            self._changed.notify_all()
+
+    def __exit__(self, *_raised: object) -> None:
+        with self._changed:
+            self.inside -= 1
+            self._changed.notify_all()
+
+    def wait_for(self, inside: int) -> None:
+        """Wait until this number is inside."""
+        with self._changed:
+            assert self._changed.wait_for(lambda: self.inside == inside, 30)
+
+
+class MemoryThrottle:
+    """Throttle in memory."""
+
+    def __init__(self) -> None:
+        self._counts: dict[str, tuple[int, datetime]] = {}
+        self._lock = RLock()
+
+    def count(self, attempts: Sequence[Attempt], now: datetime) -> int:
+        with self._lock:
+            exceeded = []
+            for attempt in (attempt for attempt in attempts if attempt.limit):
+                count, ends_at = self._current(attempt, now) or (0, now + attempt.window)
+                self._counts[attempt.bucket] = (count + 1, ends_at)
+                if count + 1 > attempt.limit:
+                    exceeded.append(ends_at)
+        return _seconds(now, exceeded)
+
+    def remaining(self, attempts: Sequence[Attempt], now: datetime) -> int:
+        with self._lock:
+            found = [(attempt, self._current(attempt, now)) for attempt in attempts if attempt.limit]
+        return _seconds(now, [current[1] for attempt, current in found if current and current[0] >= attempt.limit])
+
+    def reset(self, attempt: Attempt) -> None:
+        with self._lock:
+            self._counts.pop(attempt.bucket, None)
+
+    def _current(self, attempt: Attempt, now: datetime) -> tuple[int, datetime] | None:
+        found = self._counts.get(attempt.bucket)
+        return found if found and now < found[1] else None
+
+
+def _seconds(now: datetime, ends: Sequence[datetime]) -> int:
+    return ceil((max(ends, default=now) - now).total_seconds())
+
+
+class StaticHealth:
+    """Health with fixed checks."""
+
+    def __init__(self, **checks: str) -> None:
+        self._checks = checks
+
+    def checks(self) -> Mapping[str, str]:
+        return self._checks
