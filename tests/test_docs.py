@@ -1,19 +1,12 @@
-"""Documentation as tested promises: what exists is documented, and what is documented exists."""
+"""Documentation tests: what exists is documented, and what is documented exists."""
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, get_args
 
 import pytest
-import typer
-from prometheus_client.parser import text_string_to_metric_families
-from pydantic.fields import FieldInfo
 
-from infrastructure.metrics import PrometheusMetrics
-from infrastructure.settings import Settings, masked
-from interfaces.cli.main import app
-from interfaces.http.problems import PROBLEMS
+from infrastructure.settings import Settings
+from tests.support.reference import Reference, commands, references
 
 ROOT = Path(__file__).parent.parent
 PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
@@ -25,7 +18,7 @@ def read(name: str) -> str:
 
 
 def rows(text: str) -> list[list[str]]:
-    """Collect the rows of the tables in a Markdown text, without their headings."""
+    """Collect the rows of all Markdown tables in a text, without their headings."""
     lines = [line.strip() for line in text.splitlines()]
     cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("|")]
     ruled = [number for number, row in enumerate(cells) if set("".join(row)) <= set("-:")]
@@ -44,24 +37,25 @@ def without_blocks(text: str) -> str:
     return re.sub(r"^ *```.*?^ *```$", "", text, flags=re.MULTILINE | re.DOTALL)
 
 
-def accepted(field: FieldInfo) -> str:
-    """Say which values a setting takes, where its type says it."""
-    limits = {name: getattr(rule, name) for rule in field.metadata for name in ("ge", "le") if hasattr(rule, name)}
-    if limits:
-        return f"{limits['ge']} to {limits['le']}" if "le" in limits else f"{limits['ge']} or more"
-    if field.annotation is bool:
-        return "`true`, `false`"
-    choices = get_args(field.annotation)
-    return ", ".join(f"`{choice}`" for choice in choices if isinstance(choice, str)) or "text"
+REFERENCES = list(references())
 
 
-def test_every_setting_is_documented_with_its_default_and_meaning() -> None:
-    documented = {row[0]: row[1:] for row in rows(read("docs/settings.md"))}
+@pytest.mark.parametrize("reference", REFERENCES, ids=lambda reference: reference.marker)
+def test_generated_section_is_what_the_code_says(reference: Reference) -> None:
+    begin, end = f"<!-- {reference.marker} -->\n", f"<!-- end of {reference.marker} -->\n"
+    page = read(f"docs/{reference.page}")
 
-    assert documented == {
-        f"`{name.upper()}`": [f"`{masked(field.default)}`", accepted(field), field.description]
-        for name, field in Settings.model_fields.items()
+    assert page.count(begin) == page.count(end) == 1
+    assert page.partition(begin)[2].partition(end)[0].strip() == reference.text, "write it with: make docs"
+
+
+def test_every_marker_has_a_generator() -> None:
+    marked = {
+        marker for page in PAGES for marker in re.findall(r"^<!-- (.+) -->$", page.read_text("utf-8"), re.MULTILINE)
     }
+    written = {reference.marker for reference in REFERENCES} | {"results", "growth"}  # the latter by `make bench`
+
+    assert marked == written | {f"end of {marker}" for marker in written}
 
 
 def test_the_sample_environment_names_every_setting_and_no_other() -> None:
@@ -70,55 +64,14 @@ def test_the_sample_environment_names_every_setting_and_no_other() -> None:
     assert sorted(named) == sorted(name.upper() for name in Settings.model_fields)
 
 
-def test_every_problem_is_documented_as_its_page_says_it() -> None:
-    documented = {row[0]: row[1:] for row in rows(read("docs/problems.md"))}
-
-    assert documented == {
-        f"`{slug}`": [str(problem.status), problem.cause, problem.remedy] for slug, problem in PROBLEMS.items()
-    }
-
-
-def test_every_metric_is_documented_as_it_is_exposed() -> None:
-    documented = {row[0]: row[1:] for row in rows(read("docs/metrics.md"))}
-    metrics = PrometheusMetrics()
-    metrics.answered("GET", "/posts", 200, 0.1)
-    exposed = list(text_string_to_metric_families(metrics.page().decode()))
-
-    assert documented == {
-        f"`{family.name}{'_total' if family.type == 'counter' else ''}`": [
-            family.type,
-            ", ".join(f"`{label}`" for label in sorted({*family.samples[0].labels} - {"le"})) or "-",
-            family.documentation,
-        ]
-        for family in exposed
-    }
-
-
-def commands(command: Any, name: str) -> Iterator[tuple[str, dict[str, str]]]:
-    """Walk the command line: each command with its options and their defaults."""
-    for part, child in getattr(command, "commands", {}).items():
-        yield from commands(child, f"{name} {part}")
-    if not hasattr(command, "commands"):
-        yield name, {f"`{option}`": default(parameter) for parameter in command.params for option in parameter.opts}
-
-
-def default(parameter: Any) -> str:
-    if parameter.required:
-        return "required"
-    if parameter.default is None:
-        return "none"
-    return "off" if parameter.default is False else f"`{parameter.default}`"
-
-
-def test_every_command_is_documented_with_its_options_and_their_defaults() -> None:
+def test_every_command_has_a_section_with_an_example() -> None:
     sections = re.split(r"^## `(agora[^`]*)`$", read("docs/cli.md"), flags=re.MULTILINE)[1:]
     documented = dict(zip(sections[::2], sections[1::2], strict=True))
 
-    existing = dict(commands(typer.main.get_command(app), "agora"))
-
-    assert {name: {row[0]: row[1] for row in rows(section)} for name, section in documented.items()} == existing
+    assert sorted(documented) == sorted(name for name, _ in commands())
     for name, section in documented.items():
         assert any(name in block for block in code_blocks(section)), f"{name} has no example"
+        assert f"<!-- {name} -->" in section or not rows(section), f"the table of {name} is not written from the code"
 
 
 def options_in(call: str) -> list[str]:
@@ -126,9 +79,7 @@ def options_in(call: str) -> list[str]:
 
 
 def test_no_page_names_an_option_that_does_not_exist() -> None:
-    existing = {
-        option.strip("`") for _, options in commands(typer.main.get_command(app), "agora") for option in options
-    }
+    existing = {option for _, command in commands() for parameter in command.params for option in parameter.opts}
     lines = [line for page in PAGES for line in page.read_text(encoding="utf-8").splitlines()]
     named = {option for line in lines for call in re.findall(r"agora [^`#|]*", line) for option in options_in(call)}
 
