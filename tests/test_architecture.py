@@ -175,3 +175,38 @@ def test_every_feature_stands_behind_the_wall_of_its_layer(package: str, wall: s
 def test_every_feature_over_http_has_its_use_cases_under_the_same_name() -> None:
     features = modules("interfaces.http") - SHARED["interfaces.http"] - {"system"}
     assert features == modules("application") - SHARED["application"]
+
+
+def test_domain_does_not_read_the_clock() -> None:
+    clocks = {"now", "utcnow", "today", "time", "monotonic", "perf_counter"}
+    called = [
+        f"{module.name}:{node.lineno}"
+        for module in (HOUSE / "domain").rglob("*.py")
+        for node in ast.walk(ast.parse(module.read_text()))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in clocks
+    ]
+    assert called == []
+
+
+@pytest.mark.parametrize("layer", ["domain", "application"])
+def test_core_does_not_import_http(layer: str) -> None:
+    imported = {
+        name
+        for module in (HOUSE / layer).rglob("*.py")
+        for node in ast.walk(ast.parse(module.read_text()))
+        for name in (
+            [alias.name for alias in node.names]
+            if isinstance(node, ast.Import)
+            else [str(node.module)]
+            if isinstance(node, ast.ImportFrom)
+            else []
+        )
+    }
+    assert {name for name in imported if name.partition(".")[0] == "http"} == set()
+
+
+def test_only_check_password_verifies_a_password() -> None:
+    callers = {
+        module.name for module in (HOUSE / "application").rglob("*.py") if "hasher.verify(" in module.read_text()
+    }
+    assert callers == {"passwords.py"}
