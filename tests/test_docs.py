@@ -140,15 +140,34 @@ def test_every_name_in_the_architecture_occurs_in_the_code() -> None:
 
 def test_every_decision_says_why_and_until_when() -> None:
     decisions = sorted((ROOT / "docs/adr").glob("*.md"))
-    for number, decision in enumerate(decisions, start=1):
+    for decision in decisions:
         text = decision.read_text(encoding="utf-8")
-        assert decision.name.startswith(f"{number:04}-")
-        assert text.startswith(f"# {number}. ")
-        assert re.findall(r"^## (.+)$", text, re.MULTILINE) == [
-            "Context",
-            "Decision",
-            "Consequences",
-            "When to revisit",
-        ]
-        assert f"adr/{decision.name}" in read("docs/architecture.md")
-    assert decisions
+        assert text.startswith(f"# {int(decision.name[:4])}. ")
+        headings = re.findall(r"^## (.+)$", text, re.MULTILINE)
+        assert headings == ["Context", "Decision", "Consequences", "When to revisit"]
+        title = text.partition("\n")[0].removeprefix("# ").partition(". ")
+        assert f"- {title[0]}. [{title[2]}](adr/{decision.name})\n" in read("docs/architecture.md")
+    assert len({decision.name[:4] for decision in decisions}) == len(decisions) > 20
+
+
+def test_everything_forbidden_names_an_existing_check() -> None:
+    section = read("docs/architecture.md").partition("## What must never be\n")[2].partition("\n## ")[0]
+    contracts = re.findall(r'^name = "(.+)"$', read("pyproject.toml"), re.MULTILINE)
+
+    assert len(rows(section)) > 10
+    for never, _, checks in rows(section):
+        named = re.findall(r'"([^"]+)"', checks)
+        tests = re.findall(r"`(tests/[^`]+)`", checks)
+        assert named or tests, never
+        assert set(named) <= set(contracts), never
+        assert [test for test in tests if not (ROOT / test).exists()] == [], never
+
+
+def test_docs_use_the_components_words() -> None:
+    banned = r"\b(nobody|whoever|somebody|those who|whom|anew|so many|holds? up|takes? turns|gives? way|lends?|lent|undone)\b"
+    found = {
+        f"{page.relative_to(ROOT)}: {match}"
+        for page in PAGES
+        for match in re.findall(banned, page.read_text(encoding="utf-8"), re.IGNORECASE)
+    }
+    assert sorted(found) == []
