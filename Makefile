@@ -88,7 +88,7 @@ migration: .venv/installed ## Write a migration from what changed in the tables:
 COMPILE := .venv-lock/bin/uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-emit-find-links --no-annotate --no-header --no-strip-extras --upgrade --quiet --extra build
 
-lock: ## Pin the requirements anew from pyproject.toml
+lock: ## Pin the requirements from pyproject.toml
 	$(PYTHON) -m venv .venv-lock
 	.venv-lock/bin/python -m pip --quiet install uv
 	$(COMPILE) --output-file requirements.txt
