@@ -58,7 +58,7 @@ def test_every_marker_has_a_generator() -> None:
     assert marked == written | {f"end of {marker}" for marker in written}
 
 
-def test_the_sample_environment_names_every_setting_and_no_other() -> None:
+def test_sample_environment_names_exactly_the_settings() -> None:
     named = re.findall(r"^(?:# )?([A-Z0-9_]+)=", read(".env.example"), re.MULTILINE)
 
     assert sorted(named) == sorted(name.upper() for name in Settings.model_fields)
@@ -78,7 +78,7 @@ def options_in(call: str) -> list[str]:
     return re.findall(r"(?<!\S)--[a-z-]+", call)
 
 
-def test_no_page_names_an_option_that_does_not_exist() -> None:
+def test_every_named_option_exists() -> None:
     existing = {option for _, command in commands() for parameter in command.params for option in parameter.opts}
     lines = [line for page in PAGES for line in page.read_text(encoding="utf-8").splitlines()]
     named = {option for line in lines for call in re.findall(r"agora [^`#|]*", line) for option in options_in(call)}
@@ -91,7 +91,7 @@ def parts_of_code(text: str) -> list[str]:
     return code_spans(text) + code_blocks(text)
 
 
-def test_every_make_target_that_is_named_exists() -> None:
+def test_every_named_make_target_exists() -> None:
     existing = set(re.findall(r"^([a-z-]+):", read("Makefile"), re.MULTILINE))
     code = [part for page in PAGES for part in parts_of_code(page.read_text(encoding="utf-8"))]
     named = {target for part in code for target in re.findall(r"\bmake ([a-z-]+)", part)}
@@ -101,7 +101,7 @@ def test_every_make_target_that_is_named_exists() -> None:
 
 
 def anchors(page: Path) -> set[str]:
-    """Name the headings of a page as links do: lower-cased, hyphens for spaces, other marks left out."""
+    """Anchors of a page's headings, as links spell them: lower case, hyphens for spaces, no punctuation."""
     headings = re.findall(r"^#+ (.+)$", without_blocks(page.read_text(encoding="utf-8")), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
@@ -117,7 +117,7 @@ def test_every_relative_link_leads_somewhere(page: Path) -> None:
         assert not anchor or anchor in anchors(target), f"{link} names no heading"
 
 
-def test_every_path_in_the_architecture_exists() -> None:
+def test_every_path_in_architecture_exists() -> None:
     spans = code_spans(read("docs/architecture.md"))
     paths = [span for span in spans if re.fullmatch(r"[.\w][\w.-]*(/[\w.-]*)*(/|\.(py|md|toml|mako|ini))", span)]
 
@@ -125,7 +125,7 @@ def test_every_path_in_the_architecture_exists() -> None:
     assert "interfaces/http/votes.py" in paths
 
 
-def test_every_name_in_the_architecture_occurs_in_the_code() -> None:
+def test_every_name_in_architecture_occurs_in_the_code() -> None:
     spans = code_spans(read("docs/architecture.md"))
     names = {
         span.removesuffix("()").rpartition(".")[2] for span in spans if re.fullmatch(r"[A-Za-z_][\w.]*(\(\))?", span)
@@ -138,7 +138,7 @@ def test_every_name_in_the_architecture_occurs_in_the_code() -> None:
     assert "CastVote" in names
 
 
-def test_every_decision_says_why_and_until_when() -> None:
+def test_every_decision_has_its_sections_and_is_listed() -> None:
     decisions = sorted((ROOT / "docs/adr").glob("*.md"))
     for decision in decisions:
         text = decision.read_text(encoding="utf-8")
@@ -150,7 +150,7 @@ def test_every_decision_says_why_and_until_when() -> None:
     assert len({decision.name[:4] for decision in decisions}) == len(decisions) > 20
 
 
-def test_everything_forbidden_names_an_existing_check() -> None:
+def test_every_prohibition_names_an_existing_check() -> None:
     section = read("docs/architecture.md").partition("## What must never be\n")[2].partition("\n## ")[0]
     contracts = re.findall(r'^name = "(.+)"$', read("pyproject.toml"), re.MULTILINE)
 
@@ -163,7 +163,7 @@ def test_everything_forbidden_names_an_existing_check() -> None:
         assert [test for test in tests if not (ROOT / test).exists()] == [], never
 
 
-def test_docs_use_the_components_words() -> None:
+def test_docs_use_no_banned_words() -> None:
     banned = r"\b(?:nobody|whoever|somebody|those who|whom|anew|so many"
     banned += r"|h[eo]lds? up|takes? turns|gives? way|lends?|lent|undone)\b"
     found = {
