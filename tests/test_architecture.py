@@ -210,3 +210,24 @@ def test_only_check_password_verifies_a_password() -> None:
         module.name for module in (HOUSE / "application").rglob("*.py") if "hasher.verify(" in module.read_text()
     }
     assert callers == {"passwords.py"}
+
+
+def hashing_in_transactions(module: Path) -> set[str]:
+    """Name the calls inside a unit of work that hash, or that are handed the hasher or CheckPassword."""
+    return {
+        f"{module.name}:{call.lineno}"
+        for block in ast.walk(ast.parse(module.read_text()))
+        if isinstance(block, ast.With) and any(".uow(" in ast.unparse(item) for item in block.items)
+        for call in ast.walk(block)
+        if isinstance(call, ast.Call) and any(name in ast.unparse(call) for name in ("hasher", "self.check"))
+    }
+
+
+def test_no_password_is_hashed_inside_a_transaction() -> None:
+    assert set().union(*map(hashing_in_transactions, (HOUSE / "application").glob("*.py"))) == set()
+
+
+def test_hashing_inside_a_transaction_is_found(tmp_path: Path) -> None:
+    module = tmp_path / "users.py"
+    module.write_text("with self.uow() as tx:\n    tx.users.add(self.hasher.hash(password))\n")
+    assert hashing_in_transactions(module) == {"users.py:2"}
