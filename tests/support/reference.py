@@ -107,7 +107,10 @@ def _quotation(path: str, name: str) -> str:
     code = (ROOT / path).read_text("utf-8")
     nodes: list[ast.stmt] = ast.parse(code).body
     for part in name.split("."):
-        (node,) = (node for node in nodes if part in _names(node))
+        found = [node for node in nodes if part in _names(node)]
+        if not found:
+            raise LookupError(f"{path} has no {name}: correct its markers in docs/architecture.md")
+        node = found[-1]
         nodes = getattr(node, "body", [])
     first = min([node.lineno, *(decorator.lineno for decorator in getattr(node, "decorator_list", []))])
     quoted = dedent("\n".join(code.splitlines()[first - 1 : node.end_lineno]))
