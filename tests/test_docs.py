@@ -64,6 +64,20 @@ def test_sample_environment_names_exactly_the_settings() -> None:
     assert sorted(named) == sorted(name.upper() for name in Settings.model_fields)
 
 
+def test_log_page_lists_exactly_the_logged_events() -> None:
+    (table,) = re.findall(r"^\| Event \|.*?\n\n", read("docs/logs.md"), re.MULTILINE | re.DOTALL)
+    documented = {row[0].strip("`") for row in rows(table)}
+    code = "\n".join(
+        file.read_text(encoding="utf-8")
+        for folder in ("infrastructure", "interfaces")
+        for file in (ROOT / folder).rglob("*.py")
+    )
+    logged = set(re.findall(r'log\.(?:info|warning|error|exception)\(\s*"([^"]+)"', code)) - {"request"}
+
+    assert logged <= documented
+    assert [event for event in documented if f'"{event}"' not in code] == []
+
+
 def test_every_command_has_a_section_with_an_example() -> None:
     sections = re.split(r"^## `(agora[^`]*)`$", read("docs/cli.md"), flags=re.MULTILINE)[1:]
     documented = dict(zip(sections[::2], sections[1::2], strict=True))
