@@ -1,7 +1,7 @@
 # What people do with Agora. A fresh machine needs Python 3.11 or newer and make; everything else is installed
 # into .venv from pinned, hashed requirements.
 .DEFAULT_GOAL := help
-.PHONY: help install run test fuzz faults browser bench bench-growth check lint types walls migrate migration lock clean
+.PHONY: help install run test fuzz faults browser bench bench-growth docs check lint types walls migrate migration lock clean
 
 PYTHON ?= python3
 CHROMIUM ?= /usr/bin/chromium
@@ -60,6 +60,9 @@ bench: .venv/installed-dev ## Measure Agora beside two other servers, into docs/
 bench-growth: .venv/installed-dev ## Measure Agora with more and more posts, into docs/performance.md and its chart
 	$(BIN)/python -m benchmarks growth --markdown docs/performance.md --chart docs/performance-growth.svg
 
+docs: .venv/installed-dev ## Write the tables and quotations in docs/ from the code
+	$(BIN)/python -m tests.support.reference
+
 lint: .venv/installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -85,7 +88,7 @@ migration: .venv/installed ## Write a migration from what changed in the tables:
 COMPILE := .venv-lock/bin/uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-emit-find-links --no-annotate --no-header --no-strip-extras --upgrade --quiet --extra build
 
-lock: ## Pin the requirements anew from pyproject.toml
+lock: ## Pin the requirements from pyproject.toml
 	$(PYTHON) -m venv .venv-lock
 	.venv-lock/bin/python -m pip --quiet install uv
 	$(COMPILE) --output-file requirements.txt

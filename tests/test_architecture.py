@@ -175,3 +175,59 @@ def test_every_feature_stands_behind_the_wall_of_its_layer(package: str, wall: s
 def test_every_feature_over_http_has_its_use_cases_under_the_same_name() -> None:
     features = modules("interfaces.http") - SHARED["interfaces.http"] - {"system"}
     assert features == modules("application") - SHARED["application"]
+
+
+def test_domain_does_not_read_the_clock() -> None:
+    clocks = {"now", "utcnow", "today", "time", "monotonic", "perf_counter"}
+    called = [
+        f"{module.name}:{node.lineno}"
+        for module in (HOUSE / "domain").rglob("*.py")
+        for node in ast.walk(ast.parse(module.read_text()))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in clocks
+    ]
+    assert called == []
+
+
+@pytest.mark.parametrize("layer", ["domain", "application"])
+def test_core_does_not_import_http(layer: str) -> None:
+    imported = {
+        name
+        for module in (HOUSE / layer).rglob("*.py")
+        for node in ast.walk(ast.parse(module.read_text()))
+        for name in (
+            [alias.name for alias in node.names]
+            if isinstance(node, ast.Import)
+            else [str(node.module)]
+            if isinstance(node, ast.ImportFrom)
+            else []
+        )
+    }
+    assert {name for name in imported if name.partition(".")[0] == "http"} == set()
+
+
+def test_only_check_password_verifies_a_password() -> None:
+    callers = {
+        module.name for module in (HOUSE / "application").rglob("*.py") if "hasher.verify(" in module.read_text()
+    }
+    assert callers == {"passwords.py"}
+
+
+def hashing_in_transactions(module: Path) -> set[str]:
+    """Name the calls inside a unit of work that hash, or that are handed the hasher or CheckPassword."""
+    return {
+        f"{module.name}:{call.lineno}"
+        for block in ast.walk(ast.parse(module.read_text()))
+        if isinstance(block, ast.With) and any(".uow(" in ast.unparse(item) for item in block.items)
+        for call in ast.walk(block)
+        if isinstance(call, ast.Call) and any(name in ast.unparse(call) for name in ("hasher", "self.check"))
+    }
+
+
+def test_no_password_is_hashed_inside_a_transaction() -> None:
+    assert set().union(*map(hashing_in_transactions, (HOUSE / "application").glob("*.py"))) == set()
+
+
+def test_hashing_inside_a_transaction_is_found(tmp_path: Path) -> None:
+    module = tmp_path / "users.py"
+    module.write_text("with self.uow() as tx:\n    tx.users.add(self.hasher.hash(password))\n")
+    assert hashing_in_transactions(module) == {"users.py:2"}

@@ -1,19 +1,12 @@
-"""Documentation as tested promises: what exists is documented, and what is documented exists."""
+"""Documentation tests: what exists is documented, and what is documented exists."""
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, get_args
 
 import pytest
-import typer
-from prometheus_client.parser import text_string_to_metric_families
-from pydantic.fields import FieldInfo
 
-from infrastructure.metrics import PrometheusMetrics
-from infrastructure.settings import Settings, masked
-from interfaces.cli.main import app
-from interfaces.http.problems import PROBLEMS
+from infrastructure.settings import Settings
+from tests.support.reference import Reference, commands, references
 
 ROOT = Path(__file__).parent.parent
 PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
@@ -25,7 +18,7 @@ def read(name: str) -> str:
 
 
 def rows(text: str) -> list[list[str]]:
-    """Collect the rows of the tables in a Markdown text, without their headings."""
+    """Collect the rows of all Markdown tables in a text, without their headings."""
     lines = [line.strip() for line in text.splitlines()]
     cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("|")]
     ruled = [number for number, row in enumerate(cells) if set("".join(row)) <= set("-:")]
@@ -44,91 +37,63 @@ def without_blocks(text: str) -> str:
     return re.sub(r"^ *```.*?^ *```$", "", text, flags=re.MULTILINE | re.DOTALL)
 
 
-def accepted(field: FieldInfo) -> str:
-    """Say which values a setting takes, where its type says it."""
-    limits = {name: getattr(rule, name) for rule in field.metadata for name in ("ge", "le") if hasattr(rule, name)}
-    if limits:
-        return f"{limits['ge']} to {limits['le']}" if "le" in limits else f"{limits['ge']} or more"
-    if field.annotation is bool:
-        return "`true`, `false`"
-    choices = get_args(field.annotation)
-    return ", ".join(f"`{choice}`" for choice in choices if isinstance(choice, str)) or "text"
+REFERENCES = list(references())
 
 
-def test_every_setting_is_documented_with_its_default_and_meaning() -> None:
-    documented = {row[0]: row[1:] for row in rows(read("docs/settings.md"))}
+@pytest.mark.parametrize("reference", REFERENCES, ids=lambda reference: reference.marker)
+def test_generated_section_is_what_the_code_says(reference: Reference) -> None:
+    begin, end = f"<!-- {reference.marker} -->\n", f"<!-- end of {reference.marker} -->\n"
+    page = read(f"docs/{reference.page}")
 
-    assert documented == {
-        f"`{name.upper()}`": [f"`{masked(field.default)}`", accepted(field), field.description]
-        for name, field in Settings.model_fields.items()
+    assert page.count(begin) == page.count(end) == 1
+    assert page.partition(begin)[2].partition(end)[0].strip() == reference.text, "write it with: make docs"
+
+
+def test_every_marker_has_a_generator() -> None:
+    marked = {
+        marker for page in PAGES for marker in re.findall(r"^<!-- (.+) -->$", page.read_text("utf-8"), re.MULTILINE)
     }
+    written = {reference.marker for reference in REFERENCES} | {"results", "growth"}  # the latter by `make bench`
+
+    assert marked == written | {f"end of {marker}" for marker in written}
 
 
-def test_the_sample_environment_names_every_setting_and_no_other() -> None:
+def test_sample_environment_names_exactly_the_settings() -> None:
     named = re.findall(r"^(?:# )?([A-Z0-9_]+)=", read(".env.example"), re.MULTILINE)
 
     assert sorted(named) == sorted(name.upper() for name in Settings.model_fields)
 
 
-def test_every_problem_is_documented_as_its_page_says_it() -> None:
-    documented = {row[0]: row[1:] for row in rows(read("docs/problems.md"))}
+def test_log_page_lists_exactly_the_logged_events() -> None:
+    (table,) = re.findall(r"^\| Event \|.*?\n\n", read("docs/logs.md"), re.MULTILINE | re.DOTALL)
+    documented = {row[0].strip("`") for row in rows(table)}
+    code = "\n".join(
+        file.read_text(encoding="utf-8")
+        for folder in ("infrastructure", "interfaces")
+        for file in (ROOT / folder).rglob("*.py")
+    )
+    logged = set(re.findall(r'log\.(?:info|warning|error|exception)\(\s*"([^"]+)"', code)) - {"request"}
 
-    assert documented == {
-        f"`{slug}`": [str(problem.status), problem.cause, problem.remedy] for slug, problem in PROBLEMS.items()
-    }
-
-
-def test_every_metric_is_documented_as_it_is_exposed() -> None:
-    documented = {row[0]: row[1:] for row in rows(read("docs/metrics.md"))}
-    metrics = PrometheusMetrics()
-    metrics.answered("GET", "/posts", 200, 0.1)
-    exposed = list(text_string_to_metric_families(metrics.page().decode()))
-
-    assert documented == {
-        f"`{family.name}{'_total' if family.type == 'counter' else ''}`": [
-            family.type,
-            ", ".join(f"`{label}`" for label in sorted({*family.samples[0].labels} - {"le"})) or "-",
-            family.documentation,
-        ]
-        for family in exposed
-    }
+    assert logged <= documented
+    assert [event for event in documented if f'"{event}"' not in code] == []
 
 
-def commands(command: Any, name: str) -> Iterator[tuple[str, dict[str, str]]]:
-    """Walk the command line: each command with its options and their defaults."""
-    for part, child in getattr(command, "commands", {}).items():
-        yield from commands(child, f"{name} {part}")
-    if not hasattr(command, "commands"):
-        yield name, {f"`{option}`": default(parameter) for parameter in command.params for option in parameter.opts}
-
-
-def default(parameter: Any) -> str:
-    if parameter.required:
-        return "required"
-    if parameter.default is None:
-        return "none"
-    return "off" if parameter.default is False else f"`{parameter.default}`"
-
-
-def test_every_command_is_documented_with_its_options_and_their_defaults() -> None:
+def test_every_command_has_a_section_with_an_example() -> None:
     sections = re.split(r"^## `(agora[^`]*)`$", read("docs/cli.md"), flags=re.MULTILINE)[1:]
     documented = dict(zip(sections[::2], sections[1::2], strict=True))
 
-    existing = dict(commands(typer.main.get_command(app), "agora"))
-
-    assert {name: {row[0]: row[1] for row in rows(section)} for name, section in documented.items()} == existing
+    assert sorted(documented) == sorted(name for name, _ in commands())
     for name, section in documented.items():
         assert any(name in block for block in code_blocks(section)), f"{name} has no example"
+        assert f"<!-- {name} -->" in section or not rows(section), f"the table of {name} is not written from the code"
 
 
 def options_in(call: str) -> list[str]:
     return re.findall(r"(?<!\S)--[a-z-]+", call)
 
 
-def test_no_page_names_an_option_that_does_not_exist() -> None:
-    existing = {
-        option.strip("`") for _, options in commands(typer.main.get_command(app), "agora") for option in options
-    }
+def test_every_named_option_exists() -> None:
+    existing = {option for _, command in commands() for parameter in command.params for option in parameter.opts}
     lines = [line for page in PAGES for line in page.read_text(encoding="utf-8").splitlines()]
     named = {option for line in lines for call in re.findall(r"agora [^`#|]*", line) for option in options_in(call)}
 
@@ -140,7 +105,7 @@ def parts_of_code(text: str) -> list[str]:
     return code_spans(text) + code_blocks(text)
 
 
-def test_every_make_target_that_is_named_exists() -> None:
+def test_every_named_make_target_exists() -> None:
     existing = set(re.findall(r"^([a-z-]+):", read("Makefile"), re.MULTILINE))
     code = [part for page in PAGES for part in parts_of_code(page.read_text(encoding="utf-8"))]
     named = {target for part in code for target in re.findall(r"\bmake ([a-z-]+)", part)}
@@ -150,7 +115,7 @@ def test_every_make_target_that_is_named_exists() -> None:
 
 
 def anchors(page: Path) -> set[str]:
-    """Name the headings of a page as links do: lower-cased, hyphens for spaces, other marks left out."""
+    """Anchors of a page's headings, as links spell them: lower case, hyphens for spaces, no punctuation."""
     headings = re.findall(r"^#+ (.+)$", without_blocks(page.read_text(encoding="utf-8")), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
@@ -166,7 +131,7 @@ def test_every_relative_link_leads_somewhere(page: Path) -> None:
         assert not anchor or anchor in anchors(target), f"{link} names no heading"
 
 
-def test_every_path_in_the_architecture_exists() -> None:
+def test_every_path_in_architecture_exists() -> None:
     spans = code_spans(read("docs/architecture.md"))
     paths = [span for span in spans if re.fullmatch(r"[.\w][\w.-]*(/[\w.-]*)*(/|\.(py|md|toml|mako|ini))", span)]
 
@@ -174,7 +139,7 @@ def test_every_path_in_the_architecture_exists() -> None:
     assert "interfaces/http/votes.py" in paths
 
 
-def test_every_name_in_the_architecture_occurs_in_the_code() -> None:
+def test_every_name_in_architecture_occurs_in_the_code() -> None:
     spans = code_spans(read("docs/architecture.md"))
     names = {
         span.removesuffix("()").rpartition(".")[2] for span in spans if re.fullmatch(r"[A-Za-z_][\w.]*(\(\))?", span)
@@ -187,17 +152,37 @@ def test_every_name_in_the_architecture_occurs_in_the_code() -> None:
     assert "CastVote" in names
 
 
-def test_every_decision_says_why_and_until_when() -> None:
+def test_every_decision_has_its_sections_and_is_listed() -> None:
     decisions = sorted((ROOT / "docs/adr").glob("*.md"))
-    for number, decision in enumerate(decisions, start=1):
+    for decision in decisions:
         text = decision.read_text(encoding="utf-8")
-        assert decision.name.startswith(f"{number:04}-")
-        assert text.startswith(f"# {number}. ")
-        assert re.findall(r"^## (.+)$", text, re.MULTILINE) == [
-            "Context",
-            "Decision",
-            "Consequences",
-            "When to revisit",
-        ]
-        assert f"adr/{decision.name}" in read("docs/architecture.md")
-    assert decisions
+        assert text.startswith(f"# {int(decision.name[:4])}. ")
+        headings = re.findall(r"^## (.+)$", text, re.MULTILINE)
+        assert headings == ["Context", "Decision", "Consequences", "When to revisit"]
+        title = text.partition("\n")[0].removeprefix("# ").partition(". ")
+        assert f"- {title[0]}. [{title[2]}](adr/{decision.name})\n" in read("docs/architecture.md")
+    assert len({decision.name[:4] for decision in decisions}) == len(decisions) > 20
+
+
+def test_every_prohibition_names_an_existing_check() -> None:
+    section = read("docs/architecture.md").partition("## What must never be\n")[2].partition("\n## ")[0]
+    contracts = re.findall(r'^name = "(.+)"$', read("pyproject.toml"), re.MULTILINE)
+
+    assert len(rows(section)) > 10
+    for never, _, checks in rows(section):
+        named = re.findall(r'"([^"]+)"', checks)
+        tests = re.findall(r"`(tests/[^`]+)`", checks)
+        assert named or tests, never
+        assert set(named) <= set(contracts), never
+        assert [test for test in tests if not (ROOT / test).exists()] == [], never
+
+
+def test_docs_use_no_banned_words() -> None:
+    banned = r"\b(?:nobody|whoever|somebody|those who|whom|anew|so many"
+    banned += r"|h[eo]lds? up|takes? turns|gives? way|lends?|lent|undone)\b"
+    found = {
+        f"{page.relative_to(ROOT)}: {match}"
+        for page in PAGES
+        for match in re.findall(banned, page.read_text(encoding="utf-8"), re.IGNORECASE)
+    }
+    assert sorted(found) == []

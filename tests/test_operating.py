@@ -1,4 +1,4 @@
-"""What docs/operating.md has operators do, done as it stands there: backups, restores, and the way back."""
+"""Commands of docs/operating.md, executed verbatim: backups, restores, downgrades."""
 
 import os
 import re
@@ -32,15 +32,15 @@ PAGE = (ROOT / "docs" / "operating.md").read_text(encoding="utf-8")
 
 
 def commands(heading: str, language: str = "sh") -> str:
-    """Collect the commands under a heading, up to the next one."""
+    """Collect the commands of one section."""
     (section,) = re.findall(rf"^#+ {re.escape(heading)}\n(.*?)(?=^#|\Z)", PAGE, re.MULTILINE | re.DOTALL)
     blocks = re.findall(rf"^ *```{language}\n(.*?)^ *```$", section, re.MULTILINE | re.DOTALL)
-    assert blocks, f"nothing to do under {heading}"
+    assert blocks, f"no commands under {heading}"
     return "".join(blocks)
 
 
 def do(script: str, folder: Path, **values: str) -> str:
-    """Type commands in a folder, with Agora's and PostgreSQL's programs at hand; the last one tells how it went."""
+    """Run commands in a folder, with Agora's and PostgreSQL's programs on the path."""
     programs = os.pathsep.join([str(Path(sys.executable).parent), str(find_binaries()), os.environ["PATH"]])
     done = subprocess.run(
         ["sh", "-c", script],
@@ -76,7 +76,7 @@ def stored(url: URL) -> dict[str, list[Any]]:
 
 @pytest.fixture(scope="module")
 def own() -> Iterator[URL]:
-    """A PostgreSQL of one's own, with its superuser `postgres` and, as the URL says, a role as the README makes it."""
+    """A PostgreSQL with the superuser `postgres` and, in the URL, a role as the README creates it."""
     with private_server() as server:
         url = server.url.set(username="clerk", database="forum")
         password = PASSWORD.replace("'", "''")
@@ -93,7 +93,7 @@ def own() -> Iterator[URL]:
         yield url
 
 
-def test_postgres_comes_back_as_it_was_backed_up(own: URL, tmp_path: Path) -> None:
+def test_postgresql_restore_equals_the_backup(own: URL, tmp_path: Path) -> None:
     restored = own.set(database="forum_restored")
     passwords = tmp_path / "passwords"
     passwords.write_text("*:*:*:postgres:another\n")
@@ -104,7 +104,7 @@ def test_postgres_comes_back_as_it_was_backed_up(own: URL, tmp_path: Path) -> No
         "PGUSER": str(own.username),
         "PGPASSWORD": str(own.password),
         "PGDATABASE": str(own.database),
-        "PGPASSFILE": str(passwords),  # the superuser's, instead of typing it
+        "PGPASSFILE": str(passwords),  # instead of a prompt for the superuser's
     }
     fill(own, "before")
     before = stored(own)
@@ -118,15 +118,15 @@ def test_postgres_comes_back_as_it_was_backed_up(own: URL, tmp_path: Path) -> No
     assert stored(own) != before
     Migrations(restored).upgrade()
     Migrations(restored).require_current()
-    fill(restored, "later")  # ids go on where they were
+    fill(restored, "later")  # ids continue after the last
     assert len(stored(restored)["posts"]) == 2 * len(before["posts"])
 
 
-def test_sqlite_comes_back_as_it_was_backed_up(sqlite_template: Path, tmp_path: Path) -> None:
+def test_sqlite_restore_equals_the_backup(sqlite_template: Path, tmp_path: Path) -> None:
     file = tmp_path / "agora.db"
     shutil.copy(sqlite_template, file)
     url = URL.create("sqlite", database=str(file))
-    serving = open_engine(url, connections=1)  # as long as somebody has it open, the latest rows are beside the file
+    serving = open_engine(url, connections=1)  # while the file is open, its latest rows are in the -wal file
     with serving.connect() as connection:
         connection.execute(text("SELECT 1 FROM users"))
         connection.rollback()
@@ -153,7 +153,7 @@ def test_sqlite_comes_back_as_it_was_backed_up(sqlite_template: Path, tmp_path: 
     assert len(stored(url)["posts"]) == 2 * len(before["posts"])
 
 
-def test_a_backup_is_not_written_over(sqlite_template: Path, tmp_path: Path) -> None:
+def test_backup_does_not_overwrite_a_backup(sqlite_template: Path, tmp_path: Path) -> None:
     shutil.copy(sqlite_template, tmp_path / "agora.db")
     do(commands("Back up SQLite"), tmp_path)
 
@@ -161,7 +161,7 @@ def test_a_backup_is_not_written_over(sqlite_template: Path, tmp_path: Path) -> 
         do(commands("Back up SQLite"), tmp_path)
 
 
-def test_nothing_is_no_backup(tmp_path: Path) -> None:
+def test_backup_of_a_missing_file_fails(tmp_path: Path) -> None:
     with pytest.raises(AssertionError, match="unable to open database file"):
         do(commands("Back up SQLite"), tmp_path)
     assert list(tmp_path.iterdir()) == []
@@ -171,7 +171,7 @@ def test_nothing_is_no_backup(tmp_path: Path) -> None:
     ("backup", "said"),
     [(None, "unable to open database file"), (b"", "no such table"), (b"Dear diary" * 1_000, "not a database")],
 )
-def test_what_is_no_backup_takes_the_place_of_nothing(
+def test_restore_of_an_invalid_backup_changes_nothing(
     backup: bytes | None, said: str, sqlite_template: Path, tmp_path: Path
 ) -> None:
     shutil.copy(sqlite_template, tmp_path / "agora.db")
@@ -186,7 +186,7 @@ def test_what_is_no_backup_takes_the_place_of_nothing(
     assert not (tmp_path / "replaced").exists()
 
 
-def test_the_way_back_leads_back_and_forth(sqlite_template: Path, tmp_path: Path) -> None:
+def test_downgrade_and_upgrade_again(sqlite_template: Path, tmp_path: Path) -> None:
     shutil.copy(sqlite_template, tmp_path / "agora.db")
     url = URL.create("sqlite", database=str(tmp_path / "agora.db"))
     settings = tmp_path / "etc"
@@ -211,26 +211,26 @@ def test_the_way_back_leads_back_and_forth(sqlite_template: Path, tmp_path: Path
     Migrations(url).require_current()
 
 
-def test_every_question_to_postgres_has_an_answer(postgres: PostgresServer) -> None:
-    questions = commands("What to watch", "sql").split(";\n")[:-1]
+def test_monitoring_queries_return_rows(postgres: PostgresServer) -> None:
+    queries = commands("What to watch", "sql").split(";\n")[:-1]
     with postgres.database() as url:
         engine = open_engine(url, connections=1)
         with engine.connect() as connection:
-            answers = [connection.execute(text(question)).all() for question in questions]
+            results = [connection.execute(text(query)).all() for query in queries]
         engine.dispose()
 
-    assert all(answers)
-    assert len(questions) == 3
+    assert all(results)
+    assert len(queries) == 3
 
 
-def test_every_metric_that_is_watched_is_there_to_be_seen() -> None:
+def test_every_watched_metric_is_documented() -> None:
     watched = {name.removesuffix("_bucket") for name in re.findall(r"\bagora_\w+(?=[{)\[])", PAGE)}
     page = (ROOT / "docs" / "metrics.md").read_text(encoding="utf-8")
     assert watched <= set(re.findall(r"`(agora_\w+)`", page))
     assert {"agora_http_errors_total", "agora_database_connections_waiting"} <= watched
 
 
-def test_what_alerts_is_at_0_before_it_grows() -> None:
+def test_counters_in_alerts_start_at_0() -> None:
     server = PrometheusMetrics().page().decode()
     growing = re.findall(r"rate\((agora_\w+_total)(?:\{(\w+)(!?=)\"(\w+)\"\})?\[", PAGE)
     for name, label, how, value in growing:
@@ -239,7 +239,7 @@ def test_what_alerts_is_at_0_before_it_grows() -> None:
     assert len(growing) >= 5
 
 
-def test_the_table_of_connections_is_what_a_worker_opens() -> None:
-    (table,) = re.findall(r"^\| Cores \|.*?\n\n", PAGE, re.MULTILINE | re.DOTALL)
-    for _cores, workers, threads, connections in ([int(cell) for cell in row] for row in rows(table)):
-        assert workers * (threads + HEALTH_CONNECTIONS) == connections
+def test_the_table_of_connections_follows_the_formula() -> None:
+    (table,) = re.findall(r"^\| Workers \|.*?\n\n", PAGE, re.MULTILINE | re.DOTALL)
+    for workers, connections, total in ([int(cell) for cell in row] for row in rows(table)):
+        assert total == workers * (connections + HEALTH_CONNECTIONS)

@@ -1,4 +1,4 @@
-"""The README's transcript, typed as it stands against the real server."""
+"""The README's transcript, executed verbatim against the real server."""
 
 import json
 import os
@@ -19,7 +19,7 @@ from tests.postgres import free_port
 README = Path(__file__).parent.parent / "README.md"
 AGORA = Path(sys.executable).with_name("agora")
 READY_SECONDS = 30
-MARK = "---- end of the answer ----"
+MARK = "---- end of the output ----"
 
 pytestmark = pytest.mark.skipif(
     shutil.which("curl") is None or shutil.which("bash") is None,
@@ -28,7 +28,7 @@ pytestmark = pytest.mark.skipif(
 
 
 def transcript() -> list[tuple[str, str]]:
-    """Read the commands and what each is said to print. A command that ends in a backslash goes on below."""
+    """Read the commands, each with its expected output. A backslash at the end continues a command."""
     (block,) = re.findall(r"^```console\n(.*?)^```$", README.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
     steps = re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]
     found = [re.match(r"(?:.*\\\n)*.*\n", step) for step in steps]
@@ -37,7 +37,7 @@ def transcript() -> list[tuple[str, str]]:
 
 @pytest.fixture
 def environment(tmp_path: Path) -> dict[str, str]:
-    """Give a shell nothing but a place for programs and a home without anybody's habits."""
+    """Environment of a shell without the developer's configuration."""
     programs = f"{AGORA.parent}{os.pathsep}{os.environ['PATH']}"
     return {"PATH": programs, "HOME": str(tmp_path), "PYTHONUTF8": "1"}
 
@@ -82,7 +82,7 @@ def is_live(port: int) -> bool:
 
 
 def comparable(output: str) -> list[Any]:
-    """Read an output line by line, JSON as what it means, with every moment the same."""
+    """Parse an output line by line, as JSON where possible, with times masked."""
     return [parsed(re.sub(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d+Z", "<moment>", line)) for line in output.splitlines()]
 
 
@@ -93,7 +93,7 @@ def parsed(line: str) -> Any:
         return line
 
 
-def test_the_transcript_does_what_it_says(tmp_path: Path, environment: dict[str, str], address: str) -> None:
+def test_transcript_prints_what_the_readme_shows(tmp_path: Path, environment: dict[str, str], address: str) -> None:
     (first, nothing), *steps = transcript()
     assert (first, nothing) == ("AGORA=http://127.0.0.1:8000", "")
     script = [f"AGORA={address}"]
@@ -117,7 +117,7 @@ def test_the_transcript_does_what_it_says(tmp_path: Path, environment: dict[str,
         assert comparable(output) == comparable(expected), command
 
 
-def test_the_transcript_goes_from_registering_to_signing_out() -> None:
+def test_transcript_covers_registration_to_sign_out() -> None:
     commands = "\n".join(command for command, _ in transcript())
     paths = ("/users", "/login", "/posts", "/vote", "/refresh", "/logout")
 
