@@ -1,5 +1,6 @@
 """Statements, and the pipeline that sends them to PostgreSQL in as few round trips as their results allow."""
 
+import logging
 from collections.abc import Callable, Container, Hashable, Mapping, Sequence
 from contextlib import suppress
 from hashlib import blake2b
@@ -13,6 +14,8 @@ from sqlalchemy.exc import DBAPIError
 from infrastructure.database.wait_callback import ResponseTimeout
 
 Values = Mapping[str, Any]
+
+_sql_log: Final = logging.getLogger("sqlalchemy.engine.Engine")  # where SQLAlchemy logs its statements
 
 
 class Statement:
@@ -169,6 +172,7 @@ class Pipeline(Querier):
         cursor = self._raw.cursor()
         parts: list[bytes] = []
         for statement, values in statements:
+            _sql_log.info(statement.whole)
             call = statement.call if statement.name in prepared else statement.whole
             parts.append(cursor.mogrify(call, values) if values else call.encode())
         cursor.execute(b"; ".join(parts))
