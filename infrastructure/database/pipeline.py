@@ -4,7 +4,7 @@ import logging
 from collections.abc import Callable, Container, Hashable, Mapping, Sequence
 from contextlib import suppress
 from hashlib import blake2b
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import psycopg2
 from sqlalchemy import Connection, CursorResult, Executable, NestedTransaction, select, text, true
@@ -87,6 +87,17 @@ class Querier:
         """Join the queue of transactions that lock the same row, where the database has one."""
 
 
+class SessionState(Protocol):
+    """What a database knows of the sessions behind its connections."""
+
+    prologue: bytes
+    """Sent first in each transaction, where a pooler may have changed the session."""
+
+    def prepared(self, connection: Connection) -> Container[str]:
+        """Name the statements that are prepared on a connection."""
+        ...
+
+
 class Pipeline(Querier):
     """A connection to PostgreSQL, acquired at the first round trip. Statements without results travel with the next.
 
@@ -99,13 +110,14 @@ class Pipeline(Querier):
         self,
         acquire: Callable[[], Connection],
         queue: Callable[[Hashable], None],
-        prepared: Callable[[Connection], Container[str]],
+        session: "SessionState",
         *,
         transaction: bool,
     ) -> None:
         self._acquire = acquire
         self._queue = queue
-        self._prepared = prepared
+        self._session = session
+        self._is_transaction = transaction
         self._raw: Any = None
         self._pending: list[tuple[Statement, Values]] = [(BEGIN, {})] if transaction else []
         self._is_used = False
@@ -168,13 +180,15 @@ class Pipeline(Querier):
 
     def _run(self, statements: Sequence[tuple[Statement, Values]]) -> Any:
         self._raw = self._connection.connection.dbapi_connection
-        prepared = self._prepared(self._connection)
+        prepared = self._session.prepared(self._connection)
         cursor = self._raw.cursor()
-        parts: list[bytes] = []
+        parts = [self._session.prologue] if self._session.prologue and not self._is_transaction else []
         for statement, values in statements:
             _sql_log.info(statement.whole)
             call = statement.call if statement.name in prepared else statement.whole
             parts.append(cursor.mogrify(call, values) if values else call.encode())
+            if statement is BEGIN and self._session.prologue:
+                parts.append(self._session.prologue)
         cursor.execute(b"; ".join(parts))
         return cursor
 

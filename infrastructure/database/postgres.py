@@ -1,7 +1,9 @@
 """PostgreSQL: opening connections, pooling them, and their transactions."""
 
 import asyncio
-from collections.abc import Container, Hashable, Sequence
+import os
+import re
+from collections.abc import Container, Hashable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Final
 
@@ -12,6 +14,7 @@ from sqlalchemy.pool import ConnectionPoolEntry
 from sqlalchemy.util import await_only, greenlet_spawn
 from sqlalchemy.util.concurrency import in_greenlet
 
+from application.errors import Refused
 from infrastructure.database import wait_callback
 from infrastructure.database.errors import (
     is_prepared_conflict,
@@ -31,6 +34,20 @@ DEFAULT_PORT: Final = 5432
 INDEX_SCANS: Final = {"plan_cache_mode": "force_generic_plan", "enable_seqscan": "off", "enable_bitmapscan": "off"}
 """Requests are served by index scans in index order, planned once a connection for any values. PostgreSQL would choose
 otherwise in tables that are still empty, and between two dates that a generic plan does not know."""
+
+SESSION: Final = {
+    "timezone": "UTC",
+    "datestyle": "ISO, MDY",
+    "extra_float_digits": "1",
+    "standard_conforming_strings": "on",
+    "default_transaction_isolation": "read committed",
+    "default_transaction_read_only": "off",
+    "default_transaction_deferrable": "off",
+}
+"""Session settings that change results or commits, set on each connection, whatever role and database say."""
+
+OWNED: Final = frozenset({"application_name", "client_encoding"})
+"""Connection parameters that Agora sets itself."""
 
 NONE_PREPARED: Final[frozenset[str]] = frozenset()
 
@@ -52,6 +69,8 @@ class PostgresDatabase:
         self.in_use = in_use
         self._timeouts = timeouts
         self._prepared = prepared
+        self._session = session_settings(timeouts, INDEX_SCANS)
+        self.prologue = b""
         self.engine = create_engine(
             url,
             pool_size=connections,
@@ -61,7 +80,7 @@ class PostgresDatabase:
             skip_autocommit_rollback=True,
             use_native_hstore=False,
             hide_parameters=True,
-            connect_args=connect_arguments(timeouts, INDEX_SCANS) | {"connection_factory": WatchedConnection},
+            connect_args=connect_arguments(url, timeouts, INDEX_SCANS) | {"connection_factory": WatchedConnection},
         )
         event.listen(self.engine, "close", _unwatch)
         event.listen(self.engine, "do_connect", self._resolve)
@@ -130,24 +149,26 @@ class PostgresDatabase:
         found: Container[str] = connection.info.get("prepared", NONE_PREPARED) if self._prepared else NONE_PREPARED
         return found
 
-    def stop_preparing(self, reason: str) -> None:
-        """Send every statement whole from now on, and log why, once."""
+    def adapt_to_pooler(self, reason: str) -> None:
+        """Send statements whole and session settings with each transaction from now on, and log why, once."""
         if self._prepared:
-            self._prepared = ()
             log.warning("statements are not prepared any more", reason=reason)
+        self._prepared = ()
+        settings = {name: value for name, value in self._session.items() if not name.startswith("default_")}
+        settings = {"transaction_isolation": self._session["default_transaction_isolation"], **settings}  # comes first
+        self.prologue = "; ".join(f"SET LOCAL {name} = '{value}'" for name, value in settings.items()).encode()
 
     def _prepare_statements(self, raw: Any, entry: ConnectionPoolEntry) -> None:
         """Prepare the fixed set on a new connection, unless a pooler shares the sessions of the server.
 
         A pooler answers for the server's process with an id of its own.
         """
-        if not self._prepared:
-            return
         cursor = raw.cursor()
         cursor.execute("SELECT pg_backend_pid()")
         ((backend,),) = cursor.fetchall()
         if backend != raw.get_backend_pid():
-            self.stop_preparing("a connection pooler stands before PostgreSQL")
+            self.adapt_to_pooler("a connection pooler stands before PostgreSQL")
+        if not self._prepared:
             return
         try:
             cursor.execute("; ".join(f"PREPARE {found.name} AS {found.text}" for found in self._prepared))
@@ -193,7 +214,7 @@ class _Checkout:
         self._key: Hashable = None
 
     def __enter__(self) -> Pipeline:
-        self._pipeline = Pipeline(self._acquire, self._queue, self._database.prepared, transaction=self._is_transaction)
+        self._pipeline = Pipeline(self._acquire, self._queue, self._database, transaction=self._is_transaction)
         return self._pipeline
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
@@ -224,7 +245,7 @@ class _Checkout:
         if self._connection is not None:
             self._database.in_use.__exit__(None, None, None)
             if is_prepared_conflict(error):
-                self._database.stop_preparing("a connection pooler shares the sessions of PostgreSQL")
+                self._database.adapt_to_pooler("a connection pooler shares the sessions of PostgreSQL")
             if is_read_only(error) or is_stale_plan(error):
                 self._connection.invalidate()  # a new one may reach another server, and plans afresh
             self._database.release(self._connection)
@@ -242,22 +263,42 @@ class _Checkout:
         self._pipeline.rollback()
 
 
-def connect_arguments(timeouts: Timeouts, settings: dict[str, str] | None = None) -> dict[str, Any]:
-    """Give libpq's parameters of every connection: no wait is unbounded, and sessions speak UTC."""
-    session = {
-        "timezone": "UTC",
+def session_settings(timeouts: Timeouts, more: Mapping[str, str]) -> dict[str, str]:
+    """Give the settings of every session: Agora's own, bounds on waits, and more."""
+    return {
+        **SESSION,
         "statement_timeout": f"{timeouts.statement * 1_000:.0f}",
         "lock_timeout": f"{timeouts.lock * 1_000:.0f}",
         "idle_in_transaction_session_timeout": f"{timeouts.idle_in_transaction * 1_000:.0f}",
-    } | (settings or {})
-    return {
+        **more,
+    }
+
+
+def connect_arguments(url: URL, timeouts: Timeouts, settings: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """Give libpq's parameters of every connection, joined with those of its URL and of PGOPTIONS.
+
+    Raises:
+        Refused: the URL or PGOPTIONS set what Agora sets itself.
+    """
+    session = session_settings(timeouts, settings or {})
+    given = str(url.query.get("options") or os.environ.get("PGOPTIONS", ""))
+    named = {name.replace("-", "_").lower() for name in re.findall(r"(?:-c\s*|--)([\w.-]+)\s*=", given)}
+    if owned := sorted((named & session.keys()) | (OWNED & url.query.keys())):
+        raise Refused(
+            f"the database's URL or PGOPTIONS set {', '.join(owned)}, which Agora sets itself; leave that out"
+        )
+    ours = (f"-c {name}={value.replace(' ', chr(92) + ' ')}" for name, value in session.items())
+    defaults = {
         "connect_timeout": timeouts.connect,
         "keepalives_idle": 30,
         "keepalives_interval": 5,
         "keepalives_count": 3,
         "tcp_user_timeout": 6_000,  # milliseconds
+    }
+    return {name: value for name, value in defaults.items() if name not in url.query} | {
         "application_name": "agora",
-        "options": " ".join(f"-c {name}={value}" for name, value in session.items()),
+        "client_encoding": "utf8",
+        "options": " ".join([*([given] if given else []), *ours]),
     }
 
 
@@ -270,7 +311,7 @@ def postgres_engine(url: URL, connections: int, timeouts: Timeouts) -> Engine:
         pool_timeout=timeouts.acquire,
         pool_pre_ping=True,
         hide_parameters=True,
-        connect_args=connect_arguments(timeouts),
+        connect_args=connect_arguments(url, timeouts),
     )
 
 

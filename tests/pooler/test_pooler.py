@@ -2,19 +2,24 @@
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from itertools import product
 from random import Random
 
 import httpx2
 import pytest
-from sqlalchemy import URL
+from sqlalchemy import URL, Text, bindparam, cast, func, select
 
 from domain.posts import Post
+from infrastructure.database.engine import open_database
+from infrastructure.database.pipeline import Statement
 from tests.backends import sql_backend
 from tests.faults.load import KEY, Forum, Load, Voter
+from tests.pooler.conftest import pgbouncer
 from tests.postgres import Postgres
 from tests.samples import NOW
 from tests.servers import Server, serving
+from tests.support.roles import SPOILED, role_with
 
 REQUESTS = 60
 DRAFTS = 6
@@ -49,6 +54,13 @@ def behind(pooled: URL, forum: Forum) -> Iterator[Server]:
         yield server
 
 
+SETTING = Statement(select(func.current_setting(cast(bindparam("name"), Text))))
+NAMES = (
+    "transaction_isolation",
+    *(name for name in SPOILED if not name.startswith("default_") and name != "enable_indexscan"),
+)
+
+
 def ask(address: str, voter: Voter, paths: list[str]) -> list[tuple[str, int, object]]:
     with httpx2.Client(base_url=address, headers=voter.headers, timeout=20) as client:
         responses = [(path, client.get(path)) for path in paths]
@@ -81,3 +93,17 @@ def test_votes_are_all_counted(behind: Server, forum: Forum) -> None:
 
 def test_each_process_logs_once_that_it_stops_preparing(behind: Server) -> None:
     assert behind.said.count("statements are not prepared any more") == len(behind.workers)
+
+
+def test_session_settings_hold_behind_the_pooler(server: Postgres) -> None:
+    def settings(url: URL, *, transaction: bool) -> dict[str, object]:
+        with (
+            closing(open_database(url, 1)) as database,
+            database.write() if transaction else database.read() as querier,
+        ):
+            return {name: querier.fetch_all(SETTING, {"name": name})[0][0] for name in NAMES}
+
+    expected = settings(server.url, transaction=False)
+    with role_with(server.url, SPOILED), pgbouncer(server.url) as pooled:
+        for transaction in (False, True):
+            assert settings(pooled, transaction=transaction) == expected

@@ -1,0 +1,79 @@
+"""Connections to PostgreSQL: session settings that roles and URLs cannot spoil, and parameters of the URL."""
+
+from collections.abc import Callable
+from contextlib import closing
+from typing import Any
+
+import pytest
+from sqlalchemy import URL, Float, Text, bindparam, cast, func, select, text
+
+from application.errors import Refused
+from infrastructure.database.engine import open_database, open_engine
+from infrastructure.database.pipeline import Statement
+from tests.support.roles import SPOILED, role_with
+
+SETTING = Statement(select(func.current_setting(cast(bindparam("name"), Text))))
+FLOAT = Statement(select(cast(cast(bindparam("number"), Float(53)), Text)))
+ECHO = Statement(select(cast(bindparam("said"), Text)))
+
+
+def settings_of(url: URL, *names: str) -> dict[str, Any]:
+    with closing(open_database(url, 1)) as database, database.read() as querier:
+        return {name: querier.fetch_all(SETTING, {"name": name})[0][0] for name in names}
+
+
+def test_session_settings_override_those_of_the_role(postgres_url: URL) -> None:
+    expected = settings_of(postgres_url, *SPOILED)
+    assert expected["client_encoding"] == "UTF8"
+    with role_with(postgres_url, SPOILED):
+        found = settings_of(postgres_url, *SPOILED)
+        assert found == expected | {"enable_indexscan": "off"}  # the one that a role may choose
+        with closing(open_database(postgres_url, 1)) as database:
+            with database.read() as querier:
+                assert querier.fetch_all(ECHO, {"said": "caf\u00e9 \U0001f98a \\"}) == [("caf\u00e9 \U0001f98a \\",)]
+                assert querier.fetch_all(FLOAT, {"number": 0.1 + 0.2}) == [("0.30000000000000004",)]
+            with database.write() as querier:
+                querier.enqueue(Statement(text("DELETE FROM posts")), {})
+
+
+def test_options_of_the_url_are_joined_with_ours(postgres_url: URL) -> None:
+    url = postgres_url.update_query_dict({"options": "-csearch_path=custom,public --work-mem=5MB"})
+    assert settings_of(url, "search_path", "work_mem", "timezone") == {
+        "search_path": "custom,public",
+        "work_mem": "5MB",
+        "timezone": "UTC",
+    }
+    with closing(open_engine(url, 1).connect()) as connection:
+        assert connection.execute(text("SHOW search_path")).scalar() == "custom,public"
+
+
+def test_options_of_the_environment_are_joined_with_ours(postgres_url: URL, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PGOPTIONS", "-c work_mem=6MB")
+    assert settings_of(postgres_url, "work_mem", "timezone") == {"work_mem": "6MB", "timezone": "UTC"}
+
+
+@pytest.mark.parametrize(
+    ("parameters", "named"),
+    [
+        ({"options": "-c timezone=Asia/Tokyo"}, "timezone"),
+        ({"options": "-cStatement_Timeout=0 -c work_mem=1MB"}, "statement_timeout"),
+        ({"options": "--default-transaction-isolation=serializable"}, "default_transaction_isolation"),
+        ({"client_encoding": "LATIN1"}, "client_encoding"),
+        ({"application_name": "mine"}, "application_name"),
+    ],
+)
+@pytest.mark.parametrize("opened", [open_database, open_engine])
+def test_parameter_that_agora_sets_is_refused(
+    postgres_url: URL, parameters: dict[str, str], named: str, opened: Callable[[URL, int], object]
+) -> None:
+    with pytest.raises(Refused, match=f" set {named}, which Agora sets itself"):
+        opened(postgres_url.update_query_dict(parameters), 1)
+
+
+def test_other_parameters_of_the_url_are_used(postgres_url: URL) -> None:
+    url = postgres_url.update_query_dict({"keepalives_idle": "77", "connect_timeout": "9"})
+    with closing(open_engine(url, 1).connect()) as connection:
+        raw: Any = connection.connection.dbapi_connection
+        parameters = raw.get_dsn_parameters()
+    assert (parameters["keepalives_idle"], parameters["connect_timeout"]) == ("77", "9")
+    assert parameters["tcp_user_timeout"] == "6000"
