@@ -21,6 +21,7 @@ from benchmarks.load import LoadError, Measured, Rounds, require_wrk
 from benchmarks.peers import PeerError, agora, install_fastify, require_agreement
 from benchmarks.report import Finding, findings_table, machine, put_between, shown, table
 from benchmarks.scenarios import LENGTHY, PEERS, SCENARIOS, Stage, growth
+from benchmarks.startup import startup
 
 USUAL: Final = tuple(name for name in SCENARIOS if name not in LENGTHY)
 SIZES: Final = (3_000, 30_000, 300_000, 3_000_000)
@@ -151,6 +152,17 @@ def measure_hostile(
                 findings.append(finding)
     missed = sum(not finding.is_met for finding in findings)
     typer.echo(f"{findings_table(findings)}{len(findings) - missed} of {len(findings)} bars are met.")
+
+
+@app.command("startup")
+def measure_startup(
+    rounds: Annotated[
+        int, typer.Option("--rounds", min=1, help="Runs of each command, of which the least counts.")
+    ] = 5,
+) -> None:
+    """Measure the processor time of commands against that of importing typer."""
+    for name, multiple, limit in startup(rounds):
+        typer.echo(f"{name:<17} {multiple:4.1f} times, at most {limit}: {'met' if multiple <= limit else 'missed'}")
 
 
 def main() -> None:

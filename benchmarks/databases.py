@@ -12,7 +12,7 @@ from psycopg2.extensions import cursor as Cursor  # noqa: N812 - a class
 from sqlalchemy import URL, MetaData, Table, create_engine
 
 from benchmarks.data import Data, Rows
-from infrastructure.database.migrations import Migrations
+from infrastructure.database.schema import Migrations
 from infrastructure.database.tables import metadata
 from tests.postgres import running_server
 

@@ -4,8 +4,8 @@ from datetime import UTC, datetime
 
 
 class SystemClock:
-    """Tells the time of this machine."""
+    """The clock of this machine."""
 
     def now(self) -> datetime:
-        """Tell the present moment in UTC, to the microsecond."""
+        """Get the current time in UTC, to the microsecond."""
         return datetime.now(UTC)

@@ -1,6 +1,5 @@
 """The wiring diagram: which adapter stands behind which port. The only place where all of it meets."""
 
-from collections.abc import Sequence
 from datetime import timedelta
 from typing import Final
 
@@ -28,24 +27,23 @@ from application.votes import CastVote, ListOwnVotes, RepairVotes, VerifyVotes
 from infrastructure.clock import SystemClock
 from infrastructure.common_passwords import BundledCommonPasswords
 from infrastructure.database.admin import SqlDashboardReader
-from infrastructure.database.adoption import Adoption
-from infrastructure.database.archive import Archive
 from infrastructure.database.engine import HEALTH_CONNECTIONS, Database, open_database
-from infrastructure.database.migrations import Migrations, SqlHealth
-from infrastructure.database.pipeline import Statement
 from infrastructure.database.posts import SqlPostReader
 from infrastructure.database.prepared import PREPARED
+from infrastructure.database.schema import Migrations, SqlHealth
 from infrastructure.database.standby import Standby
 from infrastructure.database.throttle import SqlThrottle
 from infrastructure.database.unit_of_work import SqlUnitOfWorkFactory
 from infrastructure.database.users import SqlUserReader
 from infrastructure.database.votes import SqlVoteReader
-from infrastructure.demo import Demo
-from infrastructure.doctor import Doctor
 from infrastructure.execution.greenlets import Executor, GreenletExecutor
 from infrastructure.execution.retry import RetryingExecutor
 from infrastructure.execution.threads import WorkerThreads
 from infrastructure.metrics import Metrics, PrometheusMetrics, Span
+from infrastructure.operations.adoption import Adoption
+from infrastructure.operations.archive import Archive
+from infrastructure.operations.demo import Demo
+from infrastructure.operations.doctor import Doctor
 from infrastructure.passwords import CORES, Argon2PasswordHasher
 from infrastructure.settings import Settings, load_settings
 from infrastructure.timeouts import Timeouts
@@ -69,18 +67,14 @@ def _executor(settings: Settings, timeouts: Timeouts, waiting: Span) -> Executor
     return WorkerThreads(SQLITE_THREADS, reason, timeouts.acquire, waiting=waiting)
 
 
-def _prepared(settings: Settings) -> Sequence[Statement]:
-    return PREPARED if settings.prepare_statements else ()
-
-
 def _lists(settings: Settings, database: Database, timeouts: Timeouts, metrics: Metrics) -> Database | Standby:
     if settings.read_url is None:
         return database
     standby = open_database(
         settings.read_url,
-        settings.threads,
+        settings.database_connections,
         timeouts,
-        prepared=_prepared(settings),
+        prepared=PREPARED,
         in_use=metrics.connections_in_use,
     )
     return Standby(database, standby, timeouts, metrics.read_at_standby)
@@ -124,9 +118,9 @@ class Container(containers.DeclarativeContainer):
     database = providers.Singleton(
         open_database,
         settings.provided.url,
-        settings.provided.threads,
+        settings.provided.database_connections,
         timeouts,
-        prepared=providers.Callable(_prepared, settings),
+        prepared=PREPARED,
         in_use=metrics.provided.connections_in_use,
         waiting=metrics.provided.connections_waiting,
     )
@@ -161,7 +155,7 @@ class Container(containers.DeclarativeContainer):
     check = providers.Singleton(CheckPassword, hasher, guard, clock)
 
     verify_votes = providers.Singleton(VerifyVotes, votes)
-    doctor = providers.Singleton(Doctor, settings, migrations, verify_votes, clock)
+    doctor = providers.Singleton(Doctor, settings, migrations, verify_votes, clock, timeouts)
 
     app = providers.Singleton(
         App,

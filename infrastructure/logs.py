@@ -1,7 +1,7 @@
-"""Logs: one line for each event on standard error, our own and everybody else's in the same form.
+"""Logs: one line per event on standard error, in one format for Agora and its libraries.
 
-Our own loggers are structlog's and skip the standard library, which would make an access line cost twice as much. What
-others log there (uvicorn, Alembic, SQLAlchemy) ends in the same processors.
+Agora's loggers are structlog's and skip the standard library, which would double the cost of an access line. Records
+of libraries (uvicorn, Alembic, SQLAlchemy) pass through the same processors.
 """
 
 import logging
@@ -25,7 +25,7 @@ from structlog.typing import EventDict, Processor, WrappedLogger
 from infrastructure.settings import Settings
 
 _CONTROL: Final = (*range(0x20), *range(0x7F, 0xA0), 0x2028, 0x2029)
-"""What could end a line or move a terminal's cursor: control characters (ISO 6429), and Unicode's separators."""
+"""Characters that end a line or move a terminal's cursor: control characters (ISO 6429), Unicode separators."""
 
 _ESCAPES: Final = {code: chr(code).encode("unicode_escape").decode() for code in _CONTROL}
 
@@ -33,10 +33,10 @@ _encode: Final = JSONEncoder(default=repr).encode
 
 
 def configure_logs(settings: Settings, request_id: ContextVar[str] | None = None) -> None:
-    """Send every logger's lines of `LOG_LEVEL` and above to standard error; in production each is a JSON object.
+    """Log events of `LOG_LEVEL` and above to standard error; in production each is a JSON object.
 
-    A line that is written while a request is at work carries the id in `request_id`. In production the log tells what
-    nobody has caught, too, where Python would print it.
+    Events during a request carry the id in `request_id`. In production, uncaught exceptions are logged too, where
+    Python would print them.
     """
     as_json = settings.fastapi_env == "production"
     finish: list[Processor] = [_tell_exception, *([_as_json] if as_json else [_escape, _console()])]
@@ -52,7 +52,7 @@ def configure_logs(settings: Settings, request_id: ContextVar[str] | None = None
         cache_logger_on_first_use=True,
     )
     handler = _Handler(sys.stderr)
-    handler.addFilter(_leave_out)
+    handler.addFilter(_drop_values)
     handler.setFormatter(
         ProcessorFormatter(
             foreign_pre_chain=[structlog.stdlib.add_logger_name, *common],
@@ -66,18 +66,18 @@ def configure_logs(settings: Settings, request_id: ContextVar[str] | None = None
         threading.excepthook = _tell_uncaught_in_thread
         sys.unraisablehook = _tell_unraisable
     is_debug = settings.log_level == "DEBUG"
-    logging.getLogger("alembic").setLevel("DEBUG" if is_debug else "WARNING")  # it reports every look at the schema
+    logging.getLogger("alembic").setLevel("DEBUG" if is_debug else "WARNING")  # it reports every check of the schema
     logging.getLogger("sqlalchemy.engine").setLevel("INFO" if is_debug else "WARNING")  # statements, without values
 
 
 DRIVER_ERRORS: Final = (DBAPIError, psycopg2.Error, sqlite3.Error)
-"""What databases' drivers raise, as it is and as SQLAlchemy hands it on."""
+"""Errors of database drivers, raw and wrapped by SQLAlchemy."""
 
 
 def said_by_driver(error: BaseException) -> str:
-    """Tell in one line what a database's driver said of an error, for whoever operates it; values are left out.
+    """Get the driver's message of an error in one line, for operators, without values.
 
-    A server quotes them in the details that come after its message, and in the message itself where the data is wrong.
+    PostgreSQL quotes values in the details after its message, and in the message itself for data exceptions.
     """
     said = getattr(error, "orig", error)
     if (getattr(said, "pgcode", None) or "").startswith("22"):  # DATA EXCEPTION
@@ -86,9 +86,9 @@ def said_by_driver(error: BaseException) -> str:
 
 
 def cause_of(error: Exception) -> str | None:
-    """Tell in one line what is behind an error: its kind, and what a database's driver noticed by itself.
+    """Describe the cause of an error in one line: its type, and the first line of a driver's own message.
 
-    What a server said is told by its kind alone, as it may quote values, and of a driver the first line.
+    Of a message from PostgreSQL only the type is given, as it may quote values.
     """
     cause = getattr(error.__cause__, "orig", error.__cause__)
     if cause is None:
@@ -99,7 +99,7 @@ def cause_of(error: Exception) -> str | None:
 
 
 class _Handler(logging.StreamHandler[TextIO]):
-    """Writes lines; about one that cannot be written it says so in a line, where Python would print what is in it."""
+    """Writes lines; a record that cannot be formatted is reported without its content, which Python would print."""
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - the library's name
         with suppress(Exception):
@@ -119,9 +119,9 @@ def _tell_unraisable(args: "sys.UnraisableHookArgs") -> None:
     structlog.get_logger().error("uncaught where nothing can be raised", exc_info=args.exc_value)
 
 
-def _leave_out(record: logging.LogRecord) -> bool:
-    """Keep out values in messages of libraries: rows, which SQLAlchemy logs below INFO, and what a task has raised."""
-    if record.name == "asyncio" and record.exc_info:  # the lines after the first describe the task
+def _drop_values(record: logging.LogRecord) -> bool:
+    """Drop values from messages of libraries: rows that SQLAlchemy logs below INFO, exceptions of tasks."""
+    if record.name == "asyncio" and record.exc_info:  # later lines describe the task
         record.msg, record.args = record.getMessage().partition("\n")[0], ()
     return record.levelno >= logging.INFO or not record.name.startswith("sqlalchemy.engine")
 
@@ -136,36 +136,36 @@ def _identify(request_id: ContextVar[str]) -> Processor:
 
 
 def _tell_exception(_logger: WrappedLogger, _method: str, fields: EventDict) -> EventDict:
-    """Put a traceback in the place of an exception."""
+    """Replace an exception by its traceback."""
     raised = fields.pop("exc_info", None)
     error = (
         raised if isinstance(raised, BaseException) else (raised if isinstance(raised, tuple) else sys.exc_info())[1]
     )
     if raised and error:
-        fields["exception"] = "".join(_told(error, set())).rstrip()
+        fields["exception"] = "".join(_format(error, set())).rstrip()
     return fields
 
 
-def _told(error: BaseException, told: set[int]) -> Iterator[str]:
-    """Tell an exception as Python does, but for its message and its notes: these may quote what somebody sent.
+def _format(error: BaseException, seen: set[int]) -> Iterator[str]:
+    """Format a traceback as Python does, without messages and notes: these may quote a request.
 
-    The line that raised it is shown, and with it what the message says but for the values in it.
+    The line that raised the exception is included, and shows the message without its values.
     """
-    told.add(id(error))
+    seen.add(id(error))
     earlier = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
-    if earlier is not None and id(earlier) not in told:
-        yield from _told(earlier, told)
+    if earlier is not None and id(earlier) not in seen:
+        yield from _format(earlier, seen)
         yield "\nThe above exception led to this one:\n\n"
     yield "Traceback (most recent call last):\n"
     yield from traceback.format_tb(error.__traceback__)
     yield f"{type(error).__module__}.{type(error).__qualname__}\n"
     for part in error.exceptions if isinstance(error, BaseExceptionGroup) else ():
         yield "\nIn this group of exceptions:\n\n"
-        yield from _told(part, told)
+        yield from _format(part, seen)
 
 
 def _as_json(_logger: WrappedLogger, _method: str, fields: EventDict) -> str:
-    return _encode(fields).replace("\x7f", "\\u007f")  # the one control character that JSON lets stand
+    return _encode(fields).replace("\x7f", "\\u007f")  # the one control character that JSON does not escape
 
 
 def _escape(_logger: WrappedLogger, _method: str, fields: EventDict) -> EventDict:

@@ -1,4 +1,4 @@
-"""What operators see from afar: counted and measured in the form that Prometheus reads, or not at all."""
+"""Metrics in Prometheus' text format, or none."""
 
 import os
 from collections.abc import Iterator
@@ -15,23 +15,23 @@ from application.ports.services import Attempted, NoMeter
 from domain.votes import Outcome
 
 FOLDER: Final = "PROMETHEUS_MULTIPROC_DIR"
-"""The variable that names the folder where several workers count together; prometheus-client looks there."""
+"""The variable that names the folder which workers share; prometheus-client reads it."""
 
 BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
-"""Seconds. From a vote on an idle machine to the longest that a database may take."""
+"""Seconds, from a vote on an idle machine to the longest wait for a database."""
 
 Span = AbstractContextManager[object]
-"""What goes on for a while: entered and left, by any number of threads at once."""
+"""A gauge of operations in progress: entered and left by any number of threads."""
 
 UNMEASURED: Final[Span] = nullcontext()
 
 
 StandbyOutcome = Literal["answered", "behind", "left_out"]
-"""What became of a read that a standby may answer: it did, or the primary, because the standby was behind or unfit."""
+"""Outcome of a read that a standby may serve: served by it, or by the primary, as the standby was behind or unfit."""
 
 
 class Metrics(NoMeter):
-    """What can be counted and measured; this one keeps nothing, and costs next to nothing."""
+    """The metrics of Agora; this implementation records nothing."""
 
     connections_in_use: Span = UNMEASURED
     connections_waiting: Span = UNMEASURED
@@ -39,24 +39,24 @@ class Metrics(NoMeter):
     hashes_waiting: Span = UNMEASURED
 
     def answered(self, method: str, route: str, status: int, seconds: float) -> None:
-        """Count a request that is over, by the template of its route, and how long it took."""
+        """Count and time a finished request, by the template of its route."""
 
     def retried(self) -> None:
-        """Count a transaction that is run again."""
+        """Count a retry of a transaction."""
 
     def read_at_standby(self, outcome: StandbyOutcome) -> None:
-        """Count a read that a standby may answer."""
+        """Count a read that a standby may serve."""
 
     def page(self) -> bytes | None:
-        """Write what was counted in Prometheus' text format; None where nothing is."""
+        """Render the metrics in Prometheus' text format; None without metrics."""
         return None
 
 
 class PrometheusMetrics(Metrics):
-    """Keeps everything: in memory, or in files that all workers share if `PROMETHEUS_MULTIPROC_DIR` names a folder."""
+    """Records metrics in memory, or in files shared by all workers if `PROMETHEUS_MULTIPROC_DIR` is set."""
 
     def __init__(self) -> None:
-        disable_created_metrics()  # they would double the page, to tell when each line first had a value
+        disable_created_metrics()  # they would double the page with creation times
         self._registry = CollectorRegistry()
         self._requests = self._counter("http_requests", "Requests that are over.", "method", "route", "status")
         errors = self._counter("http_errors", "Requests that were answered with 500 or 503.", "status")
@@ -68,9 +68,9 @@ class PrometheusMetrics(Metrics):
             registry=self._registry,
             buckets=BUCKETS,
         )
-        self._kept: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
+        self._labelled: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
         self.connections_in_use = self._span(
-            "database_connections_in_use", "Connections to the database that are lent out."
+            "database_connections_in_use", "Connections to the database that are in use."
         )
         self.connections_waiting = self._span(
             "database_connections_waiting",
@@ -91,11 +91,11 @@ class PrometheusMetrics(Metrics):
         self._votes = {outcome: votes.labels(outcome.name.lower()) for outcome in Outcome}
 
     def answered(self, method: str, route: str, status: int, seconds: float) -> None:
-        """Count a request that is over, and how long it took."""
+        """Count and time a finished request."""
         key = (method, route, status)
-        if key not in self._kept:  # finding them by their labels takes longer than counting
-            self._kept[key] = (self._requests.labels(*key), self._seconds.labels(method, route))
-        requests, duration = self._kept[key]
+        if key not in self._labelled:  # looking labels up takes longer than counting
+            self._labelled[key] = (self._requests.labels(*key), self._seconds.labels(method, route))
+        requests, duration = self._labelled[key]
         requests.inc()
         duration.observe(seconds)
         if status in self._errors:
@@ -110,19 +110,19 @@ class PrometheusMetrics(Metrics):
         self._throttled[attempt].inc()
 
     def retried(self) -> None:
-        """Count a transaction that is run again."""
+        """Count a retry of a transaction."""
         self._retried.inc()
 
     def read_at_standby(self, outcome: StandbyOutcome) -> None:
-        """Count a read that a standby may answer."""
+        """Count a read that a standby may serve."""
         self._reads[outcome].inc()
 
     def page(self) -> bytes:
-        """Write what was counted, by all workers that are or were."""
+        """Render the metrics of all workers, past ones included."""
         folder = os.environ.get(FOLDER)
         if not folder:
             return generate_latest(self._registry)
-        _forget_the_dead(Path(folder))
+        _drop_dead_workers(Path(folder))
         registry = CollectorRegistry()
         MultiProcessCollector(registry, folder)
         return generate_latest(registry)
@@ -137,10 +137,10 @@ class PrometheusMetrics(Metrics):
 
 @contextmanager
 def counting_together(workers: int) -> Iterator[None]:
-    """Give the workers that are started meanwhile a folder to count in, and remove it afterwards.
+    """Give workers started in the block a shared folder for metrics, and remove it afterwards.
 
     Raises:
-        Unavailable: it cannot be made.
+        Unavailable: the folder cannot be created.
     """
     if workers == 1:
         yield
@@ -149,7 +149,7 @@ def counting_together(workers: int) -> Iterator[None]:
         folder = TemporaryDirectory(prefix="agora-metrics-")
     except OSError as error:
         raise Unavailable(
-            f"workers have nowhere to count together: {error.strerror}; let TMPDIR name a folder that can be written to"
+            f"the folder for metrics cannot be created: {error.strerror}; set TMPDIR to a writable folder"
         ) from None
     with folder as path:
         os.environ[FOLDER] = path
@@ -159,8 +159,8 @@ def counting_together(workers: int) -> Iterator[None]:
             del os.environ[FOLDER]
 
 
-def _forget_the_dead(folder: Path) -> None:
-    """Leave out what a worker that was killed had at work: nobody will ever count it down. Its totals stay."""
+def _drop_dead_workers(folder: Path) -> None:
+    """Drop the gauges of killed workers, which stay up otherwise. Their totals remain."""
     for file in folder.glob("gauge_live*_*.db"):
         worker = int(file.stem.rpartition("_")[2])
         if not _is_alive(worker):
@@ -171,6 +171,6 @@ def _forget_the_dead(folder: Path) -> None:
 def _is_alive(process: int) -> bool:
     try:
         os.kill(process, 0)
-    except (ProcessLookupError, PermissionError):  # the latter: the number is somebody else's by now
+    except (ProcessLookupError, PermissionError):  # PermissionError: the id belongs to another user's process by now
         return False
     return True

@@ -1,9 +1,9 @@
-"""The settings: every name that Agora reads from its environment, what it means, and what is refused."""
+"""The settings: every name that Agora reads from its environment, its meaning and its limits."""
 
 import os
 import re
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from ipaddress import ip_network
 from pathlib import Path
@@ -18,7 +18,7 @@ from sqlalchemy.exc import ArgumentError
 from domain.text import is_storable
 
 SECRET_KEY_BYTES: Final = 32
-"""The least that production takes: what HMAC-SHA-256 asks of a key (RFC 7518, section 3.2)."""
+"""The minimum in production: HMAC-SHA-256 requires it of a key (RFC 7518, section 3.2)."""
 
 NEW_KEY: Final = "set it to the output of `openssl rand -hex 32`"
 
@@ -30,17 +30,17 @@ KNOWN_SECRETS: Final = frozenset(
         "change-this-secret-key-in-production-please",
     }
 )
-"""Keys from samples and tutorials, our own `.env.example` among them: everybody knows them."""
+"""Keys from samples and tutorials, `.env.example` included: they are public."""
 
 _URL: Final = re.compile(r"(?P<scheme>[\w+]+)://(?:(?P<user>[^:@/]*)(?::(?P<password>.*))?@)?(?P<rest>[^@]*|/.*)")
 
 
 class SettingsError(Exception):
-    """The settings cannot be used; the message has a line for each reason, with its remedy."""
+    """The settings are invalid; the message gives each reason with its remedy."""
 
 
 class Settings(BaseModel):
-    """What operators can choose. `docs/settings.md` says the same, and a test holds the two together."""
+    """What operators can configure. A test compares it with `docs/settings.md`."""
 
     model_config = ConfigDict(extra="ignore", frozen=True)
 
@@ -52,11 +52,11 @@ class Settings(BaseModel):
     ] = "development"
     database_url: Annotated[
         SecretStr | None,
-        Field(description="Where the data is: `postgresql://user:password@host:5432/name` or `sqlite:///file`."),
+        Field(description="The database: `postgresql://user:password@host:5432/name` or `sqlite:///file`."),
     ] = None
     database_read_url: Annotated[
         SecretStr | None,
-        Field(description="A hot standby of it that answers lists: `postgresql://user:password@host:5432/name`."),
+        Field(description="A hot standby for lists: `postgresql://user:password@host:5432/name`."),
     ] = None
     db_host: Annotated[
         str | None, Field(description="PostgreSQL's host; `localhost` if another `DB_*` name is set.")
@@ -68,19 +68,17 @@ class Settings(BaseModel):
         str | None, Field(description="PostgreSQL's user; `postgres` if another `DB_*` name is set.")
     ] = None
     db_password: Annotated[
-        SecretStr | None, Field(description="PostgreSQL's password, as it is: nothing in it needs escaping.")
+        SecretStr | None, Field(description="PostgreSQL's password, literally: nothing in it needs escaping.")
     ] = None
     db_name: Annotated[
         str | None, Field(description="PostgreSQL's database; `agora` if another `DB_*` name is set.")
     ] = None
     secret_key: Annotated[
         SecretStr | None,
-        Field(
-            description="Signs access tokens; at least 32 bytes. Made up at every start outside production if missing."
-        ),
+        Field(description="Signs access tokens; at least 32 bytes. Generated at start if missing, outside production."),
     ] = None
     secret_key_previous: Annotated[
-        SecretStr | None, Field(description="The key before it: tokens that it signed stay valid until they expire.")
+        SecretStr | None, Field(description="The key before it: tokens signed with it stay valid until they expire.")
     ] = None
     algorithm: Annotated[Literal["HS256", "HS384", "HS512"], Field(description="How access tokens are signed.")] = (
         "HS256"
@@ -90,20 +88,17 @@ class Settings(BaseModel):
     ] = 30
     cors_origins: Annotated[
         tuple[str, ...],
-        Field(description="Origins whose pages may call the API, with commas between them; `*` for all."),
+        Field(description="Origins whose pages may call the API, separated by commas; `*` for all."),
     ] = ()
-    cors_credentials: Annotated[
-        bool, Field(description="Whether pages may send cookies along. Agora reads none; leave it off.")
-    ] = False
     public_reads: Annotated[bool, Field(description="Whether posts can be read without signing in.")] = False
     argon2_memory_kib: Annotated[
         int, Field(ge=8, le=4_194_304, description="KiB of memory that hashing a password takes.")
     ] = 19_456
     argon2_time_cost: Annotated[int, Field(ge=1, le=100, description="Passes over that memory.")] = 2
     argon2_parallelism: Annotated[int, Field(ge=1, le=16, description="Lanes that the memory is divided into.")] = 1
-    throttle: Annotated[
-        bool, Field(description="Whether guessing passwords and registering in bulk is slowed down.")
-    ] = True
+    throttle: Annotated[bool, Field(description="Whether guessing passwords and registering in bulk are limited.")] = (
+        True
+    )
     throttle_account_failures: Annotated[
         int, Field(ge=0, description="Wrong passwords for an account from one address in 15 minutes; 0 for any number.")
     ] = 5
@@ -115,35 +110,31 @@ class Settings(BaseModel):
     ] = 1_000
     trusted_proxies: Annotated[
         tuple[str, ...],
-        Field(description="Proxies that tell the truth about clients, as networks with commas between: `10.0.0.0/8`."),
+        Field(
+            description="Proxies whose forwarding headers are trusted, as networks separated by commas: `10.0.0.0/8`."
+        ),
     ] = ()
-    threads: Annotated[
-        int,
-        Field(
-            ge=1,
-            le=100,
-            description="Requests that one worker works on at once, besides those that check a password: one a core.",
-        ),
+    database_connections: Annotated[
+        int, Field(ge=1, le=100, description="Connections to the database that one worker opens, at most.")
     ] = 8
-    prepare_statements: Annotated[
-        bool,
-        Field(
-            description="Whether PostgreSQL plans statements once a connection; off behind a pooler of transactions."
-        ),
-    ] = True
     metrics: Annotated[
         bool,
-        Field(description="Whether `GET /metrics` shows Prometheus what the server does; keep it from the public."),
+        Field(description="Whether `GET /metrics` serves metrics to Prometheus; keep it from the public."),
     ] = False
     drain_seconds: Annotated[
         int,
-        Field(ge=0, le=60, description="Seconds that a server told to end serves on, not ready any more: for proxies."),
+        Field(ge=0, le=60, description="Seconds to keep serving after SIGTERM while reporting not ready, for proxies."),
     ] = 3
     log_level: Annotated[
         Literal["DEBUG", "INFO", "WARNING", "ERROR"], Field(description="The least severe message that is logged.")
     ] = "INFO"
 
-    _made_up_key: str = PrivateAttr(default_factory=partial(secrets.token_hex, SECRET_KEY_BYTES))
+    _obsolete: tuple[str, ...] = PrivateAttr(default=())
+    _generated_key: str = PrivateAttr(default_factory=partial(secrets.token_hex, SECRET_KEY_BYTES))
+
+    def model_post_init(self, context: Any) -> None:
+        """Keep the obsolete names that are set, for `warnings`."""
+        self._obsolete = tuple(context or ())
 
     @field_validator("cors_origins", "trusted_proxies", mode="before")
     @classmethod
@@ -166,10 +157,10 @@ class Settings(BaseModel):
 
     @property
     def url(self) -> URL:
-        """Where the database is: `DATABASE_URL`, else the `DB_*` names, else a SQLite file in this folder.
+        """The URL of the database: `DATABASE_URL`, else the `DB_*` names, else a SQLite file in this folder.
 
         Raises:
-            SettingsError: `DATABASE_URL` names no database that Agora can use.
+            SettingsError: `DATABASE_URL` is invalid or names an unsupported database.
         """
         if self.database_url is not None:
             return database_url(self.database_url.get_secret_value())
@@ -187,10 +178,10 @@ class Settings(BaseModel):
 
     @property
     def read_url(self) -> URL | None:
-        """Where the standby is, if there is one.
+        """The URL of the standby, if there is one.
 
         Raises:
-            SettingsError: `DATABASE_READ_URL` names no PostgreSQL, or the database that it should follow is none.
+            SettingsError: `DATABASE_READ_URL` or the primary is not PostgreSQL.
         """
         if self.database_read_url is None:
             return None
@@ -203,77 +194,70 @@ class Settings(BaseModel):
         return url
 
     def require_servable(self) -> None:
-        """Refuse what must not serve in production.
+        """Refuse settings that are too weak for production.
 
         Raises:
-            SettingsError: the secret key or the CORS settings are not fit for it.
+            SettingsError: the secret keys are missing or weak.
         """
         if self.fastapi_env == "production" and (reasons := self.weaknesses()):
             raise SettingsError("; ".join(reasons))
 
     def weaknesses(self) -> list[str]:
-        """Tell what is not fit for production, each with its remedy after a colon."""
+        """List what is too weak for production, each with its remedy after a colon."""
         reasons = [] if self.secret_key else [f"SECRET_KEY is missing: {NEW_KEY}"]
         for name, key, remedy in (
             ("SECRET_KEY", self.secret_key, NEW_KEY),
-            ("SECRET_KEY_PREVIOUS", self.secret_key_previous, "leave it out"),  # what it signs is believed too
+            ("SECRET_KEY_PREVIOUS", self.secret_key_previous, "leave it out"),  # its signatures are accepted too
         ):
             if key and key.get_secret_value() in KNOWN_SECRETS:
                 reasons.append(f"{name} is a known sample: {remedy}")
             elif key and _size(key) < SECRET_KEY_BYTES:
                 reasons.append(f"{name} is shorter than {SECRET_KEY_BYTES} bytes: {remedy}")
-        if "*" in self.cors_origins and self.cors_credentials:
-            reasons.append(
-                "CORS_ORIGINS is * together with CORS_CREDENTIALS: name the origins, or turn the credentials off"
-            )
         return reasons
 
     def warnings(self) -> list[str]:
-        """Tell what is allowed, but may not be meant."""
-        found = []
+        """List what is allowed but probably unintended."""
+        found = [f"{name} {OBSOLETE[name]}" for name in self._obsolete]
         if self.secret_key is None:
-            found.append("SECRET_KEY is not set; one was made up, and tokens end with this process")
-        elif _size(self.secret_key) < (asked := int(self.algorithm.removeprefix("HS")) // 8):
-            found.append(f"SECRET_KEY is shorter than the {asked} bytes that {self.algorithm} asks for; {NEW_KEY}")
+            found.append("SECRET_KEY is not set; one was generated, and tokens end with this process")
+        elif _size(self.secret_key) < (required := int(self.algorithm.removeprefix("HS")) // 8):
+            found.append(f"SECRET_KEY is shorter than the {required} bytes that {self.algorithm} asks for; {NEW_KEY}")
         if not self.throttle and self.fastapi_env == "production":
             found.append("THROTTLE is off; passwords can be guessed as fast as they can be checked")
         return found
 
-    @property
-    def password_holds_escape(self) -> bool:
-        """Whether the password, as it was written, holds a `%` with two hexadecimal digits after it.
-
-        In `DATABASE_URL` that stands for another character, in `DB_PASSWORD` for itself: easily taken for the other.
-        """
-        if self.database_url is not None:
-            whole = _URL.fullmatch(self.database_url.get_secret_value().strip())
-            password = whole["password"] if whole else None
-        else:
-            password = self.db_password.get_secret_value() if self.db_password else None
-        return bool(password and re.search("%[0-9A-Fa-f]{2}", password))
-
     def signing_key(self) -> str:
-        """Give the key that signs tokens: the one that is set, else one made up for this process."""
-        return self.secret_key.get_secret_value() if self.secret_key else self._made_up_key
+        """Get the key that signs tokens: the configured one, else one generated for this process."""
+        return self.secret_key.get_secret_value() if self.secret_key else self._generated_key
 
     def signing_keys(self) -> list[str]:
-        """Give the keys whose signatures are believed: the one that signs first, then the one before it, if any."""
+        """Get the keys whose signatures are accepted: the one that signs first, then the previous one, if any."""
         previous = self.secret_key_previous
         return [self.signing_key(), *([previous.get_secret_value()] if previous else [])]
 
 
+RENAMED: Final = {"THREADS": "DATABASE_CONNECTIONS"}
+"""Old names of settings, which are still read."""
+
+OBSOLETE: Final = {
+    "CORS_CREDENTIALS": "is no longer a setting: CORS never allows credentials; remove it",
+    "PREPARE_STATEMENTS": "is no longer a setting: Agora detects a connection pooler; remove it",
+    **{old: f"is now called {new}; rename it" for old, new in RENAMED.items()},
+}
+"""Names that were settings once, and what to do about them."""
+
 NAMES: Final = frozenset(name.upper() for name in Settings.model_fields)
-"""Every name that is read, as it is written in the environment."""
+"""Every name of a setting, as it is written in the environment."""
 
 
 def database_url(text: str, name: str = "DATABASE_URL") -> URL:
-    """Read a database URL as people write it.
+    """Parse a database URL leniently.
 
-    `postgres://` and `postgresql://` mean psycopg2, although SQLAlchemy 2.1 reads another driver into the second
-    and nothing into the first. The password ends at the last `@`, so one like `p@ss` works as it is and escaped.
+    `postgres://` and `postgresql://` mean psycopg2, although SQLAlchemy 2.1 chooses another driver for the second and
+    rejects the first. The password ends at the last `@`, so one like `p@ss` works as it is and escaped.
 
     Raises:
-        SettingsError: it is no URL, or one of a database that Agora does not speak.
+        SettingsError: it is malformed, or names an unsupported database.
     """
     whole = _URL.fullmatch(text.strip())
     if whole is None:
@@ -307,10 +291,10 @@ def _size(key: SecretStr) -> int:
 def load_settings(folder: Path | None = None) -> Settings:
     """Read the settings: the process environment, then `.env.{FASTAPI_ENV}`, then `.env`, then the defaults.
 
-    The files are looked for in `folder`, the present one by default.
+    The files are searched in `folder`, by default the working directory.
 
     Raises:
-        SettingsError: a value cannot be used.
+        SettingsError: a value is invalid.
     """
     sources = _sources(folder or Path())
     values = {
@@ -322,9 +306,9 @@ def load_settings(folder: Path | None = None) -> Settings:
     unreadable = [name.upper() for name, value in values.items() if not is_storable(value)]
     if unreadable:
         raise SettingsError(f"{', '.join(unreadable)}: a NUL, or bytes that are no UTF-8; remove them")
-    values["fastapi_env"] = sources[1][0].removeprefix(".env.")  # what chose the file, whatever the file says
+    values["fastapi_env"] = sources[1][0].removeprefix(".env.")  # what chose the file, regardless of its content
     try:
-        settings = Settings.model_validate(values)
+        settings = Settings.model_validate(values, context=[name for name in OBSOLETE if _is_set(name, sources)])
     except ValidationError as error:
         raise SettingsError("; ".join(_sentence(reason) for reason in error.errors(include_input=False))) from None
     if not all(is_storable(str(part)) for part in (*settings.url, *(settings.read_url or ()))):
@@ -336,7 +320,7 @@ def load_settings(folder: Path | None = None) -> Settings:
 
 
 def is_production() -> bool:
-    """Tell whether this is production, also where the other settings are worth nothing."""
+    """Test whether this is production, even if other settings are invalid."""
     try:
         return _sources(Path())[1][0] == ".env.production"
     except SettingsError:
@@ -344,13 +328,13 @@ def is_production() -> bool:
 
 
 def origin(name: str, folder: Path | None = None) -> str:
-    """Tell where the setting of this name comes from: `environment`, a file's name, or `default`."""
+    """Get the source of a setting: `environment`, a file's name, or `default`."""
     sources = _sources(folder or Path())
     return next((source for source, values in sources if values.get(name.upper())), "default")
 
 
 def masked(value: object) -> str:
-    """Write a setting's value for people to see, secrets as stars."""
+    """Format the value of a setting, secrets as stars."""
     if value is None:
         return "-"
     if isinstance(value, SecretStr):
@@ -360,34 +344,44 @@ def masked(value: object) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
+def _is_set(name: str, sources: Sequence[tuple[str, Mapping[str, str | None]]]) -> bool:
+    return any(source.get(name) for _, source in sources)
+
+
 def _sources(folder: Path) -> list[tuple[str, Mapping[str, str | None]]]:
-    """Read all places that settings come from, the strongest first. What stands in a file is taken as it stands."""
+    """Read all sources of settings, in order of precedence. Values in files are literal."""
     try:
         common = _read(folder / ".env")
         environment = os.environ.get("FASTAPI_ENV") or common.get("FASTAPI_ENV") or "development"
         own = _read(folder / f".env.{environment}")
     except (OSError, ValueError):
         raise SettingsError("a .env file cannot be read: make it readable, and save it as UTF-8") from None
-    return [("environment", os.environ), (f".env.{environment}", own), (".env", common)]
+    sources = [("environment", os.environ), (f".env.{environment}", own), (".env", common)]
+    return [(origin, _with_new_names(source)) for origin, source in sources]
+
+
+def _with_new_names(source: Mapping[str, str | None]) -> Mapping[str, str | None]:
+    renamed = {new: source[old] for old, new in RENAMED.items() if source.get(old) and not source.get(new)}
+    return {**source, **renamed}
 
 
 def _read(file: Path) -> Mapping[str, str | None]:
     """Read a .env file, if there is one.
 
     Raises:
-        SettingsError: a line is none of such a file; it may hold a secret, so only its number is told.
+        SettingsError: a line is malformed; it may contain a secret, so the message gives only its number.
     """
     values: dict[str, str | None] = {}
     if not (file.is_file() or file.is_fifo()):
         return values
     with file.open(encoding="utf-8") as stream:
-        for said in parse_stream(stream):
-            if said.error:
-                text = said.original.string
-                line = said.original.line + text[: len(text) - len(text.lstrip())].count("\n")
+        for binding in parse_stream(stream):
+            if binding.error:
+                text = binding.original.string
+                line = binding.original.line + text[: len(text) - len(text.lstrip())].count("\n")
                 raise SettingsError(f"{file}, line {line}: write NAME=value, and close what quotes it opens")
-            if said.key is not None:
-                values[said.key] = said.value
+            if binding.key is not None:
+                values[binding.key] = binding.value
     return values
 
 

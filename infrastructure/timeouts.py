@@ -53,5 +53,29 @@ class Timeouts:
     startup_pauses: tuple[float, ...] = (0.25, 0.5, 1.0, 2.0)
     """Between the attempts of a start; the last one repeats."""
 
+    receive: float = 15.0
+    """A request to arrive whole, from the connection's or the previous request's end on."""
+
+    keep_alive: int = 5
+    """A connection without a request; a proxy in front must close it earlier."""
+
+    graceful_shutdown: int = 10
+    """Running requests at shutdown; `TimeoutStopSec` must be longer."""
+
+    worker_healthcheck: int = 15
+    """A worker's reply to its supervisor, before it is replaced; starting on a slow machine takes long."""
+
+    worker_restart: float = 5.0
+    """Before a worker that failed is replaced. One that was killed is replaced at once."""
+
+    socket_closing: float = 2.0
+    """How long a worker that stops waits for its supervisor to close the shared sockets."""
+
+    backlog: float = 1.0
+    """The backlog of a socket to be accepted, before further connections are refused."""
+
+    last_read_pause: float = 0.03
+    """Between the last reads of accepted connections at shutdown."""
+
 
 DEFAULT_TIMEOUTS: Final = Timeouts()

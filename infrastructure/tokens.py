@@ -19,13 +19,13 @@ ISSUER: Final = "agora"
 TYPE: Final = "at+jwt"
 CLAIMS: Final = ("iss", "aud", "sub", "iat", "exp", "jti", "sid")
 LEEWAY_SECONDS: Final = 10
-"""How far ahead of ours the clock of the server that signed a token may be."""
+"""Tolerated difference between the clocks of the issuing server and this one."""
 
 TOKEN_MAX: Final = 4_096
-"""Characters in a token; ours have about 400."""
+"""Characters in a token; issued ones have about 400."""
 
 VERIFIED_MAX: Final = 10_000
-"""Tokens whose signature is remembered as good: 10 MB at the most that they can take."""
+"""Verified tokens in the cache: at most 10 MB."""
 
 ID_DIGITS: Final = 19
 """Digits in the largest id, 2^63 - 1."""
@@ -36,11 +36,11 @@ _REFRESH: Final = re.compile("([A-Za-z0-9_-]{43})([A-Za-z0-9_-]{43})")
 
 class _Hmac(HMACAlgorithm):
     def prepare_key(self, key: str | bytes) -> bytes:
-        """Take any bytes: the library refuses what looks like a public key, which no setting of ours is."""
+        """Accept any bytes: PyJWT refuses keys that look like public keys."""
         return key.encode() if isinstance(key, str) else key
 
     def check_key_length(self, key: bytes) -> str | None:  # noqa: ARG002 - the library's signature
-        """Leave the key's length alone: the library would warn of it in the log; `Settings.warnings` tells it once."""
+        """Skip PyJWT's warning about short keys; `Settings.warnings` gives it once."""
         return None
 
 
@@ -50,9 +50,9 @@ for _name, _function in {"HS256": _Hmac.SHA256, "HS384": _Hmac.SHA384, "HS512": 
 
 
 class JwtTokenCodec:
-    """Signs tokens with the present key and reads back what this key or the previous one signed.
+    """Signs tokens with the current key and verifies those of this key and the previous one.
 
-    The algorithm is pinned and every claim is required and checked here (RFC 8725): left alone, PyJWT accepts a
+    The algorithm is pinned and every claim is required and checked here (RFC 8725): by default, PyJWT accepts a
     token that never expires.
     """
 
@@ -79,12 +79,12 @@ class JwtTokenCodec:
         return SignedToken(jwt.encode(payload, self._keys[self._kid], self._algorithm, headers), self._lifetime)
 
     def read(self, token: str, now: datetime) -> Claims:
-        """Tell which account and session a token speaks for. One that names no key is taken for the present key's.
+        """Verify a token and return its account and session. Without a `kid`, the current key is assumed.
 
-        A signature that was found good stays so, and is remembered for the tokens used last; the time is asked anew.
+        Verified signatures are cached for the most recently used tokens; the times are checked on every call.
 
         Raises:
-            InvalidToken: it is not ours, not whole, or no longer valid.
+            InvalidToken: the token was not issued here, is malformed or has expired.
         """
         if len(token) > TOKEN_MAX:
             raise InvalidToken
@@ -94,7 +94,7 @@ class JwtTokenCodec:
         return claims
 
     def _verify(self, token: str) -> tuple[Claims, int, int]:
-        """Check all of a token but the time: whose it is, when it was issued and when it expires."""
+        """Verify a token except for its times, which are returned."""
         try:
             whole = jwt.decode_complete(
                 token,
@@ -105,7 +105,7 @@ class JwtTokenCodec:
                 options={
                     "require": list(CLAIMS),
                     "strict_aud": True,
-                    "verify_exp": False,  # by our clock, below
+                    "verify_exp": False,  # in `read`, by the clock of the caller
                     "verify_iat": False,
                     "verify_nbf": False,
                 },
@@ -125,22 +125,22 @@ class JwtTokenCodec:
 
 
 class RandomRefreshTokens:
-    """Refresh tokens of two parts with 256 random bits each: one stays with its session, one is good for one use.
+    """Refresh tokens of two parts with 256 random bits each: one per session, one per use.
 
-    The first finds the session of a token that was spent long ago, with no list of spent ones to keep. A fast hash
-    is enough for what nobody can guess.
+    The first part finds the session of a token that was used long ago, without a list of used tokens. A fast hash
+    suffices, as random bits cannot be guessed.
     """
 
     def first(self) -> FreshRefreshToken:
-        """Make the first token of a new session."""
+        """Generate the first token of a session."""
         return self._fresh(secrets.token_urlsafe(SECRET_BYTES))
 
     def next(self, token: str) -> FreshRefreshToken:
-        """Make the token that follows another one in its family."""
+        """Generate the successor of a token, in the same family."""
         return self._fresh(self._parts(token)[0])
 
     def hashes(self, token: str) -> RefreshHashes:
-        """Hash a token that was shown."""
+        """Hash both parts of a token."""
         family, secret = self._parts(token)
         return RefreshHashes(_hash(family), _hash(secret))
 
@@ -157,7 +157,7 @@ class RandomRefreshTokens:
 
 
 def key_id(secret_key: str) -> str:
-    """Name a key without telling it: the first 32 bits of its SHA-256 hash."""
+    """Identify a key without revealing it: the first 32 bits of its SHA-256 hash."""
     return sha256(secret_key.encode()).hexdigest()[:8]
 
 

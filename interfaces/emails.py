@@ -1,4 +1,4 @@
-"""What counts as an e-mail address on the way in, over HTTP and at the command line alike."""
+"""Validation of e-mail addresses from clients, over HTTP and on the command line."""
 
 from email_validator import EmailNotValidError, validate_email
 
@@ -6,12 +6,12 @@ from domain.users import EMAIL_INPUT_MAX
 
 
 def require_email(text: str) -> str:
-    """Accept an address of the form that mail servers accept (RFC 5321, RFC 6531), trimmed and else as given.
+    """Return a valid address (RFC 5321, RFC 6531), trimmed and otherwise unchanged.
 
-    Nothing is looked up. Names under `.test` are fine (RFC 2606): people try things out with them.
+    There is no DNS query. Domains under `.test` (RFC 2606) are valid, for trials.
 
     Raises:
-        ValueError: it is not one; the message says what is wrong.
+        ValueError: the address is invalid; the message says why.
     """
     address = text.strip()
     if len(address) > EMAIL_INPUT_MAX:  # validation takes more than linear time

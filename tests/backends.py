@@ -12,8 +12,8 @@ from application.ports.services import Throttle
 from application.ports.storage import DashboardReader, PostReader, UnitOfWorkFactory, UserReader, VoteReader
 from infrastructure.database.admin import SqlDashboardReader
 from infrastructure.database.engine import open_database, open_engine
-from infrastructure.database.migrations import Migrations
 from infrastructure.database.posts import SqlPostReader
+from infrastructure.database.schema import Migrations
 from infrastructure.database.tables import metadata
 from infrastructure.database.throttle import SqlThrottle
 from infrastructure.database.unit_of_work import SqlUnitOfWorkFactory

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import URL
 
-from infrastructure.database.migrations import Migrations
+from infrastructure.database.schema import Migrations
 from infrastructure.settings import Settings
 from tests.backends import Backend, PostgresServer, empty, memory_backend, sql_backend
 from tests.postgres import running_server

@@ -20,12 +20,12 @@ from sqlalchemy import URL
 from starlette.types import Scope
 
 from infrastructure.settings import Settings, SettingsError, load_settings
+from infrastructure.timeouts import DEFAULT_TIMEOUTS
 from interfaces.cli.main import app
-from interfaces.cli.server import CLIENTS_MAX, GRACE_SECONDS, KEEP_ALIVE_SECONDS
-from interfaces.http.addresses import Proxies
 from interfaces.http.middleware import BODY_MAX
 from interfaces.http.problems import MEDIA_TYPE, PROBLEMS, RETRY_AFTER_SECONDS
-from interfaces.http.protocol import REQUEST_SECONDS
+from interfaces.http.proxies import Proxies
+from interfaces.server.config import CLIENTS_MAX
 from tests.postgres import free_port
 from tests.servers import serving
 
@@ -227,9 +227,9 @@ def test_compose_gives_the_server_time_to_end_and_enough_of_everything(compose: 
     allowed = int(re.findall(r"max_connections=(\d+)", " ".join(postgres["command"]))[0])
     threads, cores = re.findall(r"(\d+) threads on up to (\d+) cores", read("compose.yaml"))[0]
 
-    assert seconds(server["stop_grace_period"]) > GRACE_SECONDS
+    assert seconds(server["stop_grace_period"]) > DEFAULT_TIMEOUTS.graceful_shutdown
     assert server["ulimits"]["nofile"] >= 2 * CLIENTS_MAX
-    assert int(threads) == Settings().threads
+    assert int(threads) == Settings().database_connections
     assert workers * (int(threads) + int(cores)) <= allowed - 3
 
 
@@ -287,15 +287,17 @@ def one(name: str) -> list[str]:
 
 def test_nginx_lets_through_what_agora_takes_and_no_more() -> None:
     assert one("client_max_body_size") == [f"{BODY_MAX // 2**20}m"]
-    assert [seconds(one(name)[0]) for name in ("client_header_timeout", "client_body_timeout")] == [REQUEST_SECONDS] * 2
-    assert seconds(one("proxy_send_timeout")[0]) <= REQUEST_SECONDS
+    assert [seconds(one(name)[0]) for name in ("client_header_timeout", "client_body_timeout")] == [
+        DEFAULT_TIMEOUTS.receive
+    ] * 2
+    assert seconds(one("proxy_send_timeout")[0]) <= DEFAULT_TIMEOUTS.receive
 
 
 def test_nginx_asks_agora_where_it_listens_and_hangs_up_first() -> None:
     assert one("upstream") == ["agora"]
     assert all_of("server")[0] == [f"127.0.0.1:{parse(['serve'])['port']}", "max_fails=0"]
     assert one("proxy_pass") == ["http://agora"]
-    assert seconds(one("keepalive_timeout")[0]) < KEEP_ALIVE_SECONDS
+    assert seconds(one("keepalive_timeout")[0]) < DEFAULT_TIMEOUTS.keep_alive
     assert one("proxy_http_version") == ["1.1"]
 
 
@@ -360,7 +362,7 @@ def test_the_unit_serves_production_from_where_it_is_installed(service: dict[str
 
 def test_the_unit_gives_the_server_time_to_end_and_files_enough(service: dict[str, str]) -> None:
     assert service["KillMode"] == "mixed"
-    assert int(service["TimeoutStopSec"]) > GRACE_SECONDS
+    assert int(service["TimeoutStopSec"]) > DEFAULT_TIMEOUTS.graceful_shutdown
     assert int(service["LimitNOFILE"]) >= 2 * CLIENTS_MAX
 
 

@@ -17,7 +17,7 @@ from application.errors import Unavailable
 from application.votes import CastVote
 from domain.votes import Direction
 from infrastructure.database.engine import HEALTH_CONNECTIONS, open_engine
-from infrastructure.database.migrations import Migrations
+from infrastructure.database.schema import Migrations
 from infrastructure.database.tables import metadata
 from infrastructure.metrics import PrometheusMetrics
 from tests.backends import PostgresServer, sql_backend

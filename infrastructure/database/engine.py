@@ -1,14 +1,16 @@
 """Opening a database by its URL, of either kind."""
 
-from collections.abc import Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from typing import Final, Protocol
 
-from sqlalchemy import URL, Engine
+from sqlalchemy import URL, Connection, Engine
 
+from infrastructure.database.errors import translate_errors
 from infrastructure.database.pipeline import Querier, Statement
 from infrastructure.database.postgres import PostgresDatabase, postgres_engine
 from infrastructure.database.sqlite import SqliteDatabase, sqlite_engine
+from infrastructure.database.wait_callback import bounded_waits
 from infrastructure.metrics import UNMEASURED, Span
 from infrastructure.timeouts import DEFAULT_TIMEOUTS, Timeouts
 
@@ -66,3 +68,21 @@ def open_engine(url: URL, connections: int, timeouts: Timeouts = DEFAULT_TIMEOUT
     if url.get_backend_name() == "sqlite":
         return sqlite_engine(url, connections, timeouts)
     return postgres_engine(url, connections, timeouts)
+
+
+@contextmanager
+def connected(url: URL, timeouts: Timeouts = DEFAULT_TIMEOUTS) -> Iterator[Connection]:
+    """Open a database for one connection, and close it afterwards.
+
+    Raises:
+        Unavailable: the database is unavailable.
+    """
+    engine = open_engine(url, 1, timeouts)
+    try:
+        with translate_errors():
+            with bounded_waits(timeouts):
+                connection = engine.connect()
+            with connection:
+                yield connection
+    finally:
+        engine.dispose()

@@ -1,53 +1,54 @@
-"""What commands share: the front door, why they fail and how they show their examples."""
+"""What commands share. The container, and all that it imports, is imported when a command runs."""
 
-from collections.abc import Iterator
+from __future__ import annotations
+
 from contextlib import closing, contextmanager
-from typing import Final
+from typing import TYPE_CHECKING
 
-from application.app import App
-from application.errors import Refused, Unavailable
-from domain.errors import DomainError
-from infrastructure.container import Container
-from infrastructure.logs import DRIVER_ERRORS, said_by_driver
-from infrastructure.settings import SettingsError
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
-EXPECTED: Final = (SettingsError, DomainError, Refused, Unavailable, *DRIVER_ERRORS)
-"""What commands fail with. Anything else is a defect."""
+    from application.app import App
+    from infrastructure.container import Container
 
 
-def reason(error: Exception) -> str:
-    """Tell in one line why a command fails, with what the database's driver said: clients of the API never see that."""
-    if isinstance(error, DRIVER_ERRORS):
-        return f"the database refuses: {said_by_driver(error)}"
-    cause = error.__cause__
-    if not isinstance(cause, DRIVER_ERRORS):
-        return str(error)
-    said = said_by_driver(cause)
-    if "FATAL" in said:  # PostgreSQL, of those whom it does not let in
-        return f"the database does not let us in ({said}); agora doctor says what to do"
-    return f"{error} ({said})"
+def new_container() -> Container:
+    """Build the container."""
+    from infrastructure.container import Container
+
+    return Container()
+
+
+def migrated_container() -> Container:
+    """Build the container of a database with the schema of this release.
+
+    Raises:
+        Unavailable: the schema is another one, or the database is unavailable.
+    """
+    container = new_container()
+    container.migrations().require_current()
+    return container
 
 
 @contextmanager
-def front_door() -> Iterator[App]:
-    """Open the application on the database that the settings name, for one command.
+def open_app() -> Iterator[App]:
+    """Open the application on the database of the settings, for one command.
 
     Raises:
-        Unavailable: its schema is not this release's, or the database cannot answer now.
+        Unavailable: the schema is not this release's, or the database is unavailable.
     """
-    container = Container()
-    container.migrations().require_current()
-    with asking(container):
+    container = migrated_container()
+    with open_database(container):
         yield container.app()
 
 
 @contextmanager
-def asking(container: Container) -> Iterator[None]:
+def open_database(container: Container) -> Iterator[None]:
     """Close the container's database after the block."""
     with closing(container.database()):
         yield
 
 
 def examples(*lines: str) -> str:
-    """Write the end of a command's help: each example on a line of its own."""
+    """Format the examples at the end of a command's help."""
     return "\n\n".join(("Examples:", *lines))

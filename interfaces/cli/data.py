@@ -1,4 +1,4 @@
-"""Whole databases: filling one, moving one through a file, taking one over."""
+"""Commands for whole databases: demo, export, import, adopt."""
 
 import os
 import secrets
@@ -13,70 +13,67 @@ from typing import IO, Annotated, Final
 import typer
 
 from application.errors import Refused
-from infrastructure.container import Container
+from interfaces.cli.common import migrated_container, new_container
 from interfaces.cli.progress import progress
 
 STANDARD: Final = "-"
-"""Names standard input or output instead of a file."""
+"""Standard input or output instead of a file."""
 
 
 def demo(
-    users: Annotated[int, typer.Option(min=1, help="People to invent.")] = 1_000,
-    posts: Annotated[int, typer.Option(min=0, help="Posts to invent; one in twenty is a draft.")] = 10_000,
+    users: Annotated[int, typer.Option(min=1, help="Users to generate.")] = 1_000,
+    posts: Annotated[int, typer.Option(min=0, help="Posts to generate; one in twenty is a draft.")] = 10_000,
     votes: Annotated[
-        int, typer.Option(min=0, help="Votes to invent, at most one by each person on each post.")
+        int, typer.Option(min=0, help="Votes to generate, at most one per user and published post.")
     ] = 100_000,
-    seed: Annotated[int, typer.Option(help="Number that decides what is invented.")] = 1,
+    seed: Annotated[int, typer.Option(help="Seed of the random numbers.")] = 1,
 ) -> None:
-    """Fill an empty database with invented people, posts and votes, to look at and to measure with.
+    """Fill an empty database with generated users, posts and votes, for demonstrations and measurements.
 
-    Everybody in it has the same password, which is made up and printed.
+    All users have the same generated password, which is printed.
     """
-    container = Container()
-    container.migrations().require_current()
+    container = migrated_container()
     password = secrets.token_urlsafe(18)
-    with progress("inventing") as show:
+    with progress("generating") as show:
         email = container.demo().fill(users, posts, votes, seed, password, show)
-    typer.echo(f"{users} people, {posts} posts and {votes} votes invented")
-    typer.echo(f"sign in as {email}, or as anybody else of them, with the password: {password}")
+    typer.echo(f"{users} users, {posts} posts and {votes} votes generated")
+    typer.echo(f"sign in as {email}, or as any other user, with the password: {password}")
 
 
 def export(
     file: Annotated[str, typer.Argument(help="File to write, or - for standard output.")],
 ) -> None:
-    """Write the whole instance into a file, from which it can be imported into a database of either kind.
+    """Write users, posts and votes to a file that either database can import.
 
-    Users, posts and votes are in it; sessions are not. It holds password hashes: keep it as safe as the database.
+    It holds no sessions. It holds password hashes: keep it as safe as the database.
     """
-    container = Container()
-    container.migrations().require_current()
+    container = migrated_container()
     with _writing(file) as out, progress("exporting") as show:
         counts = container.archive().export(out, show)
-    typer.echo(f"{_said(counts)} exported", err=file == STANDARD)
+    typer.echo(f"{_row_counts(counts)} exported", err=file == STANDARD)
 
 
 def import_(
     file: Annotated[str, typer.Argument(help="File to read, or - for standard input.")],
 ) -> None:
-    """Read an exported instance into an empty database: all of it, or nothing.
+    """Read an exported file into an empty database: all of it, or nothing.
 
-    Ids, passwords and counters stay as they are. Everybody has to sign in anew.
+    Ids, passwords and counters stay as they are. All users have to sign in again.
     """
-    container = Container()
-    container.migrations().require_current()
+    container = migrated_container()
     with _reading(file) as (source, size), progress("importing") as show:
         counts = container.archive().restore(source, size, show)
-    typer.echo(f"{_said(counts)} imported")
+    typer.echo(f"{_row_counts(counts)} imported")
 
 
 def adopt(
-    apply: Annotated[bool, typer.Option("--apply", help="Do it, instead of only saying what it would do.")] = False,
+    apply: Annotated[bool, typer.Option("--apply", help="Adopt the database, instead of only checking it.")] = False,
 ) -> None:
-    """Make the database of the public FastAPI course's application Agora's, in place.
+    """Adopt the database of the public FastAPI course's application, in place.
 
-    Without --apply it only says what it would do, and what stands in the way.
+    Without --apply it only checks the database and lists the obstacles.
     """
-    adoption = Container().adoption()
+    adoption = new_container().adoption()
     if apply:
         with progress("adopting") as show:
             survey = adoption.adopt(show)
@@ -86,34 +83,34 @@ def adopt(
         typer.echo(obstacle)
     if survey.obstacles:
         raise Refused(
-            "what is listed above stands in the way, and nothing was changed; settle it, then run agora adopt again"
+            "the obstacles above prevent the adoption, and nothing was changed; remove them, then run agora adopt again"
         )
     typer.echo(
         "{users} users, {posts} posts and {votes} votes".format_map(survey.counts)
         + (" are Agora's now" if apply else " can become Agora's")
     )
-    typer.echo("ids and passwords stay; votes count as upvotes; nobody is an administrator")
+    typer.echo("ids and passwords stay; votes count as upvotes; no account is an administrator")
     if survey.phone_numbers:
-        typer.echo(f"phone numbers go, {survey.phone_numbers} in all: Agora keeps none")
+        typer.echo(f"{survey.phone_numbers} phone numbers are dropped: Agora stores none")
     if not apply:
-        typer.echo("nothing was changed; to do it, stop what uses the database and run: agora adopt --apply")
+        typer.echo("nothing was changed; to adopt it, stop all that uses the database and run: agora adopt --apply")
 
 
 @contextmanager
 def _writing(name: str) -> Iterator[IO[bytes]]:
-    """Open a file that will be there when it is whole, and until then is what it was before."""
+    """Open a file for writing, which replaces the former one only when it is complete."""
     try:
         if name == STANDARD:
             yield sys.stdout.buffer
             sys.stdout.buffer.flush()
             return
         path = Path(name).resolve()
-        if path.exists() and not path.is_file():  # a device or a pipe: nothing to put another file in the place of
+        if path.exists() and not path.is_file():  # a device or a pipe cannot be replaced
             with path.open("wb") as out:
                 yield out
             return
         with (
-            _ended_in_order(),
+            _exit_on_sigterm(),
             NamedTemporaryFile(dir=path.parent, prefix=f"{path.name}.", suffix=".part", delete=False) as part,
         ):
             try:
@@ -124,15 +121,15 @@ def _writing(name: str) -> Iterator[IO[bytes]]:
             except BaseException:
                 Path(part.name).unlink()
                 raise
-    except BrokenPipeError:  # whoever read it had enough, which is known without being told
+    except BrokenPipeError:  # the reader closed the pipe: no message
         raise
     except OSError as error:
         raise Refused(f"cannot write {name}: {error.strerror}") from error
 
 
 @contextmanager
-def _ended_in_order() -> Iterator[None]:
-    """Leave the block as by any exception when the process is told to end, instead of ending where it stands."""
+def _exit_on_sigterm() -> Iterator[None]:
+    """Raise SystemExit at SIGTERM, so that the block cleans up."""
     before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
         yield
@@ -142,7 +139,7 @@ def _ended_in_order() -> Iterator[None]:
 
 @contextmanager
 def _reading(name: str) -> Iterator[tuple[IO[bytes], int]]:
-    """Open a file, and tell its size, which is 0 where nobody knows it."""
+    """Open a file and return its size, 0 if unknown."""
     try:
         if name == STANDARD:
             yield sys.stdin.buffer, 0
@@ -153,5 +150,5 @@ def _reading(name: str) -> Iterator[tuple[IO[bytes], int]]:
         raise Refused(f"cannot read {name}: {error.strerror}") from error
 
 
-def _said(counts: Mapping[str, int]) -> str:
+def _row_counts(counts: Mapping[str, int]) -> str:
     return f"{counts['user']} users, {counts['post']} posts and {counts['vote']} votes"

@@ -1,26 +1,29 @@
-"""What is wrong, and what to do about it."""
+"""The command that checks an installation."""
 
 from collections import Counter
 from typing import Annotated, Final
 
 import typer
 
-from infrastructure.container import Container
-from infrastructure.settings import SettingsError
-from interfaces.cli.common import asking
+from interfaces.cli.common import new_container, open_database
 
 COLOURS: Final = {"ok": typer.colors.GREEN, "warning": typer.colors.YELLOW, "problem": typer.colors.RED}
 
 
 def doctor(
-    workers: Annotated[int, typer.Option(min=1, help="Processes that serve, as agora serve is told.")] = 1,
+    workers: Annotated[int, typer.Option(min=1, help="Processes that serve, as in agora serve.")] = 1,
+    count_votes: Annotated[
+        bool, typer.Option("--votes", help="Also compare the counters of every post with its votes.")
+    ] = False,
 ) -> None:
-    """Look at the settings, the files and the database, and say what is wrong and what to do about it.
+    """Check the settings, the files and the database, and show each finding with its remedy.
 
-    Nothing is changed, and no secret is shown. Problems end it with 1, warnings alone with 0.
+    It changes nothing and shows no secret. The exit code is 1 if there is a problem, and 0 otherwise.
     """
+    from infrastructure.settings import SettingsError
+
     found: Counter[str] = Counter()
-    container = Container()
+    container = new_container()
     try:
         examiner = container.doctor()
     except SettingsError as error:
@@ -28,8 +31,8 @@ def doctor(
         _show("warning", "nothing else was checked: the settings cannot be used")
         found["problem"] += 1
     else:
-        with asking(container):
-            for finding in examiner.examine(workers):
+        with open_database(container):
+            for finding in examiner.examine(workers, count_votes=count_votes):
                 _show(finding.level, finding.says, finding.remedy)
                 found[finding.level] += 1
     if found["problem"]:

@@ -1,21 +1,67 @@
-"""The command `agora`. Exit codes: 0 done, 1 refused or failed with one clear line, 2 wrongly called."""
+"""The command `agora`. Exit codes: 0 success, 1 refused or failed with one line, 2 wrong usage."""
 
 import sys
+from importlib.metadata import version
+from typing import Annotated
 
 import typer
 
-from interfaces.cli import data, doctor, server, users, votes
-from interfaces.cli.common import EXPECTED, examples, reason
+from interfaces.cli import data, doctor, users, votes
+from interfaces.cli.common import examples
 
 app = typer.Typer(
     help="Agora: a posts-and-votes backend.",
     no_args_is_help=True,
     add_completion=False,
+    rich_markup_mode=None,  # rich costs more to import than all else that help needs
     pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command("serve", epilog=examples("agora serve --host 0.0.0.0 --port 8000 --workers 4"))(server.serve)
-app.command("migrate", epilog=examples("agora migrate"))(server.migrate)
-app.command("settings", epilog=examples("agora settings"))(server.show_settings)
+
+
+def _show_version(is_asked: bool) -> None:
+    if is_asked:
+        typer.echo(f"agora {version('agora')}")
+        raise typer.Exit
+
+
+@app.callback()
+def agora(
+    _version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """Agora: a posts-and-votes backend."""
+
+
+@app.command(epilog=examples("agora serve --host 0.0.0.0 --port 8000 --workers 4"))
+def serve(
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 picks a free one.")] = 8000,
+    workers: Annotated[int, typer.Option(min=1, help="Processes that serve.")] = 1,
+) -> None:
+    """Serve the API over HTTP."""
+    from interfaces.cli import server
+
+    server.serve(host, port, workers)
+
+
+@app.command(epilog=examples("agora migrate"))
+def migrate() -> None:
+    """Bring the database's schema up to date. What is up to date stays as it is."""
+    from interfaces.cli import server
+
+    server.migrate()
+
+
+@app.command("settings", epilog=examples("agora settings"))
+def show_settings() -> None:
+    """Show every setting in force, and where it comes from; secrets are masked."""
+    from interfaces.cli import server
+
+    server.show_settings()
+
+
 app.command("doctor", epilog=examples("agora doctor", "agora doctor --workers 4"))(doctor.doctor)
 app.command("demo", epilog=examples("agora demo", "agora demo --users 20000 --posts 300000 --votes 1000000 --seed 7"))(
     data.demo
@@ -32,8 +78,12 @@ app.add_typer(votes.app, name="votes")
 
 
 def main() -> None:
-    """Run the command; what is refused ends with one line that says why."""
+    """Run the command; an expected failure exits with one line."""
     try:
         app()
-    except EXPECTED as error:
+    except Exception as error:
+        from interfaces.failures import EXPECTED, reason
+
+        if not isinstance(error, EXPECTED):
+            raise
         sys.exit(f"agora: {reason(error)}")

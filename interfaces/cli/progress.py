@@ -1,4 +1,4 @@
-"""How far long work has come."""
+"""Progress bars."""
 
 import sys
 from collections.abc import Callable, Iterator
@@ -9,7 +9,7 @@ import typer
 
 @contextmanager
 def progress(label: str) -> Iterator[Callable[[int, int], None]]:
-    """Show a bar on a terminal, which is moved by telling how many of how many are done; elsewhere show nothing."""
+    """Show a progress bar on a terminal, updated by the number done and the total; elsewhere nothing."""
     with typer.progressbar(length=1, label=label, file=sys.stderr, hidden=not sys.stderr.isatty()) as bar:
 
         def show(done: int, total: int) -> None:

@@ -1,13 +1,11 @@
-"""Running the server, and what it stands on."""
+"""The commands that start the server and prepare its database."""
 
 import os
 import signal
 import socket
 import sys
 from contextlib import nullcontext
-from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated, Final
 
 import structlog
 import typer
@@ -17,42 +15,24 @@ from infrastructure.container import Container
 from infrastructure.logs import configure_logs
 from infrastructure.metrics import counting_together
 from infrastructure.settings import Settings, is_production, masked, origin
-from interfaces.cli.common import EXPECTED
-from interfaces.cli.processes import Config, give_up, run_server
+from interfaces.failures import EXPECTED, exit_with_error
+from interfaces.server.supervisor import run_server
 
 log = structlog.get_logger()
 
-PROTOCOL = "interfaces.http.protocol:DeadlineProtocol" if find_spec("httptools") else "auto"
 
-CLIENTS_MAX: Final = 1_000
-"""Connections that one worker keeps open at once; more are told to come back."""
-
-KEEP_ALIVE_SECONDS: Final = 5
-"""How long a connection stays open between two requests; a proxy in front must close it earlier."""
-
-SILENCE_SECONDS: Final = 15
-"""How long a worker may say nothing to its parent before another takes its place: a slow machine starts it slowly."""
-
-GRACE_SECONDS: Final = 10
-"""How long requests at work may take when the server is told to end; whoever ends it must wait longer."""
-
-
-def serve(
-    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 picks a free one.")] = 8000,
-    workers: Annotated[int, typer.Option(min=1, help="Processes that serve.")] = 1,
-) -> None:
+def serve(host: str, port: int, workers: int) -> None:
     """Serve the API over HTTP."""
     for end in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(end, lambda *_: sys.exit())  # uvicorn ends in good order, then raises it once more
+        signal.signal(end, lambda *_: sys.exit())  # uvicorn shuts down gracefully, then raises the signal again
     if not is_production():
         _serve(host, port, workers)
         return
-    configure_logs(Settings(fastapi_env="production"))  # from the first line on, whatever the other settings are worth
+    configure_logs(Settings(fastapi_env="production"))  # from the first line on, even if other settings are invalid
     try:
         _serve(host, port, workers)
     except EXPECTED as error:
-        give_up(error)
+        exit_with_error(error)
 
 
 def _serve(host: str, port: int, workers: int) -> None:
@@ -61,12 +41,12 @@ def _serve(host: str, port: int, workers: int) -> None:
     settings.require_servable()
     configure_logs(settings)
     migrations = container.migrations()
-    migrations.when_up(migrations.require_current, lambda said: log.warning("waiting for the database", reason=said))
+    migrations.when_available(migrations.require_current, _log_wait)
     port = _free_port(host, port)
     for warning in settings.warnings():
         log.warning(warning)
     if settings.secret_key is None:
-        # Handed down, so that every worker reads every other's tokens.
+        # Inherited by the workers: each accepts the tokens of the others.
         os.environ["SECRET_KEY"] = settings.signing_key()
     at = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
     if settings.fastapi_env == "production":
@@ -74,33 +54,14 @@ def _serve(host: str, port: int, workers: int) -> None:
     else:
         typer.echo(f"API   {at}\nDocs  {at}/docs\nData  {_place(settings)}", err=True)
     with counting_together(workers) if settings.metrics else nullcontext():
-        run_server(
-            Config(
-                settings,
-                "interfaces.http.api:serve",
-                factory=True,
-                host=host,
-                port=port,
-                workers=workers,
-                http=PROTOCOL,
-                ws="none",
-                access_log=False,
-                server_header=False,
-                proxy_headers=False,
-                timeout_keep_alive=KEEP_ALIVE_SECONDS,
-                limit_concurrency=CLIENTS_MAX,
-                timeout_graceful_shutdown=GRACE_SECONDS,
-                timeout_worker_healthcheck=SILENCE_SECONDS,
-                log_config=None,
-            )
-        )
+        run_server(settings, container.timeouts(), host=host, port=port, workers=workers)
 
 
 def migrate() -> None:
     """Bring the database's schema up to date. What is up to date stays as it is."""
     container = Container()
     migrations = container.migrations()
-    migrations.when_up(migrations.upgrade, lambda said: typer.echo(f"waiting for the database: {said}", err=True))
+    migrations.when_available(migrations.upgrade, _show_wait)
     typer.echo(f"{_place(container.settings())} is up to date")
 
 
@@ -114,8 +75,16 @@ def show_settings() -> None:
     typer.echo(f"\nThe database is {_place(settings)}")
 
 
+def _log_wait(reason: str) -> None:
+    log.warning("waiting for the database", reason=reason)
+
+
+def _show_wait(reason: str) -> None:
+    typer.echo(f"waiting for the database: {reason}", err=True)
+
+
 def _free_port(host: str, port: int) -> int:
-    """Find the port to listen on, or say in one line why it cannot be: uvicorn would say it amid its log."""
+    """Find the port to listen on, or fail in one line; uvicorn would bury the reason in its log."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         with socket.create_server((host, port), family=family) as probe:
@@ -129,4 +98,4 @@ def _place(settings: Settings) -> str:
     url = settings.url
     if url.get_backend_name() == "sqlite":
         return f"the file {Path(url.database or '').absolute()}"
-    return url.set(query={}).render_as_string(hide_password=True)  # a query may hold a password too
+    return url.set(query={}).render_as_string(hide_password=True)  # a query may contain a password too

@@ -1,4 +1,4 @@
-"""Accounts, from the command line. Whoever is at the shell acts as the operator, and needs no account."""
+"""Commands for accounts. They act as the operator, who needs no account."""
 
 import secrets
 import sys
@@ -11,14 +11,13 @@ from application.paging import Window
 from application.views import UserView
 from domain.text import is_storable
 from domain.users import OPERATOR, Role
-from interfaces.cli.common import examples, front_door
-from interfaces.emails import require_email
+from interfaces.cli.common import examples, open_app
 
 ROWS_MAX: Final = 2**31 - 1
-"""Rows that can be asked for or left out; an operator may wait for a long list."""
+"""Limit of `--limit` and `--skip`: operators may list all accounts."""
 
-app = typer.Typer(help="Accounts.", no_args_is_help=True)
-sessions = typer.Typer(help="Where accounts are signed in.", no_args_is_help=True)
+app = typer.Typer(help="Accounts.", no_args_is_help=True, rich_markup_mode=None)
+sessions = typer.Typer(help="Sessions of accounts.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(sessions, name="sessions")
 
 
@@ -29,10 +28,12 @@ def users() -> None:
 
 @sessions.callback()
 def of_sessions() -> None:
-    """Where accounts are signed in."""
+    """Sessions of accounts."""
 
 
 def _email(text: str) -> str:
+    from interfaces.emails import require_email
+
     try:
         return require_email(text)
     except ValueError as error:
@@ -41,24 +42,24 @@ def _email(text: str) -> str:
 
 def _storable(text: str) -> str:
     if not is_storable(text):
-        raise typer.BadParameter("this is no text in UTF-8")
+        raise typer.BadParameter("the text is not valid UTF-8")
     return text
 
 
-def _who(text: str) -> int | str:
-    """Read which account is meant: by its id, which is digits, or by its e-mail, which has an @."""
+def _account(text: str) -> int | str:
+    """Parse an account: digits are an id, a text with @ is an e-mail."""
     if text.isascii() and text.isdigit():
-        return int(text[:40])  # far out of range already; Python reads no more than 4,300 digits
+        return int(text[:40])  # out of range already; Python parses at most 4,300 digits
     if "@" in text and is_storable(text):
         return text
     raise typer.BadParameter("name an account by its id, like 7, or its e-mail, like ann@example.com")
 
 
-Who = Annotated[str, typer.Argument(parser=_who, metavar="WHO", help="The account: its id or its e-mail.")]
+Who = Annotated[str, typer.Argument(parser=_account, metavar="WHO", help="The account: its id or its e-mail.")]
 
 
 def _first_line(stream: BinaryIO) -> str:
-    """Read a line, as UTF-8 wherever we are; what is none becomes what no password may hold."""
+    """Read a line of UTF-8 in any locale; other bytes become characters that no password may contain."""
     return stream.readline().decode(errors="surrogateescape").removesuffix("\n").removesuffix("\r")
 
 
@@ -75,12 +76,12 @@ def create_admin(
     password_stdin: Annotated[
         bool, typer.Option("--password-stdin", help="Read the password from the first line of standard input.")
     ] = False,
-    generate: Annotated[bool, typer.Option("--generate", help="Make a password up, and print it.")] = False,
+    generate: Annotated[bool, typer.Option("--generate", help="Generate a password, and print it.")] = False,
 ) -> None:
-    """Open an administrator's account. Asks for the password, unless told where it comes from."""
+    """Open an administrator's account. Prompts for the password unless an option sets its source."""
     if password_stdin and generate:
         raise typer.BadParameter("--password-stdin and --generate exclude each other: choose one")
-    with front_door() as agora:
+    with open_app() as agora:
         if generate:
             password = secrets.token_urlsafe(18)
         elif password_stdin:
@@ -99,13 +100,13 @@ def create_admin(
 )
 def list_users(
     search: Annotated[
-        str, typer.Option(callback=_storable, help="Text to look for in e-mails and usernames; empty finds all.")
+        str, typer.Option(callback=_storable, help="Text to find in e-mails and usernames; empty finds all.")
     ] = "",
     limit: Annotated[int, typer.Option(min=1, max=ROWS_MAX, help="Accounts to show, at most.")] = 50,
     skip: Annotated[int, typer.Option(min=0, max=ROWS_MAX, help="Accounts to leave out first.")] = 0,
 ) -> None:
-    """List accounts by id, one a line: id, e-mail, username, role, whether it is active, and since when it is there."""
-    with front_door() as agora:
+    """List accounts by id, one per line: id, e-mail, username, role, state and date of creation."""
+    with open_app() as agora:
         page = agora.queries.list_users(OPERATOR, search, Window(limit, skip))
     _show_table([_row(user) for user in page.items])
     if page.last:
@@ -114,8 +115,8 @@ def list_users(
 
 @app.command(epilog=examples("agora users show 7", "agora users show ann@example.com"))
 def show(who: Who) -> None:
-    """Show one account, and where it is signed in."""
-    with front_door() as agora:
+    """Show one account and its sessions."""
+    with open_app() as agora:
         account = agora.queries.get_account(OPERATOR, who)
     user = account.profile
     _show_table(
@@ -136,43 +137,43 @@ def show(who: Who) -> None:
 
 @app.command(epilog=examples("agora users promote ann@example.com"))
 def promote(who: Who) -> None:
-    """Make an account an administrator's."""
+    """Give an account the administrator's role."""
     user = _edit(who, Role.ADMIN, None)
     typer.echo(_visible(f"{user.email} is an administrator"))
 
 
 @app.command(epilog=examples("agora users demote ann@example.com"))
 def demote(who: Who) -> None:
-    """Take the administrator's role from an account. The last active administrator keeps it."""
+    """Remove the administrator's role from an account. The last active administrator keeps it."""
     user = _edit(who, Role.USER, None)
     typer.echo(_visible(f"{user.email} is no administrator"))
 
 
 @app.command(epilog=examples("agora users deactivate 7"))
 def deactivate(who: Who) -> None:
-    """Keep an account from signing in, and end all its sessions. The last active administrator stays active."""
+    """Forbid an account to sign in, and end all its sessions. The last active administrator stays active."""
     user = _edit(who, None, False)
     typer.echo(_visible(f"{user.email} is deactivated, and all its sessions have ended"))
 
 
 @app.command(epilog=examples("agora users activate 7"))
 def activate(who: Who) -> None:
-    """Let a deactivated account sign in again."""
+    """Allow a deactivated account to sign in again."""
     user = _edit(who, None, True)
     typer.echo(_visible(f"{user.email} is active"))
 
 
 @sessions.command(epilog=examples("agora users sessions end ann@example.com"))
 def end(who: Who) -> None:
-    """Sign an account out everywhere: all its tokens stop working at once. It may sign in again."""
-    with front_door() as agora:
+    """End all sessions of an account: its tokens stop working at once. It may sign in again."""
+    with open_app() as agora:
         user = agora.queries.get_account(OPERATOR, who).profile
         agora.commands.end_sessions(OPERATOR, user.id)
     typer.echo(_visible(f"all sessions of {user.email} have ended"))
 
 
 def _edit(who: int | str, role: Role | None, is_active: bool | None) -> UserView:
-    with front_door() as agora:
+    with open_app() as agora:
         user = agora.queries.get_account(OPERATOR, who).profile
         return agora.commands.edit_user(OPERATOR, user.id, role, is_active)
 
@@ -190,5 +191,5 @@ def _show_table(rows: Sequence[tuple[str, ...]]) -> None:
 
 
 def _visible(line: str) -> str:
-    """Keep what people chose from steering the terminal."""
+    """Replace control characters, which would act on the terminal."""
     return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in line)

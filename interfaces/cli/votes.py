@@ -1,42 +1,47 @@
-"""Votes, from the command line: whether the counters on posts are true, and making them so."""
+"""Commands that verify and repair the counters on posts."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Final, Self
+from typing import Annotated, Final, Self
 
 import typer
 
 from application.views import Recount
 from domain.votes import Tally
-from interfaces.cli.common import examples, front_door
+from interfaces.cli.common import examples, open_app
 
 NAMED_MAX: Final = 20
-"""Posts that are named one by one; a number tells the rest."""
+"""Posts that are listed; the others are counted."""
 
-app = typer.Typer(help="The counters on posts, against the votes.", no_args_is_help=True)
+app = typer.Typer(help="Counters on posts, compared with the votes.", no_args_is_help=True, rich_markup_mode=None)
 
 
 @app.callback()
 def votes() -> None:
-    """The counters on posts, against the votes."""
+    """Counters on posts, compared with the votes."""
 
 
-@app.command(epilog=examples("agora votes verify", "agora votes verify || agora votes repair"))
-def verify() -> None:
-    """Compare the counters, score and rank of every post with its votes. Writes nothing; safe while people vote."""
-    with front_door() as agora:
+@app.command(epilog=examples("agora votes verify", "agora votes verify --repair"))
+def verify(
+    is_repairing: Annotated[bool, typer.Option("--repair", help="Correct what disagrees.")] = False,
+) -> None:
+    """Compare the counters, score and rank of every post with its votes. Safe while people vote."""
+    if is_repairing:
+        repair()
+        return
+    with open_app() as agora:
         found = Recounted.watch(agora.queries.verify_votes())
     found.show()
     if found.wrong:
-        typer.echo(f"agora: {found} disagree with their votes; run: agora votes repair", err=True)
+        typer.echo(f"agora: {found} disagree with their votes; run: agora votes verify --repair", err=True)
         raise typer.Exit(1)
     typer.echo(f"{found} disagree with their votes")
 
 
 @app.command(epilog=examples("agora votes repair"))
 def repair() -> None:
-    """Make the counters, score and rank of every post true again, from its votes. Safe while people vote."""
-    with front_door() as agora:
+    """Correct the counters, score and rank of every post: the same as agora votes verify --repair."""
+    with open_app() as agora:
         found = Recounted.watch(agora.commands.repair_votes())
     found.show()
     typer.echo(f"{found} disagreed with their votes and are repaired")
@@ -44,7 +49,7 @@ def repair() -> None:
 
 @dataclass(slots=True)
 class Recounted:
-    """How many posts were counted, how many of them were wrong, and the first of these."""
+    """Numbers of posts counted and wrong, and the first wrong ones."""
 
     posts: int = 0
     wrong: int = 0
@@ -62,9 +67,12 @@ class Recounted:
         return found
 
     def show(self) -> None:
-        """Name the first posts that were wrong, one a line."""
+        """List the first wrong posts."""
         for recount in self.named:
-            kept, counted = _said(recount.stored, recount.stored_hot), _said(recount.counted, recount.counted_hot)
+            kept, counted = (
+                _tally_text(recount.stored, recount.stored_hot),
+                _tally_text(recount.counted, recount.counted_hot),
+            )
             typer.echo(f"post {recount.post_id}: {kept}; its votes: {counted}")
         if self.wrong > len(self.named):
             typer.echo(f"and {self.wrong - len(self.named)} more")
@@ -73,5 +81,5 @@ class Recounted:
         return f"{self.wrong or 'none'} of {self.posts} posts"
 
 
-def _said(tally: Tally, hot: float) -> str:
+def _tally_text(tally: Tally, hot: float) -> str:
     return f"{tally.upvotes} up, {tally.downvotes} down, rank {hot:.4f}"

@@ -3,9 +3,8 @@
 from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict
 
-from interfaces.http.deps import Admin, DeskDep
-from interfaces.http.problems import problems
-from interfaces.http.strict_json import StrictRoute
+from interfaces.http.deps import Admin, StateDep
+from interfaces.http.routing import StrictRoute
 
 router = APIRouter(tags=["admin"], route_class=StrictRoute, strict_content_type=False)
 
@@ -37,10 +36,10 @@ class DashboardOut(CountsOut):
     top_posts: list[TopPostOut]
 
 
-@router.get("/admin-dashboard", responses=problems("not-authenticated", "invalid-token", "admins-only", "unavailable"))
-async def see_dashboard(actor: Admin, desk: DeskDep) -> DashboardOut:
+@router.get("/admin-dashboard")
+async def see_dashboard(actor: Admin, state: StateDep) -> DashboardOut:
     """Show administrators the whole at a glance."""
-    dashboard = await desk.run(desk.app.queries.get_dashboard, actor)
+    dashboard = await state.run(state.app.queries.get_dashboard, actor)
     return DashboardOut(
         users=dashboard.total.users,
         posts=dashboard.total.posts,

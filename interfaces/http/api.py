@@ -1,6 +1,5 @@
-"""The composition root of the HTTP interface: what the API is made of, and in which order."""
+"""The composition root of the HTTP interface: routes, middleware and error handlers, in order."""
 
-import gc
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from http import HTTPStatus
@@ -19,21 +18,19 @@ from application.errors import Unavailable
 from domain.errors import DomainError
 from infrastructure.container import Container
 from infrastructure.execution.deadline import clear_deadline
-from infrastructure.logs import cause_of, configure_logs
-from interfaces.http import admin, posts, sessions, system, users, votes
-from interfaces.http.addresses import Proxies
-from interfaces.http.deps import Desk
-from interfaces.http.leaving import Leaving
-from interfaces.http.middleware import AnswerHeaders, BodyLimit, Cors, Paths, RequestIds, Unexpected
+from infrastructure.logs import cause_of
+from interfaces.http import admin, middleware, posts, sessions, system, users, votes
+from interfaces.http.deps import ApiState
+from interfaces.http.drain import Drain
 from interfaces.http.paging import Cursors, InvalidCursor
 from interfaces.http.problems import (
     SCHEMAS,
     domain_problem,
     problem_response,
-    request_id,
     unavailable_problem,
     validation_problem,
 )
+from interfaces.http.proxies import Proxies
 
 CORS_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 CORS_ALLOWED = ("Authorization", "Content-Type", "If-Match", "If-None-Match", "Idempotency-Key", "X-Request-ID")
@@ -44,14 +41,13 @@ log = structlog.get_logger()
 NOT_JSON = "This takes JSON: send it with the header Content-Type: application/json"
 
 
-def create_api(container: Container) -> FastAPI:
+def create_api(container: Container, drain: Drain | None = None) -> FastAPI:
     """Build the API around a container."""
     settings, metrics = container.settings(), container.metrics()
-    leaving = Leaving(settings.drain_seconds)
+    drain = drain or Drain()
 
     @asynccontextmanager
     async def lifespan(_api: FastAPI) -> AsyncIterator[None]:
-        leaving.prepare()
         yield
         for closing in (container.executor(), container.lists(), container.database(), container.health_database()):
             closing.close()
@@ -64,37 +60,45 @@ def create_api(container: Container) -> FastAPI:
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
-        telemetry={"tracing": False, "metrics": False, "logs": False, "operation_spans": False},  # its logs hold values
+        telemetry={
+            "tracing": False,
+            "metrics": False,
+            "logs": False,
+            "operation_spans": False,
+        },  # its logs contain values
     )
     proxies = Proxies(settings.trusted_proxies)
-    api.state.desk = Desk(
+    api.state.api = ApiState(
         app=container.app(),
         run=container.executor().run,
         cursors=Cursors(settings.signing_keys()),
         proxies=proxies,
         public_reads=settings.public_reads,
-        leaving=leaving,
+        drain=drain,
     )
     api.state.metrics = metrics
 
-    # The most used come first. Not by include_router: a request would be matched against every router twice.
+    # Most used first. Not by include_router: it would match each request against every router twice.
     for feature in (posts, votes, system, users, sessions, admin):
         api.router.routes.extend(feature.router.routes)
 
     # The first is the innermost.
-    api.add_middleware(BodyLimit)
-    api.add_middleware(Unexpected)
-    api.add_middleware(Paths)
+    api.add_middleware(middleware.BodyLimit)
+    api.add_middleware(middleware.ErrorBoundary)
+    api.add_middleware(middleware.PathNormalizer)
     api.add_middleware(
-        Cors,
+        middleware.Cors,
         allow_origins=settings.cors_origins,
-        allow_credentials=settings.cors_credentials,
         allow_methods=CORS_METHODS,
         allow_headers=CORS_ALLOWED,
         expose_headers=CORS_EXPOSED,
     )
-    api.add_middleware(AnswerHeaders, proxies=proxies, leaving=leaving)
-    api.add_middleware(RequestIds, proxies=proxies, begin=clear_deadline, observe=metrics.answered)
+    api.add_middleware(middleware.SecurityHeaders, proxies=proxies, drain=drain)
+    api.add_middleware(
+        middleware.RequestContext,
+        begin=clear_deadline,
+        observers=[middleware.RequestMetrics(metrics.answered), middleware.AccessLog(proxies)],
+    )
 
     api.add_exception_handler(DomainError, _refuse)
     api.add_exception_handler(Unavailable, _unavailable)
@@ -102,20 +106,6 @@ def create_api(container: Container) -> FastAPI:
     api.add_exception_handler(InvalidCursor, _invalid_cursor)
     api.add_exception_handler(HTTPException, _http_error)
     _add_problem_schemas(api)
-    return api
-
-
-def serve() -> FastAPI:
-    """Build the API from the settings: what `agora serve` starts in every worker."""
-    container = Container()
-    settings = container.settings()
-    settings.require_servable()
-    configure_logs(settings, request_id)
-    api = create_api(container)
-    # What is here now stays. Without this the garbage collector would look through all of it every few requests.
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(20_000, 20, 20)
     return api
 
 
@@ -131,7 +121,7 @@ async def _unavailable(_request: Request, error: Exception) -> Response:
 
 async def _invalid(_request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
-    if isinstance(error.body, bytes):  # it was not read as JSON
+    if isinstance(error.body, bytes):  # the body was not parsed as JSON
         where = {"loc": ["body"], "message": NOT_JSON, "code": "content_type"}
         return validation_problem([where])
     return validation_problem(
@@ -154,7 +144,7 @@ async def _http_error(request: Request, error: Exception) -> Response:
 
 
 def _methods(request: Request) -> list[str]:
-    """Collect the methods of a path: they are spread over routes, and the framework names those of one."""
+    """Collect the methods of a path over all its routes; the framework reports those of one."""
     methods: set[str] = set()
     for context in iter_route_contexts(request.app.router.routes):
         match, _ = context.original_route.matches(request.scope)
@@ -164,7 +154,7 @@ def _methods(request: Request) -> list[str]:
 
 
 def _add_problem_schemas(api: FastAPI) -> None:
-    """Put the schemas that every operation's errors refer to into the OpenAPI document."""
+    """Add the schemas of problems to the OpenAPI document."""
     generate = api.openapi
 
     def openapi() -> dict[str, Any]:

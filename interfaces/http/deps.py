@@ -1,4 +1,4 @@
-"""Who is asking, and the desk where their requests are taken: what routes depend on."""
+"""Dependencies of routes: the application, the caller, the client's address."""
 
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
@@ -10,114 +10,117 @@ from fastapi.security.base import SecurityBase
 
 from application.app import App
 from domain.users import ANONYMOUS, Actor, NotAuthenticated
-from interfaces.http.addresses import Proxies
-from interfaces.http.leaving import Leaving
+from interfaces.http.drain import Drain
 from interfaces.http.paging import Cursors
+from interfaces.http.problems import Raises
+from interfaces.http.proxies import Proxies
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 
 class Run(Protocol):
-    """Runs a use case where it holds nobody up."""
+    """Runs a use case without blocking the event loop."""
 
     def __call__(self, work: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, T]:
-        """Run it when it is its turn.
+        """Run the use case and return its result.
 
         Raises:
-            Unavailable: too many others are waiting.
+            Unavailable: the server is at its limit.
         """
         ...
 
 
 @dataclass(frozen=True, slots=True)
-class Desk:
-    """The front door, and how to go through it: `await desk.run(desk.app.queries.get_post, actor, post_id)`."""
+class ApiState:
+    """What routes use: `await state.run(state.app.queries.get_post, actor, post_id)`."""
 
     app: App
     run: Run
     cursors: Cursors
     proxies: Proxies
     public_reads: bool
-    leaving: Leaving
+    drain: Drain
 
 
-async def get_desk(request: Request) -> Desk:
-    """Hand a route the desk."""
-    desk: Desk = request.app.state.desk
-    return desk
+async def get_state(request: Request) -> ApiState:
+    """Get the state that the API was built with."""
+    state: ApiState = request.app.state.api
+    return state
 
 
-DeskDep = Annotated[Desk, Depends(get_desk)]
+StateDep = Annotated[ApiState, Depends(get_state), Raises({"unavailable"})]
 
 
-async def client_address(request: Request, desk: DeskDep) -> str:
-    """Tell where the request comes from, as far as it can be believed."""
-    return desk.proxies.client(request.scope)
+async def client_address(request: Request, state: StateDep) -> str:
+    """Get the client's address, as far as it can be trusted."""
+    return state.proxies.client(request.scope)
 
 
-ClientAddress = Annotated[str, Depends(client_address)]
+ClientAddress = Annotated[str, Depends(client_address), Raises({"rate-limited"})]
 
 
-class MaybeSigned(SecurityBase):
-    """Identifies the caller by the token they sent, if they sent one, and notes them for the log.
+class OptionalCaller(SecurityBase):
+    """Authenticate the caller if the request has a token, and record the account for the log.
 
-    A bad token is judged here, before the rest of the request is. These are one dependency each: FastAPI would solve
-    what they depended on anew wherever it occurs, at a price for every request.
+    An invalid token is refused before the rest of the request is validated. Each of these classes is a single
+    dependency that takes the request alone: FastAPI would resolve nested ones again at every occurrence.
     """
 
     _bearer = OAuth2PasswordBearer(tokenUrl="login", scheme_name="Bearer", auto_error=False)
     model = _bearer.model
     scheme_name = _bearer.scheme_name
 
-    async def identify(self, request: Request) -> Actor | None:
-        """Tell who sent the token."""
+    async def authenticate(self, request: Request) -> Actor | None:
+        """Return the account of the token, or None without a token."""
         token = await self._bearer(request)
         if not token:
             return None
-        desk: Desk = request.app.state.desk
-        actor = await desk.run(desk.app.queries.authenticate, token)
+        state: ApiState = request.app.state.api
+        actor = await state.run(state.app.queries.authenticate, token)
         request.state.user_id = actor.id
         return actor
 
     async def __call__(self, request: Request) -> Actor | None:
-        """Identify the caller, or nobody."""
-        return await self.identify(request)
+        """Return the caller, or None without a token."""
+        return await self.authenticate(request)
 
 
-class Signed(MaybeSigned):
-    """Requires a caller that we know."""
+class RequiredCaller(OptionalCaller):
+    """Require a token."""
 
     async def __call__(self, request: Request) -> Actor:
-        """Identify the caller."""
-        actor = await self.identify(request)
+        """Return the caller."""
+        actor = await self.authenticate(request)
         if actor is None:
             raise NotAuthenticated
         return actor
 
 
-class SignedAdmin(Signed):
-    """Requires an administrator, before the rest of the request is judged."""
+class RequiredAdmin(RequiredCaller):
+    """Require an administrator's token, before the rest of the request is validated."""
 
     async def __call__(self, request: Request) -> Actor:
-        """Identify the administrator."""
+        """Return the administrator."""
         actor = await super().__call__(request)
         actor.require_admin()
         return actor
 
 
-class Reading(MaybeSigned):
-    """Requires a caller that we know, unless PUBLIC_READS lets everybody read."""
+class RequiredReader(OptionalCaller):
+    """Require a token unless `PUBLIC_READS` is on."""
 
     async def __call__(self, request: Request) -> Actor:
-        """Identify the reader."""
-        actor = await self.identify(request)
-        if actor is None and not request.app.state.desk.public_reads:
+        """Return the caller, or `ANONYMOUS`."""
+        actor = await self.authenticate(request)
+        if actor is None and not request.app.state.api.public_reads:
             raise NotAuthenticated
         return actor or ANONYMOUS
 
 
-MaybeSignedIn = Annotated[Actor | None, Depends(MaybeSigned())]
-SignedIn = Annotated[Actor, Depends(Signed())]
-Admin = Annotated[Actor, Depends(SignedAdmin())]
-Reader = Annotated[Actor, Depends(Reading())]
+_TOKEN_PROBLEMS = Raises({"not-authenticated", "invalid-token"})
+
+MaybeSignedIn = Annotated[Actor | None, Depends(OptionalCaller()), Raises({"invalid-token"})]
+SignedIn = Annotated[Actor, Depends(RequiredCaller()), _TOKEN_PROBLEMS]
+Admin = Annotated[Actor, Depends(RequiredAdmin()), _TOKEN_PROBLEMS, Raises({"admins-only"})]
+Reader = Annotated[Actor, Depends(RequiredReader()), _TOKEN_PROBLEMS]

@@ -1,4 +1,4 @@
-"""The types of what clients send: what is accepted where, said once, and shown so in the OpenAPI document."""
+"""The types of request fields: what each accepts, also in the OpenAPI document."""
 
 import re
 from contextlib import suppress
@@ -13,6 +13,7 @@ from domain.posts import CONTENT_MAX, TITLE_MAX
 from domain.text import is_storable
 from domain.users import PASSWORD_MAX, PASSWORD_MIN, USERNAME_PATTERN
 from interfaces.emails import require_email
+from interfaces.http.problems import Raises
 
 INTEGER_MAX: Final = 2**63 - 1
 _ID: Final = re.compile("0|[1-9][0-9]*")
@@ -39,25 +40,25 @@ def _filled(text: str) -> str:
 def _email(text: str) -> str:
     try:
         return require_email(text)
-    except ValueError:  # its message repeats parts of the value, which no answer may
+    except ValueError:  # its message quotes the value, which no response may
         raise PydanticCustomError("email", "Input should be an e-mail address, like ann@example.com") from None
 
 
 def _path_id(text: str) -> int:
     if not _ID.fullmatch(text):
         raise PydanticCustomError("id", "An id is 0, or digits that do not begin with 0")
-    return int(text[:40])  # 40 digits are out of range already, and Python reads no more than 4,300
+    return int(text[:40])  # 40 digits are out of range already, and Python parses at most 4,300
 
 
 def json_integer(value: Any) -> Any:
-    """Accept an integer and nothing that only equals one."""
-    if type(value) is not int:  # true and 1.0 equal 1, and are no integers in JSON
+    """Accept integers, and no other type that equals one."""
+    if type(value) is not int:  # true and 1.0 equal 1, and are not integers in JSON
         raise PydanticCustomError("int_type", "Input should be a valid integer")
     return value
 
 
 def query_integer(text: Any) -> Any:
-    """Accept the digits of an integer, and not all that Python would read as one."""
+    """Accept the digits of an integer; Python alone would parse more forms."""
     if isinstance(text, str) and not _INTEGER.fullmatch(text):
         raise PydanticCustomError("int_parsing", "Input should be a valid integer")
     return text
@@ -74,7 +75,7 @@ def _query_boolean(text: Any) -> Any:
 
 
 def _moment(text: Any) -> Any:
-    """Read a moment of RFC 3339, in UTC; what is finer than a microsecond counts up to the next one."""
+    """Parse a moment of RFC 3339 to UTC; a fraction of a microsecond is rounded up."""
     found = _MOMENT.fullmatch(text) if isinstance(text, str) else None
     if found is not None:
         day, time, fraction, offset = found.groups()
@@ -89,7 +90,7 @@ def _moment(text: Any) -> Any:
 def _utc(moment: datetime, rest: str) -> datetime:
     try:
         return moment.astimezone(UTC) + timedelta(microseconds=1 if rest.strip("0") else 0)
-    except OverflowError:  # the offset, or the microsecond, leads out of the calendar: its end is as good
+    except OverflowError:  # the offset or the microsecond leaves the calendar: use its end
         return FIRST_MOMENT if moment.year == 1 else LAST_MOMENT
 
 
@@ -112,9 +113,11 @@ Flag = Annotated[bool, Field(strict=True)]
 JsonInteger = Annotated[int, BeforeValidator(json_integer)]
 JsonId = Annotated[JsonInteger, Field(ge=0, le=INTEGER_MAX)]
 
-PostId = Annotated[int, BeforeValidator(_path_id), Path(description="The post's id.")]
-SessionId = Annotated[int, BeforeValidator(_path_id), Path(description="The session's id.")]
-UserId = Annotated[int, BeforeValidator(_path_id), Path(description="The account's id.")]
+PostId = Annotated[int, BeforeValidator(_path_id), Path(description="The post's id."), Raises({"post-not-found"})]
+SessionId = Annotated[
+    int, BeforeValidator(_path_id), Path(description="The session's id."), Raises({"session-not-found"})
+]
+UserId = Annotated[int, BeforeValidator(_path_id), Path(description="The account's id."), Raises({"user-not-found"})]
 
 QueryId = Annotated[int, BeforeValidator(query_integer), Field(ge=0, le=INTEGER_MAX)]
 QueryDirection = Annotated[Literal[1, -1], BeforeValidator(_query_direction)]

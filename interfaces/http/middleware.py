@@ -1,10 +1,10 @@
-"""What happens to every request and answer: pure ASGI, outermost first in api.py."""
+"""Middleware for every request and response, in pure ASGI; api.py states the order."""
 
 import asyncio
 import re
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from http import HTTPStatus
 from logging import INFO
 from typing import Final
@@ -15,17 +15,17 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from interfaces.http.addresses import Proxies
-from interfaces.http.leaving import Leaving
+from interfaces.http.drain import Drain
 from interfaces.http.problems import problem_response, request_id, unavailable_problem
+from interfaces.http.proxies import Proxies
 
 BODY_MAX: Final = 1_048_576
-"""Bytes in a request's body: 1 MiB."""
+"""Bytes in the body of a request: 1 MiB."""
 
 SMALL_BODY_MAX: Final = 16_384
 SMALL_BODIES: Final = frozenset({"/login", "/refresh", "/logout"})
-"""Bytes in the body of a request for tokens, 16 KiB, and the paths that take no more: these bodies are small, and what
-they hold costs more than its length to judge."""
+"""Bytes in the body of a request for tokens, 16 KiB, and the paths it applies to: these bodies are small, and
+validating them costs more than their length suggests."""
 
 DEFAULT_HEADERS: Final = {
     "X-Content-Type-Options": "nosniff",
@@ -35,7 +35,7 @@ DEFAULT_HEADERS: Final = {
     "Referrer-Policy": "no-referrer",
     "X-Frame-Options": "DENY",
 }
-"""Those of OWASP's HTTP Headers Cheat Sheet that concern an API."""
+"""The headers from OWASP's HTTP Headers Cheat Sheet that concern an API."""
 
 _DEFAULTS: Final = [(name.lower().encode(), value.encode()) for name, value in DEFAULT_HEADERS.items()]
 _DEFAULT_NAMES: Final = frozenset(name for name, _ in _DEFAULTS)
@@ -43,30 +43,24 @@ _DEFAULT_NAMES: Final = frozenset(name for name, _ in _DEFAULTS)
 _REQUEST_ID: Final = re.compile("[A-Za-z0-9._-]{1,128}")
 
 METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
-"""Those that are measured under their own names: clients may make up any number of others."""
+"""Methods with a label of their own in the metrics: clients may invent any number of others."""
 
-Observe = Callable[[str, str, int, float], None]
-"""Takes the method, the route's template, the status and the seconds of a request that is over."""
+Observe = Callable[[Scope, int, float], None]
+"""Takes the scope, the status and the seconds of a request that is over."""
 
 Begin = Callable[[], None]
-"""Told that a request begins, in the context that all its work runs in."""
+"""Called at the start of a request, in the context of all its work."""
 
 log: Final = structlog.get_logger()
 
 
-class RequestIds:
-    """Gives every request an id, which its answer carries, and tells log and metrics of it when it is over.
+class RequestContext:
+    """Gives each request an id, which its response carries, and reports the request to observers when it is over."""
 
-    They name the route by its template: a path or a query may hold anything, secrets and line breaks included.
-    """
-
-    def __init__(
-        self, app: ASGIApp, proxies: Proxies, begin: Begin | None = None, observe: Observe | None = None
-    ) -> None:
+    def __init__(self, app: ASGIApp, begin: Begin | None = None, observers: Sequence[Observe] = ()) -> None:
         self._app = app
-        self._proxies = proxies
         self._begin = begin
-        self._observe = observe
+        self._observers = observers
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request."""
@@ -78,7 +72,7 @@ class RequestIds:
         request_id.set(this_id)
         if self._begin:
             self._begin()
-        method, started, status = scope["method"], time.perf_counter(), 0
+        started, status = time.perf_counter(), 0
 
         async def send_with_id(message: Message) -> None:
             nonlocal status
@@ -90,36 +84,61 @@ class RequestIds:
         try:
             await self._app(scope, receive, send_with_id)
         finally:
-            seconds, route = time.perf_counter() - started, route_template(scope)
-            if self._observe:
-                self._observe(method if method in METHODS else "other", route, status, seconds)
-            if log.is_enabled_for(INFO):
-                log.info(
-                    "request",
-                    method=method,
-                    route=route,
-                    status=status,
-                    duration_ms=round(seconds * 1000, 1),
-                    client=self._proxies.client(scope),
-                    user_id=scope.get("state", {}).get("user_id"),  # interfaces/http/deps.py found out
-                )
+            seconds = time.perf_counter() - started
+            for observe in self._observers:
+                observe(scope, status, seconds)
+
+
+class AccessLog:
+    """Logs one line per request.
+
+    It names the route by its template: a path or a query may contain anything, secrets and line breaks included.
+    """
+
+    def __init__(self, proxies: Proxies) -> None:
+        self._proxies = proxies
+
+    def __call__(self, scope: Scope, status: int, seconds: float) -> None:
+        """Log a request that is over."""
+        if log.is_enabled_for(INFO):
+            log.info(
+                "request",
+                method=scope["method"],
+                route=route_template(scope),
+                status=status,
+                duration_ms=round(seconds * 1000, 1),
+                client=self._proxies.client(scope),
+                user_id=scope.get("state", {}).get("user_id"),  # set by authentication, in deps.py
+            )
+
+
+class RequestMetrics:
+    """Counts and times requests by method, route template and status."""
+
+    def __init__(self, count: Callable[[str, str, int, float], None]) -> None:
+        self._count = count
+
+    def __call__(self, scope: Scope, status: int, seconds: float) -> None:
+        """Count a request that is over."""
+        method = scope["method"] if scope["method"] in METHODS else "other"
+        self._count(method, route_template(scope), status, seconds)
 
 
 def route_template(scope: Scope) -> str:
-    """Name the route of a request as it is declared, `/posts/{post_id}`; "-" where there is none."""
+    """Get the route of a request as it is declared, `/posts/{post_id}`; "-" without one."""
     return getattr(scope.get("route"), "path", "-")
 
 
-class AnswerHeaders:
-    """Puts on every answer the headers that keep browsers and caches from misreading it.
+class SecurityHeaders:
+    """Adds the headers that keep browsers and caches from misinterpreting a response.
 
-    What an answer says itself stands: the documentation pages have a policy of their own.
+    Headers that the response sets itself stay: the documentation pages have a policy of their own.
     """
 
-    def __init__(self, app: ASGIApp, proxies: Proxies, leaving: Leaving) -> None:
+    def __init__(self, app: ASGIApp, proxies: Proxies, drain: Drain) -> None:
         self._app = app
         self._proxies = proxies
-        self._leaving = leaving
+        self._drain = drain
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request."""
@@ -130,13 +149,15 @@ class AnswerHeaders:
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
                 raw = message["headers"]
-                said = {name for name, _ in raw}
-                raw.extend(_DEFAULTS if _DEFAULT_NAMES.isdisjoint(said) else [h for h in _DEFAULTS if h[0] not in said])
-                if b"vary" in said:
+                names = {name for name, _ in raw}
+                raw.extend(
+                    _DEFAULTS if _DEFAULT_NAMES.isdisjoint(names) else [h for h in _DEFAULTS if h[0] not in names]
+                )
+                if b"vary" in names:
                     MutableHeaders(raw=raw).add_vary_header("Authorization")
                 else:
                     raw.append((b"vary", b"Authorization"))
-                if self._leaving.has_begun:
+                if self._drain.is_draining:
                     raw.append((b"connection", b"close"))
                 if self._proxies.is_secure(scope):
                     raw.append((b"strict-transport-security", b"max-age=31536000"))
@@ -146,10 +167,10 @@ class AnswerHeaders:
 
 
 class Cors(CORSMiddleware):
-    """CORS whose refusals are problems, like every other error."""
+    """CORS that refuses with problems, like every other error."""
 
     def preflight_response(self, request_headers: Headers) -> Response:
-        """Answer a browser that asks beforehand what a page of its origin may do."""
+        """Respond to a preflight request."""
         response = super().preflight_response(request_headers)
         if response.status_code < HTTPStatus.BAD_REQUEST:
             return response
@@ -161,10 +182,10 @@ class Cors(CORSMiddleware):
 
 
 class BodyLimit:
-    """Refuses a body over 1 MiB, or over 16 KiB on the paths of tokens, before anything else is judged.
+    """Refuses a body over 1 MiB, or over 16 KiB on the paths of tokens, before anything else is validated.
 
-    Bytes are counted as they come; Content-Length is believed only where it admits to too much. A body is held
-    here until it is whole, so what follows never sees half of one.
+    Bytes are counted as they arrive; Content-Length counts only where it is too large. The body is collected here
+    until it is whole, so the application never receives a part of one.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -205,8 +226,8 @@ class BodyLimit:
         await self._app(scope, receive_whole, send)
 
 
-class Paths:
-    """Makes a path with one trailing slash the same as without, and answers HEAD wherever GET is answered.
+class PathNormalizer:
+    """Drops one trailing slash from a path, and serves HEAD wherever GET is served.
 
     A redirect would lose the body or the Authorization header in many clients. A doubled slash stays another path.
     """
@@ -231,15 +252,15 @@ class Paths:
                 message = {**message, "body": b""}
             await send(message)
 
-        get = {**scope, "method": "GET"}  # a copy: the server goes by the method in its own
+        get = {**scope, "method": "GET"}  # a copy: the server reads the method from its own scope
         await self._app(get, receive, send_head)
         scope["route"] = get.get("route")
 
 
-class Unexpected:
-    """Answers 500 where everything else failed, without a word about what it was: that goes to the log.
+class ErrorBoundary:
+    """Responds with 500 to an unexpected exception, which the log alone describes.
 
-    A request that the server has no more time for when it ends is answered with 503.
+    A request that shutdown cancels gets 503.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -249,16 +270,18 @@ class Unexpected:
         """Handle one request."""
         started = False
 
-        async def send_noting(message: Message) -> None:
+        async def send_observed(message: Message) -> None:
             nonlocal started
             started = started or message["type"] == "http.response.start"
             await send(message)
 
         try:
-            await self._app(scope, receive, send_noting)
+            await self._app(scope, receive, send_observed)
         except asyncio.CancelledError:
             if scope["type"] == "http" and not started:
-                await unavailable_problem("the server ends, and this took too long")(scope, receive, send)
+                await unavailable_problem("the server is shutting down, and this request took too long")(
+                    scope, receive, send
+                )
             raise
         except Exception:
             if scope["type"] != "http" or started:

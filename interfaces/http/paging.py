@@ -1,4 +1,4 @@
-"""Pages of lists over HTTP: what clients ask for, cursors, and the links from one page to the next (RFC 8288)."""
+"""Paging over HTTP: the query of a list, signed cursors, and links between pages (RFC 8288)."""
 
 import hmac
 import json
@@ -16,36 +16,37 @@ from pydantic_core import PydanticCustomError
 
 from application.paging import LIMIT_DEFAULT, LIMIT_MAX, SKIP_MAX, Page, PageCursor, Window
 from interfaces.http.fields import query_integer
+from interfaces.http.problems import Raises
 
 MAC_BYTES: Final = 16
-"""Bytes of a cursor's signature: 128 bits are as many as anybody can guess at (RFC 2104, section 5)."""
+"""Bytes of a cursor's signature: 128 bits (RFC 2104, section 5)."""
 
 
 class InvalidCursor(Exception):
-    """The cursor is not one that we gave for this list."""
+    """The cursor was not signed for this list."""
 
 
 class Cursors:
-    """Signs positions, and reads back what it signed.
+    """Signs positions in lists, and verifies them.
 
-    A signature covers the list as well, with its order and its filters: in another list the position would mean
-    something else. What the previous secret key signed is still read, so that nobody's walk ends when it is rotated.
+    A signature covers the URL of the list too, with its order and filters: in another list the position would mean
+    something else. Signatures of the previous secret key stay valid, so clients can follow links during a rotation.
     """
 
     def __init__(self, secret_keys: Sequence[str]) -> None:
         self._keys = [sha256(b"cursor\0" + key.encode()).digest() for key in secret_keys]
 
     def write(self, of_list: str, position: PageCursor) -> str:
-        """Make the cursor of a position, in base64 for URLs."""
+        """Encode a position as a cursor, in base64url."""
         key = position.key.isoformat() if isinstance(position.key, datetime) else position.key
         place = json.dumps([key, position.id]).encode()
         return urlsafe_b64encode(_mac(self._keys[0], of_list, place) + place).rstrip(b"=").decode()
 
     def read(self, of_list: str, cursor: str) -> PageCursor:
-        """Read a cursor of this list.
+        """Decode a cursor of this list.
 
         Raises:
-            InvalidCursor: it is not one.
+            InvalidCursor: the signature does not match.
         """
         try:
             whole = urlsafe_b64decode(cursor.encode("ascii") + b"=" * (-len(cursor) % 4))
@@ -72,7 +73,7 @@ def _skip(skip: int) -> int:
 
 
 class PageQuery(BaseModel):
-    """Which page of a list a request asks for. Lists with filters add theirs."""
+    """The page of a list that a request selects. Lists with filters add theirs."""
 
     limit: Annotated[
         int, BeforeValidator(query_integer), Field(ge=1, le=LIMIT_MAX, description="Rows in the answer, at most.")
@@ -92,11 +93,11 @@ class PageQuery(BaseModel):
     ] = None
 
     def window(self, cursors: Cursors, of_list: str) -> Window:
-        """Tell what to read of the list.
+        """Get the window of the list to read.
 
         Raises:
-            InvalidCursor: the cursor is not one of this list.
-            RequestValidationError: rows are to be skipped besides.
+            InvalidCursor: the cursor does not belong to this list.
+            RequestValidationError: `skip` is set besides `cursor`.
         """
         if self.cursor is None:
             return Window(self.limit, self.skip)
@@ -110,7 +111,7 @@ class PageQuery(BaseModel):
         return Window(self.limit, after=cursors.read(of_list, self.cursor))
 
     def links(self, cursors: Cursors, of_list: str, page: Page[Any]) -> dict[str, str]:
-        """Make the header that links to the first page and, if there is more, to the next."""
+        """Build the Link header: the first page and, if there is one, the next."""
         first = of_list if self.limit == LIMIT_DEFAULT else _url(of_list, f"limit={self.limit}")
         if page.last is None:
             return {"Link": f'<{first}>; rel="first"'}
@@ -121,9 +122,9 @@ class PageQuery(BaseModel):
 Q = TypeVar("Q", bound=PageQuery)
 
 
-def list_url(path: str, narrowed: Mapping[str, object]) -> str:
-    """Name a list, with its order and filters: what is None is left out."""
-    given = {name: _text(value) for name, value in narrowed.items() if value is not None}
+def list_url(path: str, filters: Mapping[str, object]) -> str:
+    """Build the URL of a list with its order and filters; None is omitted."""
+    given = {name: _text(value) for name, value in filters.items() if value is not None}
     return _url(path, urlencode(given)) if given else path
 
 
@@ -137,11 +138,11 @@ def _text(value: object) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def asked(model: type[Q]) -> Any:
-    """Depend on the query of a list, read in one go.
+def query_model(model: type[Q]) -> Any:
+    """Depend on the query of a list, validated as one model.
 
-    FastAPI would read ten parameters one by one, which takes longer than all the rest of its work; `documented` tells
-    the OpenAPI document what it then does not know (docs/adr/0021-queries-of-lists-read-in-one-go.md).
+    FastAPI would validate ten parameters one by one, which takes longer than all its other work; `openapi_parameters`
+    documents them instead (docs/adr/0021-list-queries-as-one-model.md).
     """
 
     async def read(request: Request) -> Q:
@@ -154,16 +155,19 @@ def asked(model: type[Q]) -> Any:
     return Depends(read)
 
 
-def documented(model: type[PageQuery]) -> dict[str, Any]:
+def openapi_parameters(model: type[PageQuery]) -> dict[str, Any]:
     """Document the query of a list for OpenAPI."""
     parameters = []
     for name, schema in model.model_json_schema()["properties"].items():
-        said = {"description": schema["description"]} if "description" in schema else {}
-        parameters.append({"name": name, "in": "query", "required": False, "schema": schema, **said})
+        description = {"description": schema["description"]} if "description" in schema else {}
+        parameters.append({"name": name, "in": "query", "required": False, "schema": schema, **description})
     return {"parameters": parameters}
 
 
 LINKED: Final[dict[str, Any]] = {
     "headers": {"Link": {"description": "The first page and, if there is one, the next.", "schema": {"type": "string"}}}
 }
-"""What the OpenAPI document says of the answer of a list."""
+"""The response of a list in the OpenAPI document."""
+
+LIST_PROBLEMS: Final = Raises({"validation", "invalid-cursor"})
+"""The problems of the query of a list."""

@@ -13,14 +13,14 @@ from pydantic_core import PydanticCustomError, to_json
 from application.paging import Order, SortBy
 from application.views import PostFilter, PostView
 from domain.posts import PostChanges
-from interfaces.http.conditional import TAGGED, IfMatch, IfNoneMatch, entity_tag, is_known, known_versions
-from interfaces.http.deps import DeskDep, Reader, SignedIn
+from interfaces.http.deps import Reader, SignedIn, StateDep
+from interfaces.http.etags import TAGGED, IfMatch, IfNoneMatch, entity_tag, is_known, known_versions
 from interfaces.http.fields import Content, Flag, PostId, QueryFlag, QueryId, QueryMoment, Search, Title
-from interfaces.http.paging import LINKED, PageQuery, asked, documented, list_url
+from interfaces.http.paging import LINKED, LIST_PROBLEMS, PageQuery, list_url, openapi_parameters, query_model
 from interfaces.http.problems import problems
-from interfaces.http.straight import StraightRoute
+from interfaces.http.routing import FastPathRoute
 
-router = APIRouter(tags=["posts"], route_class=StraightRoute, strict_content_type=False)
+router = APIRouter(tags=["posts"], route_class=FastPathRoute, strict_content_type=False)
 
 
 def _one_key(keys: list[str] | None) -> list[str] | None:
@@ -55,7 +55,7 @@ class PostIn(BaseModel):
 
 
 class PostPutIn(BaseModel):
-    """A post, written anew; `published` stays as it is if absent."""
+    """A whole post; `published` stays as it is if absent."""
 
     title: Title
     content: Content
@@ -111,8 +111,8 @@ class PostsQuery(PageQuery):
 
     @property
     def url(self) -> str:
-        """The list, apart from its pages."""
-        narrowed = {
+        """The URL of the list, without paging."""
+        filters = {
             "search": self.search or None,
             "published": self.published,
             "owner_id": self.owner_id,
@@ -121,11 +121,11 @@ class PostsQuery(PageQuery):
             "sort_by": None if self.sort_by == "date" else self.sort_by,
             "order": None if self.order == "desc" else self.order,
         }
-        return list_url("/posts", narrowed)
+        return list_url("/posts", filters)
 
 
-def _shown(post: PostView) -> dict[str, object]:
-    """Show a post: the members of `PostOut`, written straight from the view."""
+def _represent(post: PostView) -> dict[str, object]:
+    """Represent a post: the members of `PostOut`, directly from the view."""
     owner = post.owner
     return {
         "id": post.id,
@@ -144,9 +144,9 @@ def _shown(post: PostView) -> dict[str, object]:
     }
 
 
-def _answer(post: PostView, *, known: Sequence[str] | None = None, created: bool = False) -> Response:
-    """Answer with a post and its tag, unless the client has just that."""
-    body = to_json(_shown(post))
+def _response(post: PostView, *, known: Sequence[str] | None = None, created: bool = False) -> Response:
+    """Build the response with a post and its tag; 304 if the client has it."""
+    body = to_json(_represent(post))
     tag = entity_tag(post.version, body)
     headers = {"ETag": tag}
     if is_known(tag, known):
@@ -160,95 +160,83 @@ def _answer(post: PostView, *, known: Sequence[str] | None = None, created: bool
 @router.get(
     "/posts",
     response_model=list[PostOut],
-    responses=problems("not-authenticated", "invalid-token", "validation", "invalid-cursor", "unavailable")
-    | {200: LINKED},
-    openapi_extra=documented(PostsQuery),
+    responses={200: LINKED},
+    openapi_extra=openapi_parameters(PostsQuery),
 )
-async def list_posts(actor: Reader, desk: DeskDep, query: Annotated[PostsQuery, asked(PostsQuery)]) -> Response:
+async def list_posts(
+    actor: Reader, state: StateDep, query: Annotated[PostsQuery, query_model(PostsQuery), LIST_PROBLEMS]
+) -> Response:
     """List posts, newest first unless told otherwise; `search` looks in titles."""
-    found = await desk.run(
-        desk.app.queries.list_posts,
+    url = query.url
+    page = await state.run(
+        state.app.queries.list_posts,
         actor,
         PostFilter(query.search, query.published, query.owner_id, query.since, query.until),
         Order(SortBy(query.sort_by), descending=query.order == "desc"),
-        query.window(desk.cursors, query.url),
+        query.window(state.cursors, url),
     )
-    body = to_json([_shown(post) for post in found.items])
-    return Response(body, headers=query.links(desk.cursors, query.url, found), media_type="application/json")
+    body = to_json([_represent(post) for post in page.items])
+    return Response(body, headers=query.links(state.cursors, url, page), media_type="application/json")
 
 
 @router.post(
     "/posts",
     status_code=201,
     response_model=PostOut,
-    responses=problems(
-        "not-authenticated",
-        "invalid-token",
-        "idempotency-key-in-use",
-        "idempotency-key-reused",
-        "validation",
-        "unavailable",
-    )
+    responses=problems("idempotency-key-in-use", "idempotency-key-reused")
     | {201: {"headers": TAGGED["headers"] | REPLAYED}},
 )
-async def write_post(body: PostIn, actor: SignedIn, desk: DeskDep, idempotency_key: IdempotencyKey = None) -> Response:
+async def write_post(
+    body: PostIn, actor: SignedIn, state: StateDep, idempotency_key: IdempotencyKey = None
+) -> Response:
     """Write a post; repeated with the same `Idempotency-Key` within 24 hours, the answer comes again and no post."""
-    told = (actor, body.title, body.content, body.published)
+    arguments = (actor, body.title, body.content, body.published)
     if idempotency_key is None:
-        return _answer(await desk.run(desk.app.commands.write_post, *told), created=True)
-    post, is_replayed = await desk.run(desk.app.commands.write_post_once, *told, *idempotency_key)
-    answer = _answer(post, created=True)
+        return _response(await state.run(state.app.commands.write_post, *arguments), created=True)
+    post, is_replayed = await state.run(state.app.commands.write_post_once, *arguments, *idempotency_key)
+    response = _response(post, created=True)
     if is_replayed:
-        answer.headers["Idempotency-Replayed"] = "true"
-    return answer
+        response.headers["Idempotency-Replayed"] = "true"
+    return response
 
 
 @router.get(
     "/posts/{post_id}",
     response_model=PostOut,
-    responses=problems("not-authenticated", "invalid-token", "post-not-found", "validation", "unavailable")
-    | {200: TAGGED, 304: TAGGED | {"description": "What the client has is what there is."}},
+    responses={200: TAGGED, 304: TAGGED | {"description": "What the client has is what there is."}},
 )
-async def read_post(post_id: PostId, actor: Reader, desk: DeskDep, if_none_match: IfNoneMatch = None) -> Response:
+async def read_post(post_id: PostId, actor: Reader, state: StateDep, if_none_match: IfNoneMatch = None) -> Response:
     """Read one post."""
-    return _answer(await desk.run(desk.app.queries.get_post, actor, post_id), known=if_none_match)
+    return _response(await state.run(state.app.queries.get_post, actor, post_id), known=if_none_match)
 
 
-EDIT_PROBLEMS = problems(
-    "not-authenticated",
-    "invalid-token",
-    "forbidden",
-    "post-not-found",
-    "version-mismatch",
-    "validation",
-    "unavailable",
-)
+EDIT_PROBLEMS = problems("forbidden", "version-mismatch")
 
 
 @router.put("/posts/{post_id}", response_model=PostOut, responses=EDIT_PROBLEMS | {200: TAGGED})
 async def put_post(
-    post_id: PostId, body: PostPutIn, actor: SignedIn, desk: DeskDep, if_match: IfMatch = None
+    post_id: PostId, body: PostPutIn, actor: SignedIn, state: StateDep, if_match: IfMatch = None
 ) -> Response:
-    """Write a post of your own anew."""
+    """Replace a post of your own."""
     versions = known_versions(if_match)
-    return _answer(await desk.run(desk.app.commands.edit_post, actor, post_id, _changes(body), versions))
+    return _response(await state.run(state.app.commands.edit_post, actor, post_id, _changes(body), versions))
 
 
 @router.patch("/posts/{post_id}", response_model=PostOut, responses=EDIT_PROBLEMS | {200: TAGGED})
 async def patch_post(
-    post_id: PostId, body: PostPatchIn, actor: SignedIn, desk: DeskDep, if_match: IfMatch = None
+    post_id: PostId, body: PostPatchIn, actor: SignedIn, state: StateDep, if_match: IfMatch = None
 ) -> Response:
     """Change parts of a post of your own; administrators show or hide any post."""
     versions = known_versions(if_match)
-    return _answer(await desk.run(desk.app.commands.edit_post, actor, post_id, _changes(body), versions))
+    return _response(await state.run(state.app.commands.edit_post, actor, post_id, _changes(body), versions))
 
 
 @router.delete("/posts/{post_id}", status_code=204, response_class=Response, responses=EDIT_PROBLEMS)
-async def delete_post(post_id: PostId, actor: SignedIn, desk: DeskDep, if_match: IfMatch = None) -> Response:
+async def delete_post(post_id: PostId, actor: SignedIn, state: StateDep, if_match: IfMatch = None) -> Response:
     """Delete a post of your own, or as an administrator any post. The votes on it go with it."""
-    await desk.run(desk.app.commands.delete_post, actor, post_id, known_versions(if_match))
+    await state.run(state.app.commands.delete_post, actor, post_id, known_versions(if_match))
     return Response(status_code=HTTPStatus.NO_CONTENT.value)
 
 
 def _changes(body: PostPutIn | PostPatchIn) -> PostChanges:
-    return PostChanges(**body.model_dump())  # what is MISSING is left out
+    return PostChanges(**body.model_dump())  # MISSING fields are omitted

@@ -1,16 +1,19 @@
 """Errors as clients see them: RFC 9457 problems, each with a page that explains it.
 
-A kind of domain error has one status, found along the error's MRO; the code of the error is the slug of its page.
+A kind of domain error has one status, found along the error's MRO; the error's code is the slug of its page.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
 from html import escape
 from http import HTTPStatus
+from inspect import signature
 from typing import Any, Final
 
+from fastapi.params import Depends
+from starlette.requests import Request
 from starlette.responses import Response
 
 from domain.errors import Conflict, DomainError, Forbidden, Invalid, NotFound, Stale, TooManyRequests, Unauthenticated
@@ -19,15 +22,15 @@ from domain.posts import KeyInUse, KeyReused
 MEDIA_TYPE: Final = "application/problem+json"
 RETRY_AFTER_SECONDS: Final = 2
 KEY_IN_USE_SECONDS: Final = 1
-"""When to ask again for what another request is still working on."""
+"""Delay before a retry while another request with the same Idempotency-Key is running."""
 
 request_id: ContextVar[str] = ContextVar("request_id", default="")
-"""The id of the request at hand; middleware sets it."""
+"""The id of the current request; `RequestContext` sets it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """A type of error: its status, its title, and what people should know of it."""
+    """A type of error: its status, title, cause and remedy."""
 
     status: int
     title: str
@@ -39,13 +42,13 @@ PROBLEMS: Final[Mapping[str, Problem]] = {
     "not-authenticated": Problem(
         401,
         "Not authenticated",
-        "This needs to know who is asking, and the request carries no access token.",
-        "Sign in at POST /login and send the token along as the header Authorization: Bearer <token>.",
+        "This operation needs an access token, and the request has none.",
+        "Sign in at POST /login and send the token as the header Authorization: Bearer <token>.",
     ),
     "invalid-token": Problem(
         401,
         "Invalid token",
-        "The token is not one of ours, has expired or was spent, or its session or account has ended.",
+        "The token was not issued here, has expired or was used, or its session or account has ended.",
         "For an access token get fresh ones at POST /refresh; for a refresh token sign in again at POST /login.",
     ),
     "invalid-credentials": Problem(
@@ -63,14 +66,14 @@ PROBLEMS: Final[Mapping[str, Problem]] = {
     "forbidden": Problem(
         403,
         "Forbidden",
-        "You may see this, but not change it in this way, or the page that asks may not use this API.",
-        "Ask its owner or an administrator; for a page, have the operator add its origin to CORS_ORIGINS.",
+        "You may read this but not change it in this way, or the origin of the page may not use this API.",
+        "Ask the owner or an administrator; for a page, ask the operator to add its origin to CORS_ORIGINS.",
     ),
     "admins-only": Problem(
         403,
         "Administrators only",
-        "Only administrators may do this, and you are not one.",
-        "Ask an administrator to do it for you.",
+        "Only administrators may do this, and your account is not one.",
+        "Ask an administrator.",
     ),
     "post-not-found": Problem(
         404,
@@ -88,7 +91,7 @@ PROBLEMS: Final[Mapping[str, Problem]] = {
         404,
         "Vote not found",
         "There is no vote of yours on this post to take back.",
-        "Nothing needs to be done. DELETE /posts/{id}/vote never answers with this.",
+        "Nothing needs to be done. DELETE /posts/{id}/vote never returns this problem.",
     ),
     "session-not-found": Problem(
         404,
@@ -100,13 +103,13 @@ PROBLEMS: Final[Mapping[str, Problem]] = {
         404,
         "Not found",
         "There is nothing at this path.",
-        "Check the path, a doubled slash included; GET /docs lists every one.",
+        "Check the path, a doubled slash included; GET /docs lists all paths.",
     ),
     "method-not-allowed": Problem(
         405,
         "Method not allowed",
         "The path exists, but not for this method.",
-        "Use one of the methods in the Allow header of the answer.",
+        "Use one of the methods in the Allow header of the response.",
     ),
     "email-taken": Problem(
         409,
@@ -124,67 +127,67 @@ PROBLEMS: Final[Mapping[str, Problem]] = {
         409,
         "Already voted",
         "Your vote on this post points this way already; it counts once.",
-        "Nothing needs to be done. PUT /posts/{id}/vote never answers with this.",
+        "Nothing needs to be done. PUT /posts/{id}/vote never returns this problem.",
     ),
     "last-admin": Problem(
         409,
         "Last administrator",
-        "This would leave nobody to administer: the account is the last active administrator.",
-        "Make somebody else an administrator first.",
+        "The account is the last active administrator, and at least one must remain.",
+        "Make another account an administrator first.",
     ),
     "idempotency-key-in-use": Problem(
         409,
         "Idempotency key in use",
-        "Another request under this Idempotency-Key is still being worked on.",
-        "Try again after the seconds in the Retry-After header: the answer is then what the other request gets.",
+        "Another request with this Idempotency-Key is still running.",
+        "Retry after the seconds in the Retry-After header: the response is then that of the other request.",
     ),
     "version-mismatch": Problem(
         412,
         "Version mismatch",
-        "The post has been edited since you read it, or If-Match holds no tag of a post.",
-        "Read the post again, decide what to make of both edits, and send yours with the new ETag.",
+        "The post changed since you read it, or If-Match contains no tag of a post.",
+        "Read the post again, merge both edits, and send yours with the new ETag.",
     ),
     "body-too-large": Problem(
         413,
         "Body too large",
         "The body is larger than 1 MiB (1,048,576 bytes), or than 16 KiB for /login, /refresh and /logout.",
-        "Send less at once.",
+        "Send a smaller body.",
     ),
     "validation": Problem(
         422,
         "Invalid request",
-        "Something in the request is missing, malformed or out of bounds; `errors` says what and where.",
-        "Mend what `errors` names and send it again.",
+        "A part of the request is missing, malformed or out of bounds; `errors` names it and the reason.",
+        "Correct what `errors` names and send the request again.",
     ),
     "idempotency-key-reused": Problem(
         422,
         "Idempotency key reused",
-        "Under this Idempotency-Key you have written another post within the last 24 hours.",
-        "Make up a new key for every post; repeat a key only with the same body.",
+        "You created another post with this Idempotency-Key within the last 24 hours.",
+        "Generate a new key for every post; repeat a key only with the same body.",
     ),
     "invalid-cursor": Problem(
         422,
         "Invalid cursor",
-        "The cursor is not one that was given for this list: altered, or with other filters or another order.",
-        "Follow the links in the Link header as they are; to begin anew, leave the cursor out.",
+        "The cursor does not belong to this list: it was altered, or the filters or the order differ.",
+        "Follow the links in the Link header unchanged; to start over, omit the cursor.",
     ),
     "rate-limited": Problem(
         429,
         "Too many attempts",
-        "There were too many wrong passwords, or too many registrations, from where you are.",
-        "Wait the seconds in the Retry-After header, and try again.",
+        "There were too many wrong passwords, or too many registrations, from your address.",
+        "Retry after the seconds in the Retry-After header.",
     ),
     "internal": Problem(
         500,
         "Internal error",
-        "Something went wrong on our side that should not have.",
-        "Try again; if it stays, tell the operator the request id, which is in `instance`.",
+        "The server failed because of a defect.",
+        "Retry; if it persists, send the operator the request id from `instance`.",
     ),
     "unavailable": Problem(
         503,
         "Unavailable",
-        "Something that Agora stands on, most likely its database, cannot answer now.",
-        "Try again after the seconds in the Retry-After header.",
+        "A service that Agora depends on, most likely its database, is unavailable or overloaded.",
+        "Retry after the seconds in the Retry-After header.",
     ),
 }
 
@@ -200,7 +203,7 @@ STATUS: Final[Mapping[type[DomainError], int]] = {
 
 
 class ProblemResponse(Response):
-    """An answer that says what went wrong."""
+    """A response that describes a problem."""
 
     media_type = MEDIA_TYPE
 
@@ -212,7 +215,7 @@ def problem_response(
     headers: Mapping[str, str] | None = None,
     **members: object,
 ) -> ProblemResponse:
-    """Answer with a problem; `members` go beside the standard ones (RFC 9457, section 3.2)."""
+    """Build the response for a problem; `members` extend the standard ones (RFC 9457, section 3.2)."""
     problem = PROBLEMS[slug]
     body = {
         "type": f"/problems/{slug}",
@@ -226,7 +229,7 @@ def problem_response(
 
 
 def domain_problem(error: DomainError) -> ProblemResponse:
-    """Answer a domain error."""
+    """Build the response for a domain error."""
     status = next(STATUS[kind] for kind in type(error).__mro__ if kind in STATUS)
     if PROBLEMS[error.code].status != status:
         raise AssertionError(f"{error.code} is documented with another status than {status}")
@@ -246,7 +249,7 @@ def domain_problem(error: DomainError) -> ProblemResponse:
 
 
 def validation_problem(errors: Sequence[Mapping[str, Any]], slug: str = "validation") -> ProblemResponse:
-    """Answer a request that cannot be accepted, naming each place by `loc`; values are never repeated."""
+    """Build the response for an invalid request; `loc` names each place, and values are never repeated."""
     first = errors[0]
     detail = f"{'.'.join(str(part) for part in first['loc'])}: {first['message']}"
     if len(errors) > 1:
@@ -255,23 +258,48 @@ def validation_problem(errors: Sequence[Mapping[str, Any]], slug: str = "validat
 
 
 def unavailable_problem(detail: str, **members: object) -> ProblemResponse:
-    """Answer that it cannot be done now, and when to try again."""
+    """Build the response for a temporary failure, with `Retry-After`."""
     headers = {"Retry-After": str(RETRY_AFTER_SECONDS)}
     return problem_response("unavailable", detail, headers=headers, **members)
 
 
-def problems(*slugs: str) -> dict[int | str, dict[str, Any]]:
-    """Document the errors of an operation for OpenAPI, those that any operation can have included."""
-    responses: dict[int | str, dict[str, Any]] = {}
-    for slug in sorted({*slugs, "body-too-large", "internal"}, key=lambda slug: (PROBLEMS[slug].status, slug)):
+class Raises(frozenset[str]):
+    """The slugs of the problems that a parameter adds to an operation; stands in the parameter's annotation."""
+
+
+Responses = dict[int | str, dict[str, Any]]
+
+
+def problems(*slugs: str) -> Responses:
+    """Name the problems that an operation has beyond those of its parameters."""
+    return {slug: {} for slug in slugs}
+
+
+def document_responses(endpoint: Callable[..., Any], responses: Responses) -> Responses:
+    """Document the responses of an operation for OpenAPI, with all problems that it can answer with."""
+    slugs = {"body-too-large", "internal", *raised_by(endpoint), *(slug for slug in PROBLEMS if slug in responses)}
+    documented: Responses = {}
+    for slug in sorted(slugs, key=lambda slug: (PROBLEMS[slug].status, slug)):
         problem = PROBLEMS[slug]
         schema = "ValidationProblem" if problem.status == PROBLEMS["validation"].status else "Problem"
-        response = responses.setdefault(
+        response = documented.setdefault(
             problem.status,
             {"description": "", "content": {MEDIA_TYPE: {"schema": {"$ref": f"#/components/schemas/{schema}"}}}},
         )
         response["description"] = " or ".join(filter(None, [response["description"], f"`{slug}`"]))
-    return responses
+    return documented | {status: response for status, response in responses.items() if status not in PROBLEMS}
+
+
+def raised_by(endpoint: Callable[..., Any]) -> set[str]:
+    """Collect the problems of an endpoint's parameters: `validation` for values, `Raises` for the others."""
+    slugs: set[str] = set()
+    for parameter in signature(endpoint).parameters.values():
+        metadata = getattr(parameter.annotation, "__metadata__", ())
+        slugs.update(*(each for each in metadata if isinstance(each, Raises)))
+        is_injected = parameter.annotation in {Request, Response} or any(isinstance(each, Depends) for each in metadata)
+        if not is_injected:
+            slugs.add("validation")
+    return slugs
 
 
 SCHEMAS: Final[dict[str, Any]] = {
@@ -320,7 +348,7 @@ SCHEMAS: Final[dict[str, Any]] = {
 
 
 def page(slug: str) -> str:
-    """Write the page that explains a problem to people."""
+    """Render the page that explains a problem."""
     problem = PROBLEMS[slug]
     return f"""<!doctype html>
 <html lang="en">

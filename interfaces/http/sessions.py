@@ -7,10 +7,10 @@ from fastapi import APIRouter, Form, Header, Response
 from pydantic import BaseModel, StringConstraints
 
 from application.views import Tokens
-from interfaces.http.deps import ClientAddress, DeskDep, SignedIn
+from interfaces.http.deps import ClientAddress, SignedIn, StateDep
 from interfaces.http.fields import Flag, SessionId, Text
 from interfaces.http.problems import problems
-from interfaces.http.strict_json import StrictRoute
+from interfaces.http.routing import StrictRoute
 
 router = APIRouter(tags=["sessions"], route_class=StrictRoute, strict_content_type=False)
 
@@ -59,42 +59,41 @@ class SessionOut(BaseModel):
 
 @router.post(
     "/login",
-    responses=problems("invalid-credentials", "account-inactive", "validation", "rate-limited", "unavailable"),
+    responses=problems("invalid-credentials", "account-inactive"),
 )
 async def sign_in(
     username: Annotated[Text, Form(description="The e-mail of the account.")],
     password: Annotated[Text, Form(json_schema_extra={"format": "password"})],
-    desk: DeskDep,
+    state: StateDep,
     address: ClientAddress,
     response: Response,
     user_agent: Annotated[str, Header(include_in_schema=False)] = "",
 ) -> TokenOut:
     """Sign in with the OAuth2 password form."""
     response.headers["Cache-Control"] = "no-store"
-    use_case = desk.app.commands.sign_in
-    return TokenOut.of(await desk.run(use_case, username, password, user_agent=user_agent, address=address))
+    use_case = state.app.commands.sign_in
+    return TokenOut.of(await state.run(use_case, username, password, user_agent=user_agent, address=address))
 
 
-@router.post("/refresh", responses=problems("invalid-token", "validation", "unavailable"))
-async def refresh(body: RefreshIn, desk: DeskDep, response: Response) -> TokenOut:
+@router.post("/refresh", responses=problems("invalid-token"))
+async def refresh(body: RefreshIn, state: StateDep, response: Response) -> TokenOut:
     """Exchange a refresh token for fresh tokens. One that was spent before ends its session."""
     response.headers["Cache-Control"] = "no-store"
-    return TokenOut.of(await desk.run(desk.app.commands.refresh_session, body.refresh_token))
+    return TokenOut.of(await state.run(state.app.commands.refresh_session, body.refresh_token))
 
 
 @router.post(
     "/logout",
     status_code=204,
     response_class=Response,
-    responses=problems("not-authenticated", "invalid-token", "validation", "unavailable"),
 )
-async def sign_out(actor: SignedIn, desk: DeskDep, body: LogoutIn | None = None) -> None:
+async def sign_out(actor: SignedIn, state: StateDep, body: LogoutIn | None = None) -> None:
     """End this session, or all of one's own."""
-    await desk.run(desk.app.commands.sign_out, actor, everywhere=body is not None and body.all)
+    await state.run(state.app.commands.sign_out, actor, everywhere=body is not None and body.all)
 
 
-@router.get("/users/me/sessions", responses=problems("not-authenticated", "invalid-token", "unavailable"))
-async def list_sessions(actor: SignedIn, desk: DeskDep) -> list[SessionOut]:
+@router.get("/users/me/sessions")
+async def list_sessions(actor: SignedIn, state: StateDep) -> list[SessionOut]:
     """List one's own sessions, the latest used first."""
     return [
         SessionOut(
@@ -104,7 +103,7 @@ async def list_sessions(actor: SignedIn, desk: DeskDep) -> list[SessionOut]:
             user_agent=session.user_agent,
             current=session.id == actor.session_id,
         )
-        for session in await desk.run(desk.app.queries.list_sessions, actor)
+        for session in await state.run(state.app.queries.list_sessions, actor)
     ]
 
 
@@ -112,8 +111,7 @@ async def list_sessions(actor: SignedIn, desk: DeskDep) -> list[SessionOut]:
     "/users/me/sessions/{session_id}",
     status_code=204,
     response_class=Response,
-    responses=problems("not-authenticated", "invalid-token", "session-not-found", "validation", "unavailable"),
 )
-async def end_session(session_id: SessionId, actor: SignedIn, desk: DeskDep) -> None:
+async def end_session(session_id: SessionId, actor: SignedIn, state: StateDep) -> None:
     """End one of one's own sessions."""
-    await desk.run(desk.app.commands.end_session, actor, session_id)
+    await state.run(state.app.commands.end_session, actor, session_id)

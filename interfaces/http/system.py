@@ -12,11 +12,12 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic import BaseModel
 from starlette.responses import Response
 
-from interfaces.http.deps import DeskDep
+from interfaces.http.deps import StateDep
 from interfaces.http.fields import Text
 from interfaces.http.problems import PROBLEMS, page, problem_response, problems, unavailable_problem
+from interfaces.http.routing import StrictRoute
 
-router = APIRouter(tags=["system"])
+router = APIRouter(tags=["system"], route_class=StrictRoute)
 
 VERSION: Final = version("agora")
 
@@ -24,7 +25,7 @@ PAGE_POLICY: Final = (
     "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:;"
     " connect-src 'self'; worker-src blob:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
-"""What the documentation pages may load (CSP Level 3): their own host's files, and no other's."""
+"""The policy of the documentation pages (CSP Level 3): files of their own host only."""
 
 
 class RootOut(BaseModel):
@@ -47,23 +48,23 @@ class ReadyOut(LiveOut):
     checks: dict[str, str]
 
 
-@router.get("/", responses=problems())
+@router.get("/")
 async def root() -> RootOut:
     """Greet."""
     return RootOut(message="Hello World!!", docs="/docs", version=VERSION)
 
 
-@router.get("/health/live", responses=problems())
+@router.get("/health/live")
 async def live() -> LiveOut:
     """Tell that the process is up. Touches no database."""
     return LiveOut()
 
 
-@router.get("/health/ready", response_model=ReadyOut, responses=problems("unavailable"))
-async def ready(desk: DeskDep) -> Response | ReadyOut:
-    """Tell whether requests can be served: the database answers, its schema is this release's, nobody is leaving."""
-    checks = dict(await desk.run(desk.app.queries.health.checks))
-    if desk.leaving.has_begun:
+@router.get("/health/ready", response_model=ReadyOut)
+async def ready(state: StateDep) -> Response | ReadyOut:
+    """Report readiness: the database responds, its schema is this release's, no shutdown has begun."""
+    checks = dict(await state.run(state.app.queries.health.checks))
+    if state.drain.is_draining:
         checks["server"] = "told to end"
     failed = [f"{name}: {state}" for name, state in checks.items() if state != "ok"]
     return unavailable_problem("; ".join(failed), checks=checks) if failed else ReadyOut(checks=checks)
@@ -71,9 +72,9 @@ async def ready(desk: DeskDep) -> Response | ReadyOut:
 
 @router.get("/metrics", include_in_schema=False)
 def show_metrics(request: Request) -> Response:
-    """Show Prometheus what is counted, if it is, and if nobody stands between.
+    """Serve the metrics to Prometheus if they are on, and to no client behind a proxy.
 
-    What a proxy passes on comes from anybody, so it is told that there is nothing here.
+    A proxy forwards requests of anyone, so they get 404.
     """
     page = request.app.state.metrics.page()
     if page is None or not {"forwarded", "x-forwarded-for"}.isdisjoint(request.headers):
@@ -81,7 +82,7 @@ def show_metrics(request: Request) -> Response:
     return Response(page, media_type=CONTENT_TYPE_LATEST)
 
 
-@router.get("/problems/{slug}", response_class=HTMLResponse, responses=problems("not-found", "validation"))
+@router.get("/problems/{slug}", response_class=HTMLResponse, responses=problems("not-found"))
 async def explain_problem(slug: Text) -> Response:
     """Explain a type of problem to people."""
     if slug not in PROBLEMS:
@@ -89,7 +90,7 @@ async def explain_problem(slug: Text) -> Response:
     return HTMLResponse(page(slug))
 
 
-# The documentation pages. Their scripts and styles come with a package, from this host.
+# The documentation pages; their scripts and styles come from a package and are served by this host.
 
 
 def _assets() -> dict[str, Path]:
@@ -149,8 +150,8 @@ async def redoc() -> Response:
 
 @router.get("/assets/{name}", include_in_schema=False)
 def asset(name: str) -> Response:
-    """Send a file that the documentation pages need."""
+    """Serve a file of the documentation pages."""
     if name not in ASSETS:
         return problem_response("not-found")
-    # Not a FileResponse: that one answers a bad Range with an error of its own, which is no problem.
+    # Not a FileResponse: its response to a bad Range is not a problem document.
     return Response(ASSETS[name].read_bytes(), media_type=guess_type(name)[0])

@@ -8,11 +8,11 @@ from pydantic import MISSING, BaseModel, ConfigDict
 
 from application.views import OwnVote, PostView, UserView
 from domain.users import ANONYMOUS, Role
-from interfaces.http.deps import Admin, ClientAddress, DeskDep, MaybeSignedIn, SignedIn
+from interfaces.http.deps import Admin, ClientAddress, MaybeSignedIn, SignedIn, StateDep
 from interfaces.http.fields import Email, Flag, Password, Search, Text, UserId, Username
-from interfaces.http.paging import LINKED, PageQuery, asked, documented, list_url
+from interfaces.http.paging import LINKED, LIST_PROBLEMS, PageQuery, list_url, openapi_parameters, query_model
 from interfaces.http.problems import problems
-from interfaces.http.strict_json import StrictRoute
+from interfaces.http.routing import StrictRoute
 
 router = APIRouter(tags=["users"], route_class=StrictRoute, strict_content_type=False)
 
@@ -41,7 +41,7 @@ class NewPasswordIn(BaseModel):
 
 
 class ConfirmationIn(BaseModel):
-    """The password, to confirm what cannot be undone."""
+    """The password, to confirm what is irreversible."""
 
     current_password: Text
 
@@ -60,7 +60,7 @@ class UsersQuery(PageQuery):
 
 
 class PublicUserOut(BaseModel):
-    """A person as everybody sees them."""
+    """The public part of an account."""
 
     model_config = ConfigDict(from_attributes=True)
 
@@ -120,66 +120,67 @@ def _own_vote(vote: OwnVote) -> OwnVoteOut:
 @router.post(
     "/users",
     status_code=201,
-    responses=problems("email-taken", "username-taken", "validation", "rate-limited", "unavailable"),
+    responses=problems("email-taken", "username-taken"),
 )
-async def register(body: RegistrationIn, desk: DeskDep, address: ClientAddress, response: Response) -> UserOut:
+async def register(body: RegistrationIn, state: StateDep, address: ClientAddress, response: Response) -> UserOut:
     """Open an account."""
-    user = await desk.run(desk.app.commands.register_user, body.email, body.password, body.username, address=address)
+    user = await state.run(state.app.commands.register_user, body.email, body.password, body.username, address=address)
     response.headers["Location"] = f"/users/{user.id}"
     return UserOut.model_validate(user)
 
 
 @router.get(
     "/users",
-    responses=problems(
-        "not-authenticated", "invalid-token", "admins-only", "validation", "invalid-cursor", "unavailable"
-    )
-    | {200: LINKED},
-    openapi_extra=documented(UsersQuery),
+    responses={200: LINKED},
+    openapi_extra=openapi_parameters(UsersQuery),
 )
 async def list_users(
-    actor: Admin, desk: DeskDep, query: Annotated[UsersQuery, asked(UsersQuery)], response: Response
+    actor: Admin,
+    state: StateDep,
+    query: Annotated[UsersQuery, query_model(UsersQuery), LIST_PROBLEMS],
+    response: Response,
 ) -> list[UserOut]:
     """List all accounts, for administrators; `search` looks in e-mails and usernames."""
-    this_list = list_url("/users", {"search": query.search or None})
-    found = await desk.run(desk.app.queries.list_users, actor, query.search, query.window(desk.cursors, this_list))
-    response.headers.update(query.links(desk.cursors, this_list, found))
-    return [UserOut.model_validate(user) for user in found.items]
+    url = list_url("/users", {"search": query.search or None})
+    page = await state.run(state.app.queries.list_users, actor, query.search, query.window(state.cursors, url))
+    response.headers.update(query.links(state.cursors, url, page))
+    return [UserOut.model_validate(user) for user in page.items]
 
 
-@router.get("/users/me", responses=problems("not-authenticated", "invalid-token", "unavailable"))
-@router.get("/profile", responses=problems("not-authenticated", "invalid-token", "unavailable"))
-async def see_own_account(actor: SignedIn, desk: DeskDep) -> UserOut:
+@router.get("/users/me")
+@router.get("/profile")
+async def see_own_account(actor: SignedIn, state: StateDep) -> UserOut:
     """Show people their own account."""
-    return UserOut.model_validate(await desk.run(desk.app.queries.get_own_account, actor))
+    return UserOut.model_validate(await state.run(state.app.queries.get_own_account, actor))
 
 
-CONFIRMED = ("not-authenticated", "invalid-token", "invalid-credentials", "validation", "rate-limited", "unavailable")
-
-
-@router.patch("/users/me", responses=problems(*CONFIRMED, "email-taken", "username-taken"))
-async def edit_own_account(body: OwnAccountIn, actor: SignedIn, desk: DeskDep, address: ClientAddress) -> UserOut:
+@router.patch("/users/me", responses=problems("invalid-credentials", "email-taken", "username-taken"))
+async def edit_own_account(body: OwnAccountIn, actor: SignedIn, state: StateDep, address: ClientAddress) -> UserOut:
     """Change one's own username or e-mail; another e-mail takes the current password."""
     given = {"username": None, "email": None, "current_password": None} | body.model_dump()
-    return UserOut.model_validate(await desk.run(desk.app.commands.edit_own_account, actor, **given, address=address))
+    return UserOut.model_validate(await state.run(state.app.commands.edit_own_account, actor, **given, address=address))
 
 
-@router.put("/users/me/password", status_code=204, response_class=Response, responses=problems(*CONFIRMED))
-async def change_password(body: NewPasswordIn, actor: SignedIn, desk: DeskDep, address: ClientAddress) -> None:
+@router.put("/users/me/password", status_code=204, response_class=Response, responses=problems("invalid-credentials"))
+async def change_password(body: NewPasswordIn, actor: SignedIn, state: StateDep, address: ClientAddress) -> None:
     """Change one's own password; all other sessions end."""
-    await desk.run(desk.app.commands.change_password, actor, body.current_password, body.new_password, address=address)
+    await state.run(
+        state.app.commands.change_password, actor, body.current_password, body.new_password, address=address
+    )
 
 
-@router.delete("/users/me", status_code=204, response_class=Response, responses=problems(*CONFIRMED, "last-admin"))
-async def delete_own_account(body: ConfirmationIn, actor: SignedIn, desk: DeskDep, address: ClientAddress) -> None:
+@router.delete(
+    "/users/me", status_code=204, response_class=Response, responses=problems("invalid-credentials", "last-admin")
+)
+async def delete_own_account(body: ConfirmationIn, actor: SignedIn, state: StateDep, address: ClientAddress) -> None:
     """Delete one's own account, with its posts and votes."""
-    await desk.run(desk.app.commands.delete_own_account, actor, body.current_password, address=address)
+    await state.run(state.app.commands.delete_own_account, actor, body.current_password, address=address)
 
 
-@router.get("/users/me/export", responses=problems("not-authenticated", "invalid-token", "unavailable"))
-async def export_own_data(actor: SignedIn, desk: DeskDep, response: Response) -> ExportOut:
+@router.get("/users/me/export")
+async def export_own_data(actor: SignedIn, state: StateDep, response: Response) -> ExportOut:
     """Take away everything that one has made."""
-    export = await desk.run(desk.app.queries.export_own_data, actor)
+    export = await state.run(state.app.queries.export_own_data, actor)
     response.headers["Content-Disposition"] = 'attachment; filename="agora-export.json"'
     return ExportOut(
         profile=UserOut.model_validate(export.profile),
@@ -188,27 +189,21 @@ async def export_own_data(actor: SignedIn, desk: DeskDep, response: Response) ->
     )
 
 
-@router.get("/users/{user_id}", responses=problems("invalid-token", "user-not-found", "validation", "unavailable"))
-async def see_user(user_id: UserId, actor: MaybeSignedIn, desk: DeskDep) -> UserOut | PublicUserOut:
+@router.get("/users/{user_id}")
+async def see_user(user_id: UserId, actor: MaybeSignedIn, state: StateDep) -> UserOut | PublicUserOut:
     """Show one account: its owner and administrators see all of it. No token is needed; one that is sent counts."""
-    user = await desk.run(desk.app.queries.get_user, actor or ANONYMOUS, user_id)
+    user = await state.run(state.app.queries.get_user, actor or ANONYMOUS, user_id)
     return UserOut.model_validate(user) if isinstance(user, UserView) else PublicUserOut.model_validate(user)
 
 
 @router.patch(
     "/users/{user_id}",
-    responses=problems(
-        "not-authenticated",
-        "invalid-token",
-        "admins-only",
-        "user-not-found",
-        "last-admin",
-        "validation",
-        "unavailable",
-    ),
+    responses=problems("last-admin"),
 )
-async def edit_user(user_id: UserId, body: AccountIn, actor: Admin, desk: DeskDep) -> UserOut:
+async def edit_user(user_id: UserId, body: AccountIn, actor: Admin, state: StateDep) -> UserOut:
     """Give or take the administrator's role, or deactivate an account, which ends all its sessions."""
     given = {"role": None, "is_active": None} | body.model_dump()
     role = None if given["role"] is None else Role(given["role"])
-    return UserOut.model_validate(await desk.run(desk.app.commands.edit_user, actor, user_id, role, given["is_active"]))
+    return UserOut.model_validate(
+        await state.run(state.app.commands.edit_user, actor, user_id, role, given["is_active"])
+    )

@@ -1,4 +1,4 @@
-"""Voting over HTTP: the classic POST /vote, and a resource for clients that retry. Both run one use case."""
+"""Votes over HTTP: POST /vote, and a resource for clients that retry. Both run one use case."""
 
 from datetime import datetime
 from http import HTTPStatus
@@ -10,13 +10,13 @@ from pydantic_core import to_json
 
 from application.views import VoteReceipt
 from domain.votes import Direction
-from interfaces.http.deps import DeskDep, SignedIn
+from interfaces.http.deps import SignedIn, StateDep
 from interfaces.http.fields import JsonId, PostId, QueryDirection, json_integer
-from interfaces.http.paging import LINKED, PageQuery, asked, documented, list_url
+from interfaces.http.paging import LINKED, LIST_PROBLEMS, PageQuery, list_url, openapi_parameters, query_model
 from interfaces.http.problems import problems
-from interfaces.http.straight import StraightRoute
+from interfaces.http.routing import FastPathRoute
 
-router = APIRouter(tags=["votes"], route_class=StraightRoute, strict_content_type=False)
+router = APIRouter(tags=["votes"], route_class=FastPathRoute, strict_content_type=False)
 
 
 class ClassicVoteIn(BaseModel):
@@ -43,9 +43,9 @@ class VoteOut(BaseModel):
     downvotes: int
 
 
-def _answer(receipt: VoteReceipt, status: HTTPStatus = HTTPStatus.OK) -> Response:
-    """Answer with a receipt: the members of `VoteOut`, written straight from the view."""
-    shown = {
+def _response(receipt: VoteReceipt, status: HTTPStatus = HTTPStatus.OK) -> Response:
+    """Build the response with a receipt: the members of `VoteOut`, directly from the view."""
+    body = {
         "message": receipt.message,
         "post_id": receipt.post_id,
         "dir": receipt.direction,
@@ -53,28 +53,20 @@ def _answer(receipt: VoteReceipt, status: HTTPStatus = HTTPStatus.OK) -> Respons
         "upvotes": receipt.upvotes,
         "downvotes": receipt.downvotes,
     }
-    return Response(to_json(shown), status.value, media_type="application/json")
+    return Response(to_json(body), status.value, media_type="application/json")
 
 
 @router.post(
     "/vote",
     status_code=201,
     response_model=VoteOut,
-    responses=problems(
-        "not-authenticated",
-        "invalid-token",
-        "post-not-found",
-        "vote-not-found",
-        "already-voted",
-        "validation",
-        "unavailable",
-    ),
+    responses=problems("post-not-found", "vote-not-found", "already-voted"),
 )
-async def post_vote(body: ClassicVoteIn, actor: SignedIn, desk: DeskDep) -> Response:
+async def post_vote(body: ClassicVoteIn, actor: SignedIn, state: StateDep) -> Response:
     """Vote on a post that you can see; what would change nothing is refused."""
     vote = (actor, body.post_id, Direction(body.dir))
-    receipt = await desk.run(desk.app.commands.cast_vote, *vote, repeatable=False)
-    return _answer(receipt, HTTPStatus.CREATED)
+    receipt = await state.run(state.app.commands.cast_vote, *vote, repeatable=False)
+    return _response(receipt, HTTPStatus.CREATED)
 
 
 class OwnVotePostOut(BaseModel):
@@ -102,41 +94,37 @@ class OwnVotesQuery(PageQuery):
 @router.get(
     "/users/me/votes",
     response_model=list[OwnVoteOut],
-    responses=problems("not-authenticated", "invalid-token", "validation", "invalid-cursor", "unavailable")
-    | {200: LINKED},
-    openapi_extra=documented(OwnVotesQuery),
+    responses={200: LINKED},
+    openapi_extra=openapi_parameters(OwnVotesQuery),
 )
 async def list_own_votes(
-    actor: SignedIn, desk: DeskDep, query: Annotated[OwnVotesQuery, asked(OwnVotesQuery)]
+    actor: SignedIn, state: StateDep, query: Annotated[OwnVotesQuery, query_model(OwnVotesQuery), LIST_PROBLEMS]
 ) -> Response:
     """List one's own votes on posts that one can still see, latest first."""
-    this_list = list_url("/users/me/votes", {"dir": query.dir})
+    url = list_url("/users/me/votes", {"dir": query.dir})
     wanted = None if query.dir is None else Direction(query.dir)
-    votes = await desk.run(desk.app.queries.list_own_votes, actor, wanted, query.window(desk.cursors, this_list))
-    shown = [
+    page = await state.run(state.app.queries.list_own_votes, actor, wanted, query.window(state.cursors, url))
+    body = [
         {
             "post_id": vote.post_id,
             "dir": vote.direction,
             "created_at": vote.created_at,
             "post": {"id": vote.post_id, "title": vote.title},
         }
-        for vote in votes.items
+        for vote in page.items
     ]
-    headers = query.links(desk.cursors, this_list, votes)
-    return Response(to_json(shown), headers=headers, media_type="application/json")
+    headers = query.links(state.cursors, url, page)
+    return Response(to_json(body), headers=headers, media_type="application/json")
 
 
-PROBLEMS = problems("not-authenticated", "invalid-token", "post-not-found", "validation", "unavailable")
-
-
-@router.put("/posts/{post_id}/vote", response_model=VoteOut, responses=PROBLEMS)
-async def put_vote(post_id: PostId, body: VoteIn, actor: SignedIn, desk: DeskDep) -> Response:
+@router.put("/posts/{post_id}/vote", response_model=VoteOut)
+async def put_vote(post_id: PostId, body: VoteIn, actor: SignedIn, state: StateDep) -> Response:
     """Make your vote on a post point this way, whatever it was."""
-    return _answer(await desk.run(desk.app.commands.cast_vote, actor, post_id, Direction(body.dir)))
+    return _response(await state.run(state.app.commands.cast_vote, actor, post_id, Direction(body.dir)))
 
 
-@router.delete("/posts/{post_id}/vote", status_code=204, response_class=Response, responses=PROBLEMS)
-async def delete_vote(post_id: PostId, actor: SignedIn, desk: DeskDep) -> Response:
+@router.delete("/posts/{post_id}/vote", status_code=204, response_class=Response)
+async def delete_vote(post_id: PostId, actor: SignedIn, state: StateDep) -> Response:
     """Have no vote on a post, whatever it was."""
-    await desk.run(desk.app.commands.cast_vote, actor, post_id, Direction.NONE)
+    await state.run(state.app.commands.cast_vote, actor, post_id, Direction.NONE)
     return Response(status_code=HTTPStatus.NO_CONTENT.value)

@@ -16,7 +16,7 @@ from sqlalchemy import URL, Connection, inspect, text
 from domain.users import Role
 from infrastructure.container import Container
 from infrastructure.database.engine import open_engine
-from infrastructure.database.migrations import Migrations
+from infrastructure.database.schema import Migrations
 from infrastructure.database.tables import metadata
 from tests.backends import PostgresServer, contents, sql_backend
 from tests.cli.command import plain, run, run_command
@@ -134,7 +134,7 @@ def test_looking_changes_nothing_and_says_what_would_be_done(course: URL, late: 
     assert (done.code, done.errors) == (0, "")
     assert "2 users, 2 posts and 3 votes can become Agora's" in done.output
     assert "nothing was changed" in done.output
-    assert ("phone numbers go, 1 in all" in done.output) is bool(late)
+    assert ("1 phone numbers are dropped" in done.output) is bool(late)
     assert dump(course) == before
 
 
@@ -207,7 +207,7 @@ def require_in_the_way(url: URL, expected: set[str]) -> None:
         done = run(*words)
         assert done.code == 1
         assert set(done.output.splitlines()) == expected
-        assert done.errors.startswith("agora: what is listed above stands in the way, and nothing was changed")
+        assert done.errors.startswith("agora: the obstacles above prevent the adoption, and nothing was changed")
         assert done.errors.count("\n") == 1
         assert dump(url) == before
 
@@ -227,7 +227,7 @@ def test_rows_that_agora_cannot_hold_are_named_and_nothing_is_changed(course: UR
     require_in_the_way(
         course,
         {
-            "users 7, 11: they have the same e-mail, written in several ways: ann@example.com, ANN@example.com",
+            "users 7, 11: they have the same e-mail in several spellings: ann@example.com, ANN@example.com",
             "user 12: this is not an e-mail address",
             "user 13: its password is no hash that Agora can verify",
             "post 21: the title is blank; write something",
@@ -250,11 +250,11 @@ def test_tables_that_are_not_as_the_course_makes_them_are_named_and_nothing_is_c
     require_in_the_way(
         course,
         {
-            "table posts: Agora has no place for its column rating; drop it if nobody needs it",
+            "table posts: Agora has no column rating; drop it if it is not needed",
             "table votes: it has no column post_id",
-            "table votes: Agora has no place for its column about; drop it if nobody needs it",
-            "table sessions: Agora makes one of the same name; rename this one or drop it",
-            "table notes: it refers to posts, which is made anew; drop its foreign key",
+            "table votes: Agora has no column about; drop it if it is not needed",
+            "table sessions: Agora creates a table of this name; rename or drop this one",
+            "table notes: it refers to posts, which is replaced; drop its foreign key",
         },
     )
 
@@ -288,8 +288,8 @@ def test_rows_whose_owner_is_gone_are_named(folder: Path, monkeypatch: pytest.Mo
     execute(url, *ROWS, "DELETE FROM users WHERE id = 7")
     done = run("adopt", "--apply")
     assert done.code == 1
-    assert "post 9: its owner, user 7, is gone" in done.output
-    assert "vote of user 7 on post 5: the voter or the post is gone" in done.output
+    assert "post 9: its owner, user 7, does not exist" in done.output
+    assert "vote of user 7 on post 5: the voter or the post does not exist" in done.output
 
 
 def test_a_view_on_the_tables_is_named(postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,19 +2,24 @@
 
 import os
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from importlib.metadata import version
 from pathlib import Path
 from threading import Timer
 from typing import Any
 
 import pytest
+from dependency_injector import providers
 from sqlalchemy import URL
 
 from domain.users import Role
 from infrastructure.container import Container
 from infrastructure.database.engine import open_database, open_engine
-from infrastructure.database.migrations import Migrations
+from infrastructure.database.schema import Migrations
+from infrastructure.timeouts import Timeouts
 from tests.backends import PostgresServer
 from tests.cli.command import NAMES, plain, run, run_command
 from tests.postgres import free_port
@@ -22,6 +27,13 @@ from tests.proxy import Proxy
 
 PASSWORD = "correct horse, battery: staple"
 SECRET = "hunter2"
+
+
+@contextmanager
+def timeouts(**seconds: float) -> Iterator[None]:
+    """Build containers with these timeouts in the block."""
+    with Container.timeouts.override(providers.Object(Timeouts(**seconds))):  # type: ignore[arg-type]
+        yield
 
 
 def signs_in_as_admin(email: str, password: str) -> bool:
@@ -40,6 +52,21 @@ def count_users(url: URL) -> object:
 
 
 # Help.
+
+
+def test_command_line_imports_no_framework_before_a_command_runs() -> None:
+    code = "import interfaces.cli.main, sys; print(*sys.modules)"
+    modules = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert not {"fastapi", "sqlalchemy", "pydantic", "alembic", "rich"} & set(modules)
+
+
+@pytest.mark.parametrize("word", ["-h", "--help"])
+def test_both_options_show_the_help(word: str) -> None:
+    assert "Agora: a posts-and-votes backend." in run(word).output
+
+
+def test_version_is_shown() -> None:
+    assert run("--version").output == f"agora {version('agora')}\n"
 
 
 def test_help_lists_the_commands() -> None:
@@ -130,7 +157,11 @@ def test_migrating_waits_for_a_database_that_is_not_up_yet(
     postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     nowhere = iter((None, None))
-    with postgres.database(migrated=False) as url, Proxy(lambda: next(nowhere, url.port)) as way:
+    with (
+        timeouts(response=0.5),
+        postgres.database(migrated=False) as url,
+        Proxy(lambda: next(nowhere, url.port)) as way,
+    ):
         monkeypatch.setenv("DATABASE_URL", plain(url.set(port=way.port)))
         done = run("migrate")
         Migrations(url).require_current()
@@ -144,7 +175,7 @@ def test_migrating_waits_for_a_database_that_is_not_up_yet(
 
 def test_settings_shows_every_setting_with_its_origin(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (folder / ".env").write_text(f"SECRET_KEY={SECRET}\nPUBLIC_READS=yes\nTHREADS=2\n")
-    (folder / ".env.testing").write_text("THREADS=3\nCORS_ORIGINS=https://a.example,https://b.example\n")
+    (folder / ".env.testing").write_text("DATABASE_CONNECTIONS=3\nCORS_ORIGINS=https://a.example,https://b.example\n")
     monkeypatch.setenv("FASTAPI_ENV", "testing")
     monkeypatch.setenv("LOG_LEVEL", "debug")
     done = run("settings")
@@ -154,7 +185,7 @@ def test_settings_shows_every_setting_with_its_origin(folder: Path, monkeypatch:
     assert set(shown) == NAMES
     assert shown["FASTAPI_ENV"] == ("testing", "environment")
     assert shown["LOG_LEVEL"] == ("DEBUG", "environment")
-    assert shown["THREADS"] == ("3", ".env.testing")
+    assert shown["DATABASE_CONNECTIONS"] == ("3", ".env.testing")
     assert shown["CORS_ORIGINS"] == ("https://a.example,https://b.example", ".env.testing")
     assert shown["PUBLIC_READS"] == ("true", ".env")
     assert shown["SECRET_KEY"] == ("********", ".env")
@@ -183,9 +214,9 @@ def test_settings_never_shows_a_secret(values: dict[str, str], monkeypatch: pyte
 
 
 def test_settings_that_cannot_be_read_are_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("THREADS", "many")
+    monkeypatch.setenv("DATABASE_CONNECTIONS", "many")
     monkeypatch.setenv("SECRET_KEY", SECRET)
-    assert "THREADS" in run("settings").refused()
+    assert "DATABASE_CONNECTIONS" in run("settings").refused()
 
 
 @pytest.mark.parametrize("words", [("settings",), ("migrate",), ("serve",)])
@@ -331,9 +362,9 @@ COMMANDS = [("migrate",), ("serve",), ("users", "create-admin", "--email", "ann@
 
 @pytest.mark.parametrize("words", COMMANDS)
 def test_a_server_that_does_not_listen_is_one_line(words: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("infrastructure.database.migrations.START_SECONDS", 0)
     monkeypatch.setenv("DATABASE_URL", f"postgresql://ann:{SECRET}@127.0.0.1:{free_port()}/forum")
-    said = run(*words).refused()
+    with timeouts(startup=0):
+        said = run(*words).refused()
     assert "Connection refused" in said
     assert SECRET not in said
 
@@ -380,9 +411,11 @@ def test_a_file_that_is_no_database_is_one_line(
 @pytest.fixture(params=[1, 3])
 def silent(request: pytest.FixtureRequest, postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """A database that falls silent when it has let us in, or two answers later; cut off after half a minute."""
-    monkeypatch.setattr("infrastructure.database.migrations.START_SECONDS", 0)
-    monkeypatch.setattr("infrastructure.database.wait_callback.ANSWER_SECONDS", 0.5)
-    with postgres.database() as url, Proxy(lambda: url.port, answers=request.param) as way:
+    with (
+        timeouts(startup=0, response=0.5),
+        postgres.database() as url,
+        Proxy(lambda: url.port, answers=request.param) as way,
+    ):
         monkeypatch.setenv("DATABASE_URL", plain(url.set(port=way.port)))
         end_of_patience = Timer(30, way.cut)
         end_of_patience.start()
@@ -393,21 +426,18 @@ def silent(request: pytest.FixtureRequest, postgres: PostgresServer, monkeypatch
 @pytest.mark.usefixtures("silent")
 @pytest.mark.parametrize("words", [*COMMANDS, ("votes", "verify"), ("votes", "repair"), ("users", "list")])
 def test_a_database_that_falls_silent_is_one_line(words: tuple[str, ...]) -> None:
-    assert "no answer in time" in run(*words).refused()
+    assert "no response in time" in run(*words).refused()
 
 
 @pytest.mark.usefixtures("silent")
 def test_the_doctor_finds_a_database_that_falls_silent() -> None:
     done = run("doctor")
-    assert "no answer in time" in done.output
+    assert "no response in time" in done.output
     assert "Traceback" not in done.errors
 
 
 @pytest.mark.parametrize("after", [1, 3])
-def test_a_database_that_falls_silent_is_waited_for(
-    after: int, postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("infrastructure.database.wait_callback.ANSWER_SECONDS", 0.5)
+def test_a_database_that_falls_silent_is_waited_for(after: int, postgres: PostgresServer) -> None:
     heard = []
     with postgres.database(migrated=False) as url, Proxy(lambda: url.port, answers=after) as way:
 
@@ -417,11 +447,11 @@ def test_a_database_that_falls_silent_is_waited_for(
 
         end_of_patience = Timer(30, way.cut)
         end_of_patience.start()
-        migrations = Migrations(url.set(port=way.port))
-        migrations.when_up(migrations.upgrade, hear)
+        migrations = Migrations(url.set(port=way.port), Timeouts(response=0.5))
+        migrations.when_available(migrations.upgrade, hear)
         end_of_patience.cancel()
         Migrations(url).require_current()
-    assert heard == ["no answer in time"]
+    assert heard == ["no response in time"]
 
 
 @contextmanager

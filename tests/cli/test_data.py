@@ -27,8 +27,8 @@ from domain.text import search_key
 from domain.users import Role, User
 from domain.votes import Direction, Tally, hotness
 from infrastructure.container import Container
-from infrastructure.database.archive import Archive
 from infrastructure.database.engine import open_engine
+from infrastructure.operations.archive import Archive
 from tests.backends import PostgresServer, contents, empty, sql_backend
 from tests.cli.command import COMMAND, environment, plain, run, run_command
 from tests.fakes.services import FrozenClock
@@ -57,7 +57,7 @@ def require_true_counters(url: URL) -> None:
 def test_a_demo_is_as_large_as_asked_for_and_its_counters_are_true(at: URL) -> None:
     done = run("demo", *FEW)
     assert (done.code, done.errors) == (0, "")
-    assert done.output.startswith("30 people, 50 posts and 400 votes invented\n")
+    assert done.output.startswith("30 users, 50 posts and 400 votes generated\n")
     found = contents(at)
     assert [len(found[table]) for table in ("users", "posts", "votes")] == [30, 50, 400]
     require_true_counters(at)
@@ -108,7 +108,7 @@ def test_a_demo_is_for_empty_databases(at: URL) -> None:
 @pytest.mark.usefixtures("at")
 def test_a_demo_with_more_votes_than_people_can_cast_is_one_line() -> None:
     assert (
-        "3 people can cast 27 on 9 published posts"
+        "3 users can cast 27 on 9 published posts"
         in run("demo", "--users", "3", "--posts", "9", "--votes", "28").refused()
     )
 
@@ -127,7 +127,7 @@ def test_the_real_command_fills_a_demo() -> None:
     assert run("migrate").code == 0
     done = run_command("demo", *FEW)
     assert (done.code, done.errors) == (0, "")
-    assert done.output.startswith("30 people, 50 posts and 400 votes invented\n")
+    assert done.output.startswith("30 users, 50 posts and 400 votes generated\n")
     assert "this database has users already" in run_command("demo", *FEW).refused()
 
 
@@ -373,7 +373,7 @@ def test_a_file_that_is_no_whole_and_unaltered_export_changes_nothing(
 def test_lines_that_the_database_cannot_hold_together_change_nothing(
     at: URL, exported: bytes, forge: Callable[[bytes], bytes]
 ) -> None:
-    assert "the lines of this file do not go together" in run("import", "-", typed=forge(exported)).refused()
+    assert "the lines of this file contradict each other" in run("import", "-", typed=forge(exported)).refused()
     assert not any(contents(at).values())
 
 

@@ -57,7 +57,7 @@ def test_what_is_wrong_is_named_and_left_alone(at: URL) -> None:
             "post 7: 3 up, 2 down, rank 39272.6400; its votes: 0 up, 1 down, rank 39272.6400\n"
             "post 9: 0 up, 1 down, rank 0.0000; its votes: 0 up, 1 down, rank 39272.6400\n"
         )
-        assert done.errors == "agora: 2 of 30 posts disagree with their votes; run: agora votes repair\n"
+        assert done.errors == "agora: 2 of 30 posts disagree with their votes; run: agora votes verify --repair\n"
 
 
 @pytest.mark.usefixtures("uow")
@@ -67,10 +67,11 @@ def test_of_many_posts_that_are_wrong_the_first_are_named(at: URL) -> None:
     assert [line.split(":")[0] for line in output] == [*(f"post {number}" for number in range(1, 21)), "and 5 more"]
 
 
-def test_what_is_wrong_is_repaired(at: URL, uow: UnitOfWorkFactory) -> None:
+@pytest.mark.parametrize("words", [("verify", "--repair"), ("repair",)])
+def test_what_is_wrong_is_repaired(at: URL, uow: UnitOfWorkFactory, words: tuple[str, ...]) -> None:
     damage(at, 1)
     damage(at, 30, change="hot = 0, upvotes = 2, score = 1")
-    done = run("votes", "repair")
+    done = run("votes", *words)
     assert (done.code, done.errors) == (0, "")
     assert done.output.splitlines()[-1] == "2 of 30 posts disagreed with their votes and are repaired"
     assert [line.partition(":")[0] for line in done.output.splitlines()[:-1]] == ["post 1", "post 30"]

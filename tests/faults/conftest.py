@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from sqlalchemy import URL
 
-from infrastructure.database.migrations import Migrations
+from infrastructure.database.schema import Migrations
 from tests.backends import empty
 from tests.faults.load import KEY, Forum
 from tests.postgres import Postgres, private_server

@@ -15,7 +15,7 @@ import pytest
 from alembic import command
 
 from infrastructure.database.engine import open_engine
-from infrastructure.database.migrations import Migrations, config
+from infrastructure.database.schema import Migrations, config
 from tests.faults.conftest import TIMES, serve
 from tests.faults.disks import Limit, SmallDisk, can_mount
 from tests.faults.load import HANG_SECONDS, Forum, Load, is_refusal

@@ -35,7 +35,7 @@ def way(forum: Forum) -> Iterator[Proxy]:
 @pytest.fixture(scope="module")
 def server(forum: Forum, way: Proxy) -> Iterator[Server]:
     """A server with few connections."""
-    with serve(forum.url.set(port=way.port), THREADS=str(THREADS)) as server:
+    with serve(forum.url.set(port=way.port), DATABASE_CONNECTIONS=str(THREADS)) as server:
         yield server
         assert server.end() == 0
         assert "Traceback" not in server.said

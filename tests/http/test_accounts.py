@@ -217,7 +217,7 @@ def leave(person: Person, password: object = None) -> httpx2.Response:
     return person("DELETE", "/users/me", **as_json(body))
 
 
-def test_an_account_goes_with_its_posts_and_votes_and_every_counter_stays_true(
+def test_deleted_account_takes_its_posts_and_votes_and_counters_agree(
     api: Api, ann: Person, bob: Person, root: Person
 ) -> None:
     hers = [ann.posts(), ann.posts(published=False)]

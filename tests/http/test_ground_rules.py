@@ -527,7 +527,7 @@ def test_integers_past_64_bits_are_refused_in_bodies_and_queries(root: Person) -
             require_problem(operation.send(root, slot, bad, post_id=root.posts()), "validation")
 
 
-def test_an_id_in_a_path_is_well_formed_or_invalid_and_names_something_or_is_not_found(root: Person) -> None:
+def test_id_in_a_path_is_valid_and_found_or_refused(root: Person) -> None:
     ids = [pair for pair in slots(root, "path") if pair[1].name.endswith("_id")]
     assert len(ids) >= 8
 

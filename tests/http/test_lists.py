@@ -387,7 +387,7 @@ POSITIONS = [
 
 
 @pytest.mark.parametrize("position", POSITIONS)
-def test_a_cursor_holds_a_position_to_the_last_bit_and_no_character_of_it_can_be_changed(position: PageCursor) -> None:
+def test_cursor_keeps_its_position_exactly_and_refuses_any_change(position: PageCursor) -> None:
     cursors = Cursors(["a secret key"])
     cursor = cursors.write("/posts", position)
 

@@ -554,7 +554,7 @@ def test_what_is_no_refresh_token_is_refused(api: Api, ann: Person) -> None:
     require_problem(refresh(api, good[:-1] + other_end), "invalid-token")
 
 
-def test_a_refresh_token_opens_nothing_and_an_access_token_refreshes_nothing(api: Api, ann: Person) -> None:
+def test_refresh_and_access_tokens_are_not_interchangeable(api: Api, ann: Person) -> None:
     assert not works(api, ann.refresh_token)
     require_problem(refresh(api, ann.token), "invalid-token")
     assert ann("GET", "/profile").status_code == 200

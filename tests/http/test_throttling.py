@@ -132,7 +132,7 @@ def test_of_many_guesses_at_once_no_more_than_five_are_answered(guarded: Api, an
     require_problem(sign_in(guarded, ann.email, ann.password), "rate-limited")
 
 
-def test_the_right_password_among_many_guesses_at_once_is_told_only_in_time(guarded: Api, ann: Person) -> None:
+def test_right_password_among_concurrent_guesses_counts_only_in_time(guarded: Api, ann: Person) -> None:
     wrong = [partial(sign_in, guarded, ann.email, "a wrong guess")] * 20
 
     *guesses, right = all_at_once([*wrong, partial(sign_in, guarded, ann.email, ann.password)])

@@ -155,7 +155,7 @@ def test_any_other_direction_is_refused(ann: Person, method: str) -> None:
     assert tally(ann, post_id) == (0, 0, 0, NONE)
 
 
-def test_an_id_in_a_vote_is_an_integer_or_refused_and_names_a_post_or_nothing(ann: Person) -> None:
+def test_post_id_of_a_vote_is_a_valid_integer_or_refused(ann: Person) -> None:
     for wrong in ("1", 1.0, True, None, -1, 2**63, -(2**63) - 1, 10**30, [1]):
         problem = require_problem(cast(ann, "POST", wrong, UP), "validation")
         assert [error["loc"] for error in problem["errors"]] == [["body", "post_id"]], wrong

@@ -8,7 +8,7 @@ from sqlalchemy import URL
 
 from application.ports.storage import UnitOfWorkFactory
 from domain.users import Actor
-from infrastructure.database.archive import Archive
+from infrastructure.operations.archive import Archive
 from tests.backends import sql_backend
 from tests.samples import add_post, add_user
 

@@ -17,8 +17,7 @@ from infrastructure.execution.greenlets import GreenletExecutor
 from infrastructure.execution.retry import RetryingExecutor
 from infrastructure.execution.threads import WorkerThreads
 from infrastructure.timeouts import Timeouts
-from interfaces.http.addresses import Proxies
-from interfaces.http.middleware import RequestIds
+from interfaces.http.middleware import RequestContext
 from tests.backends import empty
 from tests.infrastructure.test_wait_callback import LOCK
 
@@ -80,7 +79,7 @@ def test_deadline_of_a_request_is_not_inherited_by_the_next() -> None:
         raise AssertionError
 
     async def serve() -> None:
-        api = RequestIds(app, Proxies(()), begin=clear_deadline)
+        api = RequestContext(app, begin=clear_deadline)
         for _ in range(2):  # in one context, as servers do with what is pipelined
             await api({"type": "http", "method": "GET", "path": "/", "headers": [], "client": None}, receive, send)
 

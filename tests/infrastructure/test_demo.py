@@ -8,7 +8,7 @@ from sqlalchemy import URL
 
 from application.errors import Refused
 from domain.votes import Direction, Tally
-from infrastructure.demo import Demo, Invented
+from infrastructure.operations.demo import Demo, Invented
 from tests.backends import contents, empty
 from tests.fakes.services import FrozenClock, PlainHasher
 from tests.samples import NOW
@@ -57,7 +57,7 @@ def test_exactly_the_votes_that_were_asked_for_are_given_out(users: int, posts: 
 
 
 def test_more_votes_than_people_and_published_posts_allow_are_refused() -> None:
-    with pytest.raises(Refused, match="73 votes are too many: 3 people can cast 72 on 24 published posts"):
+    with pytest.raises(Refused, match="73 votes are too many: 3 users can cast 72 on 24 published posts"):
         Invented(3, 25, 73, 1, NOW)
 
 

@@ -50,7 +50,7 @@ def configured(monkeypatch: pytest.MonkeyPatch) -> Iterator[Configure]:
         environment: Environment = "production", level: Level = "INFO", stream: io.StringIO | None = None
     ) -> Callable[[], str]:
         written = stream or io.StringIO()
-        monkeypatch.setattr("sys.stderr", written)
+        monkeypatch.setattr(sys, "stderr", written)
         configure_logs(Settings(fastapi_env=environment, log_level=level), request_id)
         return written.getvalue
 

@@ -3,8 +3,8 @@
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
-from tempfile import gettempdir
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
@@ -125,11 +125,11 @@ def test_workers_count_together_and_what_the_dead_had_at_work_is_forgotten() -> 
 
 
 def folders() -> set[Path]:
-    return set(Path(gettempdir()).glob("agora-metrics-*"))
+    return set(Path(tempfile.gettempdir()).glob("agora-metrics-*"))
 
 
 def test_the_folder_is_there_only_as_long_as_the_workers(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     with counting_together(1):
         assert not folders()
     with counting_together(2):
@@ -139,6 +139,6 @@ def test_the_folder_is_there_only_as_long_as_the_workers(monkeypatch: pytest.Mon
 
 
 def test_without_a_place_for_the_folder_there_is_a_remedy(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "missing"))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "missing"))
     with pytest.raises(Unavailable, match="TMPDIR"), counting_together(2):
         pass

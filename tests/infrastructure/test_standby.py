@@ -11,8 +11,8 @@ from sqlalchemy import URL, text
 
 from application.errors import TransactionAborted, Unavailable
 from infrastructure.database.engine import Database, open_database
-from infrastructure.database.migrations import Migrations
 from infrastructure.database.pipeline import Querier
+from infrastructure.database.schema import Migrations
 from infrastructure.database.standby import Standby
 from infrastructure.execution.greenlets import GreenletExecutor
 from infrastructure.execution.retry import RetryingExecutor

@@ -22,7 +22,7 @@ from application.votes import CastVote
 from domain.sessions import IDLE, RefreshHashes, Session
 from domain.votes import Direction
 from infrastructure.database.engine import open_engine
-from infrastructure.database.migrations import Migrations, config
+from infrastructure.database.schema import Migrations, config
 from infrastructure.database.tables import metadata
 from tests.backends import PostgresServer, sql_backend
 from tests.fakes.services import FrozenClock
@@ -169,7 +169,7 @@ def test_a_file_that_is_locked_is_waited_for(tmp_path: Path) -> None:
             somebody.close()
 
         migrations = Migrations(url)
-        migrations.when_up(migrations.require_current, hear)
+        migrations.when_available(migrations.require_current, hear)
     assert heard == ["database is locked"]
 
 

@@ -15,7 +15,7 @@ import psycopg2
 import pytest
 from sqlalchemy import URL
 
-from infrastructure.database.migrations import Migrations
+from infrastructure.database.schema import Migrations
 from tests.postgres import Postgres, free_port, private_server
 
 START_SECONDS = 20

@@ -16,12 +16,14 @@ REQUEST_SECONDS = 1
 CONNECTIONS = 200
 
 HURRIED = f"""
-from interfaces.cli import server
+from dependency_injector import providers
+from infrastructure.container import Container
+from infrastructure.timeouts import Timeouts
 from interfaces.cli.main import main
-from interfaces.http import protocol
+from interfaces.server import config
 
-server.CLIENTS_MAX = {CONNECTIONS}
-protocol.REQUEST_SECONDS = {REQUEST_SECONDS}
+config.CLIENTS_MAX = {CONNECTIONS}
+Container.timeouts.override(providers.Object(Timeouts(receive={REQUEST_SECONDS})))
 main()
 """
 """The command, but its server waits less long and takes fewer connections."""

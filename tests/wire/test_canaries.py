@@ -22,10 +22,10 @@ from interfaces.http import api
 
 create = api.create_api
 
-def create_loud(container):
+def create_loud(container, drain):
     for name in ("sqlalchemy", "sqlalchemy.engine", "sqlalchemy.pool", "alembic", "asyncio"):
         logging.getLogger(name).setLevel(logging.DEBUG)
-    return create(container)
+    return create(container, drain)
 
 api.create_api = create_loud
 main()

@@ -82,7 +82,7 @@ def test_a_crowd_that_says_nothing_is_cut_while_others_are_served(hurried_server
         assert other.answer().status == 200
 
 
-def test_too_many_connections_are_turned_away_like_everybody_who_has_to_wait(hurried_server: Server) -> None:
+def test_connections_above_the_limit_get_503_with_retry_after(hurried_server: Server) -> None:
     with ExitStack() as stack:
         crowd = [stack.enter_context(Wire(hurried_server.port)) for _ in range(CONNECTIONS)]
         last = crowd.pop()

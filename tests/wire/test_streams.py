@@ -202,10 +202,12 @@ def test_a_request_at_work_is_finished_before_the_server_ends(database_of: Calla
 
 
 IMPATIENT = """
-from interfaces.cli import server
+from dependency_injector import providers
+from infrastructure.container import Container
+from infrastructure.timeouts import Timeouts
 from interfaces.cli.main import main
 
-server.GRACE_SECONDS = 1
+Container.timeouts.override(providers.Object(Timeouts(graceful_shutdown=1)))
 main()
 """
 """The command, but what is at work when its server is told to end has one second left."""

@@ -1,7 +1,7 @@
-"""Conditional requests (RFC 9110, section 13): entity tags of posts, and what clients say of the ones they know.
+"""Conditional requests (RFC 9110, section 13): entity tags of posts, If-Match and If-None-Match.
 
-A tag is the version of the post and a digest of everything that its caller sees. Whether to send a post again is
-decided by the whole tag; whether somebody else has edited it meanwhile, by its version alone.
+A tag is the version of the post and a digest of its representation. If-None-Match compares whole tags; If-Match
+compares versions alone, so that a vote on the post does not refuse an edit.
 """
 
 import re
@@ -24,16 +24,16 @@ IfNoneMatch = Annotated[list[str] | None, Header(description="Tags of what the c
 TAGGED: Final[dict[str, Any]] = {
     "headers": {"ETag": {"description": "Changes with everything in the answer.", "schema": {"type": "string"}}}
 }
-"""What the OpenAPI document says of an answer that has a tag."""
+"""A response with a tag in the OpenAPI document."""
 
 
 def entity_tag(version: int, body: bytes) -> str:
-    """Make the tag of a post as its caller sees it."""
+    """Build the tag of a post from its version and representation."""
     return f'"{version}-{blake2b(body, digest_size=DIGEST_BYTES).hexdigest()}"'
 
 
 def is_known(tag: str, if_none_match: Sequence[str] | None) -> bool:
-    """Tell whether the client has what the tag stands for, by weak comparison; what cannot be read is not known."""
+    """Test whether the client has this tag, by weak comparison; malformed headers match nothing."""
     if not if_none_match:
         return False
     known = ",".join(if_none_match)
@@ -41,7 +41,7 @@ def is_known(tag: str, if_none_match: Sequence[str] | None) -> bool:
 
 
 def known_versions(if_match: Sequence[str] | None) -> Container[int] | None:
-    """Read which versions may be changed, by strong comparison; None is any, and what cannot be read is none."""
+    """Get the versions that may be changed, by strong comparison; None is any, malformed headers none."""
     if if_match is None:
         return None
     known = ",".join(if_match)
@@ -52,7 +52,7 @@ def known_versions(if_match: Sequence[str] | None) -> Container[int] | None:
 
 
 def _tags(text: str) -> list[tuple[str, str]]:
-    text = text.strip(" \t,")  # lists may hold empty elements (RFC 9110, section 5.6.1)
+    text = text.strip(" \t,")  # lists may have empty elements (RFC 9110, section 5.6.1)
     tags, at = [], 0
     while at < len(text):
         tag = _TAG.match(text, at)

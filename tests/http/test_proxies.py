@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from interfaces.http.addresses import UNKNOWN, Proxies
+from interfaces.http.proxies import UNKNOWN, Proxies
 
 OURS = Proxies(["10.0.0.0/8", "2001:db8:aaaa::/48"])
 NOBODYS = Proxies([])
@@ -61,7 +61,7 @@ def test_a_chain_may_be_spread_over_several_headers() -> None:
     assert OURS.client(request(PROXY, SPOOFED, CLIENT, OTHER_PROXY)) == CLIENT
 
 
-def test_what_stands_before_the_first_stranger_was_written_by_that_stranger() -> None:
+def test_hops_before_the_first_untrusted_one_are_ignored() -> None:
     assert OURS.client(request(PROXY, f"{SPOOFED}, {CLIENT}")) == CLIENT
     assert OURS.client(request(PROXY, f"{SPOOFED}, {PROXY}, {CLIENT}, {OTHER_PROXY}")) == CLIENT
 
@@ -75,7 +75,7 @@ def test_a_chain_of_nobody_but_ours_ends_at_its_first() -> None:
 @pytest.mark.parametrize(
     "garbage", ["unknown", "x", "1.2.3", "1.2.3.4.5", "010.0.0.1", "1.2.3.4:80", "[::1]", "\0", "\u00fc", "9" * 9_000]
 )
-def test_an_entry_that_is_no_address_is_an_unknown_client_and_ends_the_chain(garbage: str) -> None:
+def test_malformed_hop_is_an_unknown_client_and_ends_the_chain(garbage: str) -> None:
     assert OURS.client(request(PROXY, f"{SPOOFED}, {garbage}")) == UNKNOWN
     assert OURS.client(request(PROXY, f"{SPOOFED}, {garbage}, {OTHER_PROXY}")) == UNKNOWN
 

@@ -1,4 +1,4 @@
-"""The short way to an endpoint and the usual one: whoever asks cannot tell them apart."""
+"""The fast path to an endpoint and FastAPI's own: clients cannot tell them apart."""
 
 import json
 import re
@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import pytest
 from fastapi import APIRouter, Header, Response
 
-from interfaces.http.straight import StraightRoute
+from interfaces.http.routing import FastPathRoute
 from tests.http.conftest import Api, Person
 
 USUAL = {"Content-Type": "application/json; charset=UTF-8"}
@@ -44,7 +44,7 @@ def told(answer: Any) -> tuple[object, ...]:
 
 
 @pytest.mark.parametrize(("method", "path", "body"), BODIES)
-def test_both_ways_answer_the_same(api: Api, method: str, path: str, body: bytes) -> None:
+def test_both_paths_respond_the_same(api: Api, method: str, path: str, body: bytes) -> None:
     ann = api.person("ann")
     ann.posts()
     for person in (ann, api.client.request):
@@ -74,7 +74,7 @@ async def writes_headers(response: Response) -> Response:
 
 
 @pytest.mark.parametrize("endpoint", [asks_for_a_query, requires_a_header, writes_headers])
-def test_an_endpoint_that_asks_for_more_is_refused_at_start(endpoint: Any) -> None:
-    router = APIRouter(route_class=StraightRoute)
+def test_unsupported_parameter_is_refused_at_startup(endpoint: Any) -> None:
+    router = APIRouter(route_class=FastPathRoute)
     with pytest.raises(TypeError, match="use StrictRoute"):
         router.get("/")(endpoint)

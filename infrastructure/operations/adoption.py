@@ -1,7 +1,7 @@
-"""Taking over, in place, the database of the application that a well-known public FastAPI course builds.
+"""Adoption, in place, of the database of the application from a public FastAPI course.
 
-Its tables have the names of ours and other columns. So they are copied aside and dropped, our migrations run, and the
-copies are read back as entities of the domain, all in one transaction.
+Its tables have names of Agora's and other columns. One transaction copies them to temporary tables, drops them, runs
+the migrations, and loads the copies as entities of the domain.
 """
 
 from collections import defaultdict
@@ -34,23 +34,21 @@ from domain.errors import Invalid
 from domain.posts import Post
 from domain.users import Role, User
 from domain.votes import Direction, Tally, Vote
-from infrastructure.database.bulk import (
+from infrastructure.database.schema import Migrations, is_course
+from infrastructure.database.sql import is_id
+from infrastructure.database.tables import Id, UtcDateTime, metadata
+from infrastructure.operations.bulk import (
     add_posts,
     add_users,
     add_votes,
-    batches,
-    checked_at_the_end,
+    advance_sequences,
+    analyze,
     last_id,
-    move_on,
+    load,
     snapshot,
     stream,
-    tidy,
     transaction,
 )
-from infrastructure.database.migrations import Migrations
-from infrastructure.database.sql import is_id
-from infrastructure.database.strangers import is_course
-from infrastructure.database.tables import Id, UtcDateTime, metadata
 from infrastructure.passwords import is_password_hash
 
 COURSE: Final[dict[str, dict[str, TypeEngine[Any]]]] = {
@@ -65,12 +63,10 @@ COURSE: Final[dict[str, dict[str, TypeEngine[Any]]]] = {
     },
     "votes": {"post_id": Id, "user_id": Id},
 }
-"""The course's tables, in the order in which they refer to each other."""
+"""The course's tables: each refers only to those before it."""
 
 PHONE_NUMBER: Final = "phone_number"
-"""A column of its users that a late chapter adds; Agora keeps none."""
-
-PHONE_NUMBERS: Final = select(func.count(column(PHONE_NUMBER))).select_from(table("users"))
+"""A column of `users` from a late chapter; Agora stores no phone numbers."""
 
 INSUFFICIENT_PRIVILEGE: Final = "42501"
 VIEWS: Final = text(
@@ -81,7 +77,7 @@ VIEWS: Final = text(
 
 @dataclass(slots=True)
 class Survey:
-    """What there is to adopt, and what stands in the way."""
+    """The rows to adopt, and the obstacles."""
 
     counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(COURSE, 0))
     phone_numbers: int = 0
@@ -89,42 +85,42 @@ class Survey:
 
 
 class Adoption:
-    """Looks at a database of the course's application, and makes it Agora's."""
+    """Surveys and adopts a database of the course's application."""
 
     def __init__(self, url: URL, migrations: Migrations) -> None:
         self._url = url
         self._migrations = migrations
 
     def survey(self) -> Survey:
-        """Look at everything and change nothing.
+        """Check all rows, and change nothing.
 
         Raises:
             Refused: this is no database of the course's application.
-            Unavailable: the database cannot answer now.
+            Unavailable: the database is unavailable.
         """
         with snapshot(self._url) as connection:
             _require_course(connection)
-            return _surveyed(connection)
+            return _survey(connection)
 
     def adopt(self, progress: Callable[[int, int], None]) -> Survey:
-        """Look at everything and, if nothing stands in the way, make the database Agora's in the same transaction.
+        """Check all rows and, if there is no obstacle, adopt the database in the same transaction.
 
         Raises:
-            Refused: this is no database of the course's application, or it does not let us.
-            Unavailable: the database cannot answer now.
+            Refused: this is no database of the course's application, or it refuses the change.
+            Unavailable: the database is unavailable.
         """
-        with transaction(self._url) as connection, _refusals_named():
+        with transaction(self._url) as connection, _translate_errors():
             _require_course(connection)
             if connection.dialect.name == "postgresql":
                 connection.execute(text("LOCK TABLE users, posts, votes IN ACCESS EXCLUSIVE MODE"))
-            survey = _surveyed(connection)
+            survey = _survey(connection)
             if survey.obstacles:
                 return survey
-            self._take_over(connection, sum(survey.counts.values()), progress)
-        tidy(self._url)
+            self._adopt(connection, sum(survey.counts.values()), progress)
+        analyze(self._url)
         return survey
 
-    def _take_over(self, connection: Connection, total: int, progress: Callable[[int, int], None]) -> None:
+    def _adopt(self, connection: Connection, total: int, progress: Callable[[int, int], None]) -> None:
         last = {name: last_id(connection, name) for name in ("users", "posts")}
         aside = {name: f"course_{name}" for name in COURSE}
         for name in COURSE:
@@ -133,24 +129,19 @@ class Adoption:
             connection.execute(text(f"DROP TABLE {name}"))
         connection.execute(text("DROP TABLE IF EXISTS alembic_version"))
         self._migrations.upgrade_on(connection)
-        done = 0
         statements = _statements(aside)
-        with checked_at_the_end(connection):
-            for users in batches(map(_user, stream(connection, statements["users"]))):
-                add_users(connection, users)
-                progress(done := done + len(users), total)
-            for posts in batches(map(_post, stream(connection, statements["posts"]))):
-                add_posts(connection, posts)
-                progress(done := done + len(posts), total)
-            for votes in batches(map(_vote, stream(connection, statements["votes"]))):
-                add_votes(connection, votes)
-                progress(done := done + len(votes), total)
-        move_on(connection, last)
+        parts = (
+            (add_users, map(_user, stream(connection, statements["users"]))),
+            (add_posts, map(_post, stream(connection, statements["posts"]))),
+            (add_votes, map(_vote, stream(connection, statements["votes"]))),
+        )
+        load(connection, parts, lambda done: progress(done, total))
+        advance_sequences(connection, last)
 
 
 @contextmanager
-def _refusals_named() -> Iterator[None]:
-    """Say in a sentence what the database does not let us do to its tables."""
+def _translate_errors() -> Iterator[None]:
+    """Raise `Refused` for changes that the database refuses."""
     try:
         yield
     except (IntegrityError, InternalError) as error:
@@ -172,32 +163,32 @@ def _require_course(connection: Connection) -> None:
         raise Refused("there is nothing to adopt: this database is Agora's already")
 
 
-def _surveyed(connection: Connection) -> Survey:
+def _survey(connection: Connection) -> Survey:
     survey = Survey()
-    if not _look_at_tables(connection, survey):
+    if not _survey_tables(connection, survey):
         return survey
     statements = _statements({name: name for name in COURSE})
     spellings = defaultdict[str, list[tuple[int, str]]](list)
     for row in stream(connection, statements["users"]):
         survey.counts["users"] += 1
-        user = _judged(_user, row, f"user {row.id}", survey)
+        user = _validated(_user, row, f"user {row.id}", survey)
         if user is not None:
             spellings[user.email_key].append((row.id, row.email))
     for same in spellings.values():
         if len(same) > 1:
             ids, emails = (", ".join(map(str, parts)) for parts in zip(*same, strict=True))
-            survey.obstacles.append(f"users {ids}: they have the same e-mail, written in several ways: {emails}")
+            survey.obstacles.append(f"users {ids}: they have the same e-mail in several spellings: {emails}")
     for row in stream(connection, statements["posts"]):
         survey.counts["posts"] += 1
-        _judged(_post, row, f"post {row.id}", survey)
+        _validated(_post, row, f"post {row.id}", survey)
     for row in stream(connection, statements["votes"]):
         survey.counts["votes"] += 1
-        _judged(_vote, row, f"vote of user {row.user_id} on post {row.post_id}", survey)
+        _validated(_vote, row, f"vote of user {row.user_id} on post {row.post_id}", survey)
     return survey
 
 
-def _look_at_tables(connection: Connection, survey: Survey) -> bool:
-    """Note what is wrong with the tables themselves; tell whether their rows can be read."""
+def _survey_tables(connection: Connection, survey: Survey) -> bool:
+    """Record obstacles in the tables themselves; return whether their rows can be read."""
     inspector = inspect(connection)
     is_readable = True
     for name, columns in COURSE.items():
@@ -211,24 +202,24 @@ def _look_at_tables(connection: Connection, survey: Survey) -> bool:
             survey.obstacles.append(f"table {name}: it has no column {missing}")
             is_readable = False
         survey.obstacles += [
-            f"table {name}: Agora has no place for its column {other}; drop it if nobody needs it"
+            f"table {name}: Agora has no column {other}; drop it if it is not needed"
             for other in sorted(found - columns.keys())
         ]
     for other in sorted(set(inspector.get_table_names()) - set(COURSE)):
         if other in metadata.tables:
-            survey.obstacles.append(f"table {other}: Agora makes one of the same name; rename this one or drop it")
+            survey.obstacles.append(f"table {other}: Agora creates a table of this name; rename or drop this one")
         referred = {key["referred_table"] for key in inspector.get_foreign_keys(other)} & set(COURSE)
         survey.obstacles += [
-            f"table {other}: it refers to {name}, which is made anew; drop its foreign key" for name in sorted(referred)
+            f"table {other}: it refers to {name}, which is replaced; drop its foreign key" for name in sorted(referred)
         ]
     if connection.dialect.name == "postgresql":
         survey.obstacles += [
-            f"view {view}: it reads {name}, which is made anew; drop it" for view, name in connection.execute(VIEWS)
+            f"view {view}: it reads {name}, which is replaced; drop it" for view, name in connection.execute(VIEWS)
         ]
     return is_readable
 
 
-def _judged(read: Callable[[Row[Any]], Any], row: Row[Any], which: str, survey: Survey) -> Any:
+def _validated(read: Callable[[Row[Any]], Any], row: Row[Any], which: str, survey: Survey) -> Any:
     try:
         return read(row)
     except Invalid as error:
@@ -241,7 +232,7 @@ def _table(name: str, where: str) -> TableClause:
 
 
 def _statements(where: dict[str, str]) -> dict[str, Select[Any]]:
-    """Ask for the rows of the course's tables, under the names that these have now."""
+    """Build the queries for the course's rows, from tables under these names."""
     users, posts, votes = (_table(name, where[name]) for name in COURSE)
     counted = select(votes.c.post_id, func.count().label("upvotes")).group_by(votes.c.post_id).subquery()
     return {
@@ -270,16 +261,16 @@ def _user(row: Row[Any]) -> User:
 def _post(row: Row[Any]) -> Post:
     _require(row, "id", "title", "content", "published", "created_at", "owner_id")
     if row.owner is None:
-        raise Invalid("owner_id", "missing", f"its owner, user {row.owner_id}, is gone")
+        raise Invalid("owner_id", "missing", f"its owner, user {row.owner_id}, does not exist")
     now = _moment(row.created_at)
     post = Post.write(owner_id=row.owner_id, title=row.title, content=row.content, published=row.published, now=now)
     return replace(post, id=row.id, tally=Tally(upvotes=row.upvotes))
 
 
 def _vote(row: Row[Any]) -> Vote:
-    """Take a row for an upvote. When it was cast nobody wrote down: at the earliest when post and voter were there."""
+    """Read a row as an upvote. Its time is unknown: the earliest is when both voter and post existed."""
     if row.registered_at is None or row.written_at is None:
-        raise Invalid("vote", "missing", "the voter or the post is gone")
+        raise Invalid("vote", "missing", "the voter or the post does not exist")
     earliest = max(_moment(row.registered_at), _moment(row.written_at))
     return Vote(row.user_id, row.post_id, Direction.UP, earliest)
 
@@ -293,5 +284,5 @@ def _require(row: Row[Any], *names: str) -> None:
 
 
 def _moment(moment: datetime) -> datetime:
-    """Take a moment that does not name its zone for one in UTC."""
+    """Read a time without a zone as UTC."""
     return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment

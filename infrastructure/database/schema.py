@@ -1,0 +1,178 @@
+"""The schema of a database: migrations, tables of other applications, health."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from itertools import chain, repeat
+from pathlib import Path
+from typing import Final
+
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import URL, Connection, inspect
+
+import migrations
+from application.errors import Unavailable
+from infrastructure.database.engine import Database, connected
+from infrastructure.database.errors import is_transient
+from infrastructure.database.tables import metadata
+from infrastructure.database.wait_callback import bounded_waits
+from infrastructure.logs import said_by_driver
+from infrastructure.timeouts import DEFAULT_TIMEOUTS, Timeouts
+
+COURSE_TABLES: Final = frozenset({"users", "posts", "votes"})
+"""Tables of the public course's application. Agora has three of the same names."""
+
+
+def config() -> Config:
+    """Configure Alembic for the migrations of Agora; the settings name the database."""
+    found = Config()
+    found.set_main_option("script_location", str(Path(migrations.__file__).parent).replace("%", "%%"))
+    return found
+
+
+class Migrations:
+    """One database's schema against the history in `migrations/`."""
+
+    def __init__(self, url: URL, timeouts: Timeouts = DEFAULT_TIMEOUTS) -> None:
+        self._url = url
+        self._timeouts = timeouts
+        self._config = config()
+        self._script = ScriptDirectory.from_config(self._config)
+        self._heads = set(self._script.get_heads())
+        self._steps = [step.revision for step in self._script.walk_revisions()]
+
+    def upgrade(self) -> None:
+        """Apply all pending migrations.
+
+        Raises:
+            Unavailable: the schema is a newer release's or another application's, or the database is unavailable.
+        """
+        with self._inspecting() as connection:
+            if self.is_current(connection):
+                return
+            self._require_known(connection)
+        with connected(self._url, self._timeouts) as connection:
+            self.upgrade_on(connection)
+
+    def upgrade_on(self, connection: Connection) -> None:
+        """Apply all pending migrations on a connection, within its transaction if one is open."""
+        self._config.attributes["connection"] = connection
+        command.upgrade(self._config, "heads")
+
+    def require_current(self) -> None:
+        """Accept only the schema of this release.
+
+        Raises:
+            Unavailable: the schema is another one, or the database is unavailable.
+        """
+        with self._inspecting() as connection:
+            if self.is_current(connection):
+                return
+            self._require_known(connection)
+            raise Unavailable("the database's schema is older than this release; run: agora migrate")
+
+    def when_available(self, act: Callable[[], None], report: Callable[[str], None]) -> None:
+        """Call `act`, and call it again while the database starts up.
+
+        `report` receives the driver's error after each failed attempt.
+
+        Raises:
+            Unavailable: `act` raised it for another reason, or the database was unavailable until the timeout.
+        """
+        until = time.monotonic() + self._timeouts.startup
+        for pause in chain(self._timeouts.startup_pauses, repeat(self._timeouts.startup_pauses[-1])):
+            try:
+                act()
+            except Unavailable as error:
+                if not is_transient(error) or time.monotonic() + pause > until:
+                    raise
+                report(said_by_driver(error.__cause__ or error))
+                time.sleep(pause)
+            else:
+                return
+
+    def is_current(self, connection: Connection) -> bool:
+        """Return whether the schema is this release's."""
+        return _current(connection) == self._heads
+
+    def pending(self, connection: Connection) -> list[str]:
+        """Return the revisions that the schema lacks, in their order."""
+        applied = {step.revision for step in self._script.iterate_revisions(self._known(connection), "base")}
+        return [name for name in reversed(self._steps) if name not in applied]
+
+    def unknown(self, connection: Connection) -> list[str]:
+        """Return the schema's revisions that this release does not know: a newer release applied them."""
+        return sorted(_current(connection) - set(self._steps))
+
+    def unmanaged(self, connection: Connection) -> str | None:
+        """Describe tables of another application, with a remedy after a semicolon; None if there are none."""
+        if self._known(connection):
+            return None
+        return unmanaged_tables(connection, is_numbered=bool(self.unknown(connection)))
+
+    def _require_known(self, connection: Connection) -> None:
+        if unmanaged := self.unmanaged(connection):
+            raise Unavailable(unmanaged)
+        if self.unknown(connection):
+            raise Unavailable("the database's schema is newer than this release; install the release that made it")
+
+    def _known(self, connection: Connection) -> tuple[str, ...]:
+        return tuple(_current(connection).intersection(self._steps))
+
+    @contextmanager
+    def _inspecting(self) -> Iterator[Connection]:
+        """Connect without a transaction, so without locks, and with a timeout on each response."""
+        with bounded_waits(self._timeouts), connected(self._url, self._timeouts) as connection:
+            yield connection.execution_options(isolation_level="AUTOCOMMIT")
+
+
+def _current(connection: Connection) -> set[str]:
+    return set(MigrationContext.configure(connection).get_current_heads())
+
+
+def is_course(connection: Connection) -> bool:
+    """Return whether the tables are those of the public course's application.
+
+    Its `users` differs from Agora's by the column `email_key`.
+    """
+    return set(inspect(connection).get_table_names()) >= COURSE_TABLES and not _has_managed_users(connection)
+
+
+def unmanaged_tables(connection: Connection, *, is_numbered: bool) -> str | None:
+    """Describe tables with names of Agora's that Agora did not create, with a remedy after a semicolon.
+
+    For a database without known revisions. `is_numbered` means that it has unknown ones: a later release's, if the
+    tables are Agora's.
+    """
+    tables = sorted(set(inspect(connection).get_table_names()) & metadata.tables.keys())
+    if not tables or (is_numbered and _has_managed_users(connection)):
+        return None
+    if is_course(connection):
+        return "the tables users, posts and votes are those of the public course's application; run: agora adopt"
+    named = f"a table {tables[0]}" if len(tables) == 1 else f"tables {', '.join(tables)}"
+    return f"the database has {named} that Agora did not create; name another database, or rename what is there"
+
+
+def _has_managed_users(connection: Connection) -> bool:
+    inspector = inspect(connection)
+    return inspector.has_table("users") and "email_key" in {found["name"] for found in inspector.get_columns("users")}
+
+
+class SqlHealth:
+    """Checks that the database responds and has the schema of this release."""
+
+    def __init__(self, database: Database, migrations: Migrations) -> None:
+        self._database = database
+        self._migrations = migrations
+
+    def checks(self) -> dict[str, str]:
+        """Return the state of "database" and of "migrations": "ok", or what is wrong."""
+        try:
+            with self._database.read() as querier:
+                current = self._migrations.is_current(querier.connection)
+        except Unavailable:
+            return {"database": "unavailable", "migrations": "unknown"}
+        return {"database": "ok", "migrations": "ok" if current else "not at this release's schema"}

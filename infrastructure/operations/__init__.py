@@ -1,0 +1,1 @@
+"""Operations on whole databases, past the ports: check, fill, export, import, adopt."""

@@ -1,0 +1,41 @@
+"""Expected failures of commands and of the server, and how they are reported."""
+
+import sys
+from typing import Final, NoReturn
+
+import structlog
+
+from application.errors import Refused, Unavailable
+from domain.errors import DomainError
+from infrastructure.logs import DRIVER_ERRORS, said_by_driver
+from infrastructure.settings import SettingsError
+
+log = structlog.get_logger()
+
+EXPECTED: Final = (SettingsError, DomainError, Refused, Unavailable, *DRIVER_ERRORS)
+"""Exceptions that a command or a server reports in one line. Any other is a defect."""
+
+
+def reason(error: Exception) -> str:
+    """Describe an expected failure in one line, the driver's message included.
+
+    Responses of the API never contain that message.
+    """
+    if isinstance(error, DRIVER_ERRORS):
+        return f"the database refuses: {said_by_driver(error)}"
+    cause = error.__cause__
+    if not isinstance(cause, DRIVER_ERRORS):
+        return str(error)
+    said = said_by_driver(cause)
+    if "FATAL" in said:  # PostgreSQL rejected the connection
+        return f"the database does not let us in ({said}); agora doctor says what to do"
+    return f"{error} ({said})"
+
+
+def exit_with_error(error: Exception) -> NoReturn:
+    """Log why the server cannot serve, and exit with status 1."""
+    if isinstance(error, EXPECTED):
+        log.error("cannot serve", reason=reason(error))
+    else:
+        sys.excepthook(type(error), error, error.__traceback__)
+    sys.exit(1)

@@ -1,0 +1,1 @@
+"""The server: uvicorn, and what Agora adds to it."""
