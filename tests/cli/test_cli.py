@@ -15,10 +15,10 @@ from domain.users import Role
 from infrastructure.container import Container
 from infrastructure.database.engine import open_database, open_engine
 from infrastructure.database.migrations import Migrations
-from tests.backends import PostgresServer
-from tests.cli.command import NAMES, plain, run, run_command
-from tests.postgres import free_port
-from tests.proxy import Proxy
+from tests.support.backends import PostgresServer
+from tests.support.command import NAMES, plain, run, run_command
+from tests.support.postgres import free_port
+from tests.support.proxy import Proxy
 
 PASSWORD = "correct horse, battery: staple"
 SECRET = "hunter2"

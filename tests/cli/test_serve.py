@@ -21,11 +21,11 @@ from sqlalchemy import URL, text
 from infrastructure.database.engine import open_engine
 from infrastructure.database.migrations import config
 from interfaces.cli.processes import AGAIN_SECONDS, stop_listening
-from tests.backends import empty
-from tests.cli.command import plain, run, run_command
-from tests.infrastructure.test_wait_callback import low_numbers_taken
-from tests.proxy import Proxy
-from tests.servers import Server, serving, starting
+from tests.support.backends import empty
+from tests.support.command import plain, run, run_command
+from tests.support.process import low_numbers_taken
+from tests.support.proxy import Proxy
+from tests.support.servers import Server, serving, starting
 
 HEAD = ScriptDirectory.from_config(config()).get_current_head()
 GOOD_KEY = "0123456789abcdef" * 4

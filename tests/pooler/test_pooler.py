@@ -10,11 +10,11 @@ import pytest
 from sqlalchemy import URL
 
 from domain.posts import Post
-from tests.backends import sql_backend
-from tests.faults.load import KEY, Forum, Load, Voter
-from tests.postgres import Postgres
-from tests.samples import NOW
-from tests.servers import Server, serving
+from tests.support.backends import sql_backend
+from tests.support.load import KEY, Forum, Load, Voter
+from tests.support.postgres import Postgres
+from tests.support.samples import NOW
+from tests.support.servers import Server, serving
 
 REQUESTS = 60
 DRAFTS = 6

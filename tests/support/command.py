@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from infrastructure.settings import Settings
 from interfaces.cli.main import main
-from tests.process import kept
+from tests.support.process import kept
 
 COMMAND = Path(sys.executable).with_name("agora")
 NAMES = {name.upper() for name in Settings.model_fields}

@@ -12,7 +12,7 @@ from typing import Any
 
 from sqlalchemy import URL
 
-from tests.cli.command import COMMAND, environment, plain
+from tests.support.command import COMMAND, environment, plain
 
 PATIENCE_SECONDS = 60
 
