@@ -14,7 +14,7 @@ from sqlalchemy import URL, MetaData, Table, create_engine
 from benchmarks.data import Data, Rows
 from infrastructure.database.schema import Migrations
 from infrastructure.database.tables import metadata
-from tests.postgres import running_server
+from tests.support.postgres import running_server
 
 SERVER: Final = {"shared_buffers": "1GB", "max_wal_size": "8GB", "maintenance_work_mem": "512MB"}
 """Enough that neither a checkpoint nor the cache decides about a round. Like the tests' server it runs without

@@ -23,8 +23,8 @@ from sqlalchemy import URL
 from application.views import Claims
 from benchmarks.data import VOTERS
 from infrastructure.tokens import JwtTokenCodec
-from tests.cli.command import COMMAND, environment, plain
-from tests.postgres import free_port
+from tests.support.command import COMMAND, environment, plain
+from tests.support.postgres import free_port
 
 ROOT: Final = Path(__file__).parents[1]
 FASTIFY: Final = Path(__file__).with_name("fastify")

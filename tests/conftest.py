@@ -11,8 +11,8 @@ from sqlalchemy import URL
 
 from infrastructure.database.schema import Migrations
 from infrastructure.settings import Settings
-from tests.backends import Backend, PostgresServer, empty, memory_backend, sql_backend
-from tests.postgres import running_server
+from tests.support.backends import Backend, PostgresServer, empty, memory_backend, sql_backend
+from tests.support.postgres import running_server
 
 for _name in Settings.model_fields:  # nobody's own environment decides about a test
     os.environ.pop(_name.upper(), None)

@@ -26,8 +26,8 @@ from interfaces.http.middleware import BODY_MAX
 from interfaces.http.problems import MEDIA_TYPE, PROBLEMS, RETRY_AFTER_SECONDS
 from interfaces.http.proxies import Proxies
 from interfaces.server.config import CLIENTS_MAX
-from tests.postgres import free_port
-from tests.servers import serving
+from tests.support.postgres import free_port
+from tests.support.servers import serving
 
 ROOT = Path(__file__).parent.parent
 PORT = 8000

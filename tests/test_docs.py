@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from infrastructure.settings import Settings
-from tests.support.reference import Reference, commands, references
+from tests.support.reference import Reference, commands, references, rows
 
 ROOT = Path(__file__).parent.parent
 PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
@@ -15,14 +15,6 @@ CODE = ("domain", "application", "infrastructure", "interfaces", "migrations", "
 
 def read(name: str) -> str:
     return (ROOT / name).read_text(encoding="utf-8")
-
-
-def rows(text: str) -> list[list[str]]:
-    """Collect the rows of all Markdown tables in a text, without their headings."""
-    lines = [line.strip() for line in text.splitlines()]
-    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("|")]
-    ruled = [number for number, row in enumerate(cells) if set("".join(row)) <= set("-:")]
-    return [row for number, row in enumerate(cells) if number not in ruled and number + 1 not in ruled]
 
 
 def code_spans(text: str) -> list[str]:

@@ -20,12 +20,12 @@ from infrastructure.database.engine import HEALTH_CONNECTIONS, open_engine
 from infrastructure.database.schema import Migrations
 from infrastructure.database.tables import metadata
 from infrastructure.metrics import PrometheusMetrics
-from tests.backends import PostgresServer, sql_backend
-from tests.cli.command import environment, plain
 from tests.fakes.services import FrozenClock
-from tests.postgres import PASSWORD, find_binaries, private_server
-from tests.samples import add_post, add_user
-from tests.test_docs import rows
+from tests.support.backends import PostgresServer, sql_backend
+from tests.support.command import environment, plain
+from tests.support.postgres import PASSWORD, find_binaries, private_server
+from tests.support.reference import rows
+from tests.support.samples import add_post, add_user
 
 ROOT = Path(__file__).parent.parent
 PAGE = (ROOT / "docs" / "operating.md").read_text(encoding="utf-8")

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from tests.postgres import free_port
+from tests.support.postgres import free_port
 
 README = Path(__file__).parent.parent / "README.md"
 AGORA = Path(sys.executable).with_name("agora")

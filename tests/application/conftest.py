@@ -1,7 +1,5 @@
 """App on fakes."""
 
-from dataclasses import dataclass
-
 import pytest
 
 from application.admin import GetDashboard
@@ -22,9 +20,7 @@ from application.users import (
     ListUsers,
     RegisterUser,
 )
-from application.views import Tokens
 from application.votes import CastVote, ListOwnVotes, RepairVotes, VerifyVotes
-from domain.users import Actor
 from tests.fakes.memory import (
     MemoryDashboardReader,
     MemoryDatabase,
@@ -41,35 +37,7 @@ from tests.fakes.services import (
     PlainTokens,
     StaticHealth,
 )
-
-PASSWORD = "correct horse"
-HOME, ELSEWHERE = "192.0.2.1", "198.51.100.1"
-REGISTRATIONS = 40
-COMMON = frozenset({"password1"})
-
-
-@dataclass
-class World:
-    """App with the fakes that it uses."""
-
-    database: MemoryDatabase
-    clock: FrozenClock
-    hasher: PlainHasher
-    meter: MemoryMeter
-    app: App
-
-    def person(self, name: str = "ann") -> Actor:
-        return Actor(self.app.commands.register_user(f"{name}@example.com", PASSWORD, name, address=HOME).id)
-
-    def sign_in(self, name: str = "ann", password: str = PASSWORD, *, address: str = HOME) -> Tokens:
-        return self.app.commands.sign_in(f"{name}@example.com", password, user_agent="a browser", address=address)
-
-    def signed_in(self, name: str = "ann") -> Actor:
-        return self.app.queries.authenticate(self.sign_in(name).access_token)
-
-    def admin(self, name: str = "root") -> Actor:
-        view = self.app.commands.create_admin(f"{name}@example.com", PASSWORD, name)
-        return Actor(view.id, view.role)
+from tests.support.app import COMMON, REGISTRATIONS, World
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import pytest
 
 from application.views import EntityCounts
 from domain.users import AdminsOnly
-from tests.application.conftest import World
+from tests.support.app import World
 
 
 def test_dashboard_counts_the_last_24_hours_as_new(world: World) -> None:

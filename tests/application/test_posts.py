@@ -10,7 +10,7 @@ from domain.errors import Invalid
 from domain.posts import KeyReused, NotYourPost, PostChanges, PostNotFound, VersionMismatch
 from domain.users import ANONYMOUS
 from domain.votes import Direction
-from tests.application.conftest import World
+from tests.support.app import World
 
 
 def test_what_is_written_can_be_read(world: World) -> None:

@@ -20,8 +20,8 @@ from domain.users import (
     Role,
     UserNotFound,
 )
-from tests.application.conftest import ELSEWHERE, HOME, PASSWORD, REGISTRATIONS, World
 from tests.fakes.services import PlainHasher
+from tests.support.app import ELSEWHERE, HOME, PASSWORD, REGISTRATIONS, World
 
 A_SECOND = timedelta(seconds=1)
 

@@ -23,8 +23,8 @@ from domain.users import (
     UserNotFound,
 )
 from domain.votes import Direction
-from tests.application.conftest import ELSEWHERE, HOME, PASSWORD, REGISTRATIONS, World
 from tests.fakes.services import PlainHasher
+from tests.support.app import ELSEWHERE, HOME, PASSWORD, REGISTRATIONS, World
 
 
 def test_registering_opens_an_ordinary_account(world: World) -> None:

@@ -11,8 +11,8 @@ from application.views import Recount, VoteReceipt
 from application.votes import BATCH, RepairVotes, VerifyVotes
 from domain.posts import PostNotFound
 from domain.votes import AlreadyVoted, Direction, Outcome, Tally, VoteNotFound
-from tests.application.conftest import World
 from tests.fakes.memory import MemoryVoteReader
+from tests.support.app import World
 
 UP, DOWN, NONE = Direction.UP, Direction.DOWN, Direction.NONE
 

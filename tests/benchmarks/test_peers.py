@@ -10,7 +10,7 @@ from benchmarks.databases import declare, fill
 from benchmarks.naive.models import Base
 from benchmarks.peers import FASTIFY, PeerError, agora, naive, require_agreement
 from infrastructure.database.tables import metadata
-from tests.backends import PostgresServer
+from tests.support.backends import PostgresServer
 
 POSTS = 1_000
 

@@ -7,8 +7,8 @@ import pytest
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.wait import WebDriverWait
 
-from tests.browser.conftest import Browser
-from tests.servers import Server
+from tests.support.browser import Browser
+from tests.support.servers import Server
 
 PATIENCE_SECONDS = 30
 PARTS = (".opblock-summary-method", ".opblock-summary-path")

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from tests.browser.conftest import Browser
-from tests.servers import Server
+from tests.support.browser import Browser
+from tests.support.servers import Server
 
 MIB = 1_048_576
 TYPE = {"Content_Type": "application/json"}

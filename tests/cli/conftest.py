@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from sqlalchemy import URL
 
-from tests.backends import PostgresServer
-from tests.cli.command import NAMES, plain
+from tests.support.backends import PostgresServer
+from tests.support.command import NAMES, plain
 
 
 def _serve_elsewhere(*_words: object, **_options: object) -> None:

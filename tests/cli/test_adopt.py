@@ -18,46 +18,22 @@ from infrastructure.container import Container
 from infrastructure.database.engine import open_engine
 from infrastructure.database.schema import Migrations
 from infrastructure.database.tables import metadata
-from tests.backends import PostgresServer, contents, sql_backend
-from tests.cli.command import plain, run, run_command
-from tests.cli.test_data import require_true_counters
-from tests.migrations.test_migrations import shape
-from tests.samples import add_post, add_user
+from tests.support.backends import PostgresServer, contents, require_true_counters, sql_backend
+from tests.support.command import plain, run, run_command
+from tests.support.course import LATE_CHAPTER, POSTGRESQL, SQLITE
+from tests.support.samples import add_post, add_user
+from tests.support.schema import shape
 
 PASSWORD = "password123"  # as people in courses choose it
 HASH = bcrypt.hashpw(PASSWORD.encode(), bcrypt.gensalt(4)).decode()
 JANUARY, MARCH = "2022-01-01 10:00:00", "2022-03-01 10:00:00.123456"
 
-POSTGRESQL = (
-    """CREATE TABLE users (
-        id SERIAL NOT NULL, email VARCHAR NOT NULL, password VARCHAR NOT NULL,
-        created_at TIMESTAMP WITH TIME ZONE DEFAULT now() NOT NULL, PRIMARY KEY (id), UNIQUE (email))""",
-    """CREATE TABLE posts (
-        id SERIAL NOT NULL, title VARCHAR NOT NULL, content VARCHAR NOT NULL,
-        published BOOLEAN DEFAULT 'TRUE' NOT NULL,
-        created_at TIMESTAMP WITH TIME ZONE DEFAULT now() NOT NULL, owner_id INTEGER NOT NULL,
-        PRIMARY KEY (id), FOREIGN KEY(owner_id) REFERENCES users (id) ON DELETE CASCADE)""",
-    """CREATE TABLE votes (
-        user_id INTEGER NOT NULL, post_id INTEGER NOT NULL, PRIMARY KEY (user_id, post_id),
-        FOREIGN KEY(user_id) REFERENCES users (id) ON DELETE CASCADE,
-        FOREIGN KEY(post_id) REFERENCES posts (id) ON DELETE CASCADE)""",
-)
-SQLITE = tuple(
-    statement.replace("SERIAL", "INTEGER").replace("now()", "CURRENT_TIMESTAMP").replace("'TRUE'", "1")
-    for statement in POSTGRESQL
-)
 ROWS = (
     f"INSERT INTO users (id, email, password, created_at) VALUES (3, 'Sanjeev@Gmail.com', '{HASH}', '{JANUARY}')",
     f"INSERT INTO users (id, email, password, created_at) VALUES (7, 'ann@example.com', '{HASH}', '{MARCH}')",
     f"INSERT INTO posts (id, title, content, owner_id, created_at) VALUES (5, ' top beaches ', '!', 3, '{MARCH}')",
     f"INSERT INTO posts VALUES (9, 'draft', 'of mine', false, '{MARCH}', 7)",
     "INSERT INTO votes (user_id, post_id) VALUES (3, 5), (7, 5), (7, 9)",
-)
-LATE_CHAPTER = (
-    "ALTER TABLE users ADD COLUMN phone_number VARCHAR",
-    "UPDATE users SET phone_number = '555' WHERE id = 7",
-    "CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL PRIMARY KEY)",
-    "INSERT INTO alembic_version VALUES ('c2a7d1ee1f6c')",
 )
 
 

@@ -20,10 +20,10 @@ from infrastructure.container import Container
 from infrastructure.database.engine import open_database, open_engine
 from infrastructure.database.schema import Migrations
 from infrastructure.timeouts import Timeouts
-from tests.backends import PostgresServer
-from tests.cli.command import NAMES, plain, run, run_command
-from tests.postgres import free_port
-from tests.proxy import Proxy
+from tests.support.backends import PostgresServer
+from tests.support.command import NAMES, plain, run, run_command
+from tests.support.postgres import free_port
+from tests.support.proxy import Proxy
 
 PASSWORD = "correct horse, battery: staple"
 SECRET = "hunter2"

@@ -23,35 +23,21 @@ from sqlalchemy import URL, inspect, text
 from application.votes import CastVote
 from domain.posts import PostChanges
 from domain.sessions import RefreshHashes, Session
-from domain.text import search_key
 from domain.users import Role, User
-from domain.votes import Direction, Tally, hotness
+from domain.votes import Direction
 from infrastructure.container import Container
 from infrastructure.database.engine import open_engine
 from infrastructure.operations.archive import Archive
-from tests.backends import PostgresServer, contents, empty, sql_backend
-from tests.cli.command import COMMAND, environment, plain, run, run_command
 from tests.fakes.services import FrozenClock
-from tests.migrations.test_migrations import shape
-from tests.process import kept
-from tests.samples import NOW, a_post, a_user, add_post, add_user
+from tests.support.backends import PostgresServer, contents, empty, require_true_counters, sql_backend
+from tests.support.command import COMMAND, environment, plain, run, run_command
+from tests.support.process import kept
+from tests.support.samples import NOW, a_post, a_user, add_post, add_user
+from tests.support.schema import shape
 
 # demo
 
 FEW = ("--users", "30", "--posts", "50", "--votes", "400")
-
-
-def require_true_counters(url: URL) -> None:
-    """Count the votes of every post anew."""
-    found = contents(url)
-    ways = Counter((vote.post_id, vote.dir) for vote in found["votes"])
-    for post in found["posts"]:
-        tally = Tally(ways[post.id, 1], ways[post.id, -1])
-        assert (post.upvotes, post.downvotes, post.score) == (tally.upvotes, tally.downvotes, tally.votes)
-        assert post.hot == hotness(tally.votes, post.created_at)
-    assert {(title.post_id, title.title_key) for title in found["titles"]} == {
-        (post.id, search_key(post.title)) for post in found["posts"]
-    }
 
 
 def test_a_demo_is_as_large_as_asked_for_and_its_counters_are_true(at: URL) -> None:

@@ -15,11 +15,11 @@ from infrastructure.container import Container
 from infrastructure.database.engine import HEALTH_CONNECTIONS, open_engine
 from infrastructure.database.schema import Migrations
 from infrastructure.settings import load_settings
-from tests.backends import PostgresServer, sql_backend
-from tests.cli.command import plain, run, run_command
-from tests.cli.test_adopt import LATE_CHAPTER, POSTGRESQL, SQLITE
-from tests.postgres import free_port, private_server
-from tests.samples import add_post, add_user
+from tests.support.backends import PostgresServer, sql_backend
+from tests.support.command import plain, run, run_command
+from tests.support.course import LATE_CHAPTER, POSTGRESQL, SQLITE
+from tests.support.postgres import free_port, private_server
+from tests.support.samples import add_post, add_user
 
 SECRET = "hunter2"
 GOOD_KEY = "0123456789abcdef" * 4

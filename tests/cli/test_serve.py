@@ -22,11 +22,11 @@ from infrastructure.database.engine import open_engine
 from infrastructure.database.schema import config
 from infrastructure.timeouts import DEFAULT_TIMEOUTS
 from interfaces.server.worker import stop_listening
-from tests.backends import empty
-from tests.cli.command import plain, run, run_command
-from tests.infrastructure.test_wait_callback import low_numbers_taken
-from tests.proxy import Proxy
-from tests.servers import Server, serving, starting
+from tests.support.backends import empty
+from tests.support.command import COMMAND, plain, run, run_command
+from tests.support.process import low_numbers_taken
+from tests.support.proxy import Proxy
+from tests.support.servers import Server, serving, starting
 
 HEAD = ScriptDirectory.from_config(config()).get_current_head()
 GOOD_KEY = "0123456789abcdef" * 4
@@ -166,9 +166,9 @@ def events(server: Server) -> list[str]:
 
 @pytest.fixture
 def broken(folder: Path) -> dict[str, Any]:
-    """Settings with which every process that shall serve finds the installation broken."""
+    """A new Python, and settings with which each of its processes finds the installation broken."""
     (folder / "sitecustomize.py").write_text("import sys\nsys.modules['interfaces.server.protocol'] = None\n")
-    return {"PYTHONPATH": str(folder), **PRODUCTION}
+    return {"command": (COMMAND,), "PYTHONPATH": str(folder), **PRODUCTION}
 
 
 @pytest.mark.parametrize("workers", [1, 2])
@@ -228,7 +228,7 @@ def test_failed_worker_is_retried_after_a_delay_while_others_serve(
 
 
 def test_the_server_says_where_everything_is_serves_and_ends_well(at: URL) -> None:
-    with serving(at) as server, httpx2.Client(base_url=server.address) as client:
+    with serving(at, command=(COMMAND,)) as server, httpx2.Client(base_url=server.address) as client:
         assert re.fullmatch(r"http://127\.0\.0\.1:[1-9]\d+", server.address)
         assert f"Docs  {server.address}/docs\n" in server.said
         place = f"the file {at.database}" if at.get_backend_name() == "sqlite" else at.render_as_string()
@@ -361,7 +361,7 @@ def test_what_is_allowed_but_hardly_meant_is_warned_about_once(at: URL) -> None:
 
 def test_without_settings_it_serves_a_file_in_its_folder_until_ctrl_c(folder: Path) -> None:
     assert run("migrate").code == 0
-    with serving(URL.create("sqlite", database="agora.db")) as server:
+    with serving(URL.create("sqlite", database="agora.db"), command=(COMMAND,)) as server:
         assert f"Data  the file {folder / 'agora.db'}\n" in server.said
         assert httpx2.get(f"{server.address}/health/ready").status_code == 200
         assert server.end(signal.SIGINT) == 0

@@ -9,9 +9,9 @@ from sqlalchemy import URL
 from application.ports.storage import UnitOfWorkFactory
 from domain.sessions import RefreshHashes, Session
 from domain.users import Role
-from tests.backends import sql_backend
-from tests.cli.command import run, run_command
-from tests.samples import NOW, a_user, add_user
+from tests.support.backends import sql_backend
+from tests.support.command import run, run_command
+from tests.support.samples import NOW, a_user, add_user
 
 
 @pytest.fixture

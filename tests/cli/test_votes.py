@@ -9,10 +9,10 @@ from application.ports.storage import UnitOfWorkFactory
 from application.votes import CastVote
 from domain.votes import Direction, Tally
 from infrastructure.database.engine import open_engine
-from tests.backends import sql_backend
-from tests.cli.command import run
 from tests.fakes.services import FrozenClock
-from tests.samples import add_post, add_user
+from tests.support.backends import sql_backend
+from tests.support.command import run
+from tests.support.samples import add_post, add_user
 
 
 @pytest.fixture

@@ -6,9 +6,9 @@ from datetime import timedelta
 from application.views import EntityCounts, TopPost
 from application.votes import CastVote
 from domain.votes import Direction
-from tests.backends import Backend
 from tests.fakes.services import FrozenClock
-from tests.samples import NOW, a_post, a_user, add_post, add_user
+from tests.support.backends import Backend
+from tests.support.samples import NOW, a_post, a_user, add_post, add_user
 
 AN_HOUR = timedelta(hours=1)
 

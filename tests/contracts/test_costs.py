@@ -15,9 +15,9 @@ from domain.votes import Direction, Vote
 from infrastructure.database.engine import open_database
 from infrastructure.database.pipeline import Querier, Statement
 from infrastructure.database.votes import SqlVoteRepository
-from tests.backends import sql_backend
 from tests.fakes.services import FrozenClock
-from tests.samples import NOW, add_post, add_user
+from tests.support.backends import sql_backend
+from tests.support.samples import NOW, add_post, add_user
 
 VOTES = 20
 ROUND_TRIPS = {"postgresql": 2, "sqlite": 6}

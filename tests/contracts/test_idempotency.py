@@ -14,10 +14,10 @@ from domain.posts import KeyInUse
 from domain.users import Actor
 from infrastructure.database.engine import open_database
 from infrastructure.database.idempotency import DELETED_AT_ONCE
-from tests.backends import Backend, empty, sql_backend
-from tests.contracts.test_races import all_at_once
 from tests.fakes.services import FrozenClock
-from tests.samples import NOW, a_post, add_user
+from tests.support.backends import Backend, empty, sql_backend
+from tests.support.concurrency import all_at_once
+from tests.support.samples import NOW, a_post, add_user
 
 LATER = NOW + timedelta(days=1)
 KEY = "a key"

@@ -18,9 +18,9 @@ from application.votes import CastVote
 from domain.posts import Post, PostChanges
 from domain.users import ANONYMOUS, Actor, Role
 from domain.votes import Direction, Tally, hotness
-from tests.backends import Backend
 from tests.fakes.services import FrozenClock
-from tests.samples import NOW, a_post, a_user, add_post, add_user
+from tests.support.backends import Backend
+from tests.support.samples import NOW, a_post, a_user, add_post, add_user
 
 T = TypeVar("T")
 

@@ -24,8 +24,8 @@ from infrastructure.database.users import FIND_ACTOR
 from infrastructure.database.users import list_statement as accounts_statement
 from infrastructure.database.votes import list_statement as votes_statement
 from infrastructure.database.votes import recount_statement
-from tests.backends import empty
-from tests.samples import NOW
+from tests.support.backends import empty
+from tests.support.samples import NOW
 
 POSTS, PEOPLE, LIMIT = 6_000, 40, 10
 PAGE = LIMIT + 1

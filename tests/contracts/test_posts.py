@@ -11,10 +11,9 @@ from application.votes import CastVote
 from domain.posts import PostChanges, PostNotFound
 from domain.users import ANONYMOUS, Actor, InvalidToken, Role
 from domain.votes import Direction
-from tests.backends import Backend
-from tests.contracts.test_users import NO_IDS
 from tests.fakes.services import FrozenClock
-from tests.samples import NOW, a_post, add_post, add_user
+from tests.support.backends import Backend
+from tests.support.samples import NO_IDS, NOW, a_post, add_post, add_user
 
 ALL = PostFilter()
 WHOLE = Window(100)

@@ -4,7 +4,6 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
-from threading import Barrier
 from time import sleep
 from typing import Any
 
@@ -21,28 +20,14 @@ from domain.sessions import Session
 from domain.users import ANONYMOUS, Actor, InvalidToken, Role
 from domain.votes import Direction, Tally, Vote
 from infrastructure.tokens import RandomRefreshTokens
-from tests.backends import Backend
 from tests.fakes.services import FrozenClock, PlainHasher, PlainTokens
-from tests.samples import NOW, a_user, add_post, add_user
+from tests.support.backends import Backend
+from tests.support.concurrency import all_at_once
+from tests.support.samples import NOW, a_user, add_post, add_user
 
 CROWD = 64
 A_WHILE = 0.5
 """Seconds in which a thread that was started comes to wait for a lock."""
-
-
-def all_at_once(calls: Sequence[Callable[[], Any]]) -> list[Any]:
-    """Run the calls in threads, started together; return their results or errors."""
-    start = Barrier(len(calls))
-
-    def run(call: Callable[[], Any]) -> Any:
-        start.wait()
-        try:
-            return call()
-        except DomainError as error:
-            return error
-
-    with ThreadPoolExecutor(len(calls)) as pool:
-        return list(pool.map(run, calls))
 
 
 def a_crowd(backend: Backend, size: int = CROWD) -> list[Actor]:

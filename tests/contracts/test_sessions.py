@@ -8,9 +8,8 @@ import pytest
 from application.views import Claims, SessionView
 from domain.sessions import IDLE, RefreshHashes, Session
 from domain.users import Actor, InvalidToken, Role
-from tests.backends import Backend
-from tests.contracts.test_users import NO_IDS
-from tests.samples import NOW, a_user, add_user
+from tests.support.backends import Backend
+from tests.support.samples import NO_IDS, NOW, a_user, add_user
 
 A_DAY = timedelta(days=1)
 

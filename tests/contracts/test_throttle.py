@@ -7,9 +7,9 @@ from sqlalchemy import URL, func, select
 from application.views import Attempt
 from infrastructure.database.engine import open_engine
 from infrastructure.database.tables import attempts
-from tests.backends import Backend, sql_backend
-from tests.contracts.test_races import all_at_once
-from tests.samples import NOW
+from tests.support.backends import Backend, sql_backend
+from tests.support.concurrency import all_at_once
+from tests.support.samples import NOW
 
 A_MINUTE = timedelta(minutes=1)
 THREE, FIVE = Attempt("three", 3, A_MINUTE), Attempt("five", 5, 2 * A_MINUTE)

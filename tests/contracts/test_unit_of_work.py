@@ -4,8 +4,8 @@ import pytest
 from sqlalchemy import URL
 
 from application.paging import Window
-from tests.backends import Backend, sql_backend
-from tests.samples import NOW, a_post, a_user, add_post, add_user
+from tests.support.backends import Backend, sql_backend
+from tests.support.samples import NOW, a_post, a_user, add_post, add_user
 
 
 class Interruption(BaseException):

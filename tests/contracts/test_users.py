@@ -9,12 +9,9 @@ from application.votes import CastVote
 from domain.posts import PostNotFound
 from domain.users import EmailTaken, Role, UsernameTaken, UserNotFound
 from domain.votes import Direction
-from tests.backends import Backend
 from tests.fakes.services import FrozenClock
-from tests.samples import NOW, a_user, add_post, add_user
-
-BEYOND_64_BITS = 2**63
-NO_IDS = [0, -1, 4_711, BEYOND_64_BITS, 10**40]
+from tests.support.backends import Backend
+from tests.support.samples import NO_IDS, NOW, a_user, add_post, add_user
 
 
 def test_what_is_added_is_read_back(backend: Backend) -> None:

@@ -10,9 +10,8 @@ from application.views import OwnVote, PostFilter, Recount
 from domain.posts import Post, PostNotFound
 from domain.users import Actor, InvalidToken, Role
 from domain.votes import Direction, Tally, Vote, VoteContext, hotness
-from tests.backends import Backend
-from tests.contracts.test_users import NO_IDS
-from tests.samples import NOW, add_post, add_user
+from tests.support.backends import Backend
+from tests.support.samples import NO_IDS, NOW, add_post, add_user
 
 WHOLE = Window(limit=100)
 

@@ -16,11 +16,10 @@ from alembic import command
 
 from infrastructure.database.engine import open_engine
 from infrastructure.database.schema import Migrations, config
-from tests.faults.conftest import TIMES, serve
-from tests.faults.disks import Limit, SmallDisk, can_mount
-from tests.faults.load import HANG_SECONDS, Forum, Load, is_refusal
-from tests.proxy import Proxy
-from tests.servers import Server
+from tests.support.disks import Limit, SmallDisk, can_mount
+from tests.support.load import HANG_SECONDS, TIMES, Forum, Load, is_refusal, serve
+from tests.support.proxy import Proxy
+from tests.support.servers import Server
 
 DISKS = [*([SmallDisk] if can_mount() else []), Limit][: 1 if TIMES == 1 else 2]
 

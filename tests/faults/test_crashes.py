@@ -6,9 +6,8 @@ from contextlib import ExitStack
 
 import pytest
 
-from tests.faults.conftest import TIMES, serve
-from tests.faults.load import Forum, Load
-from tests.postgres import Postgres, free_port
+from tests.support.load import TIMES, Forum, Load, serve
+from tests.support.postgres import Postgres, free_port
 
 
 def test_a_database_that_is_killed_loses_no_vote(breakable: Postgres, forum: Forum) -> None:

@@ -9,8 +9,7 @@ import httpx2
 from sqlalchemy import text
 
 from infrastructure.database.engine import open_engine
-from tests.faults.conftest import TIMES, serve
-from tests.faults.load import HANG_SECONDS, Forum, is_refusal
+from tests.support.load import HANG_SECONDS, TIMES, Forum, is_refusal, serve
 
 VOTERS = 40
 """So many that one of them would always be first to take a turn that gets free."""

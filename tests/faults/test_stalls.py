@@ -10,12 +10,11 @@ import pytest
 from sqlalchemy import text
 
 from infrastructure.database.engine import open_engine
-from tests.faults.conftest import TIMES, serve
-from tests.faults.load import HANG_SECONDS, Forum, Load, is_refusal
-from tests.postgres import Postgres
-from tests.proxy import Proxy
-from tests.servers import Server
-from tests.wire.raw import Wire
+from tests.support.load import HANG_SECONDS, TIMES, Forum, Load, is_refusal, serve
+from tests.support.postgres import Postgres
+from tests.support.proxy import Proxy
+from tests.support.servers import Server
+from tests.support.wire import Wire
 
 ANSWER_SECONDS = HANG_SECONDS if TIMES == 1 else 6
 """No answer may take longer, whatever happens; `make test` has other work beside it and only looks for what hangs."""

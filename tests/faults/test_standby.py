@@ -11,13 +11,12 @@ import pytest
 from sqlalchemy import text
 
 from infrastructure.database.engine import open_database
-from tests.backends import empty
-from tests.cli.command import plain
-from tests.faults.conftest import TIMES, serve
-from tests.faults.load import HANG_SECONDS, Forum, Load, Voter
-from tests.infrastructure.test_metrics import values
-from tests.postgres import Postgres
-from tests.servers import Server
+from tests.support.backends import empty
+from tests.support.command import plain
+from tests.support.load import HANG_SECONDS, TIMES, Forum, Load, Voter, serve
+from tests.support.metrics import values
+from tests.support.postgres import Postgres
+from tests.support.servers import Server
 
 WRITERS = 4
 

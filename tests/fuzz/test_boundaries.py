@@ -10,9 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.fuzz.conftest import World
-from tests.fuzz.document import CHECKS, DOCUMENT, EXAMPLES, SCHEMA, fuzzing
-from tests.http.openapi import FORM, SAMPLES, Operation, Slot
+from tests.support.fuzz import CHECKS, DOCUMENT, EXAMPLES, SCHEMA, World, fuzzing
+from tests.support.openapi import FORM, SAMPLES, Operation, Slot
 
 DEEP = 100_000
 DIGITS = b"9" * 5_000

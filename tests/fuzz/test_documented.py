@@ -10,8 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.errors import Unsatisfiable
 from schemathesis import GenerationMode
 
-from tests.fuzz.conftest import World
-from tests.fuzz.document import CHECKS, OPERATIONS, fuzzing
+from tests.support.fuzz import CHECKS, OPERATIONS, World, fuzzing
 
 
 def answered(world: World, session: requests.Session, case: Any, role: str, *, theirs: bool) -> int:

@@ -6,7 +6,7 @@ import pytest
 from sqlalchemy import URL
 from structlog.testing import capture_logs
 
-from tests.http.conftest import Api, Failing, Person, running_api
+from tests.support.api import Api, Failing, Person, running_api
 
 
 def access_line(log: list[Any]) -> dict[str, Any]:

@@ -7,9 +7,9 @@ from functools import partial
 import httpx2
 import pytest
 
-from tests.contracts.test_races import all_at_once
 from tests.fakes.services import FrozenClock
-from tests.http.conftest import Api, Person, as_json, require_problem
+from tests.support.api import Api, Person, as_json, require_problem
+from tests.support.concurrency import all_at_once
 
 NEW_PASSWORD = "an unusual one"
 

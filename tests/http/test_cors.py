@@ -6,7 +6,7 @@ import httpx2
 import pytest
 from sqlalchemy import URL
 
-from tests.http.conftest import Api, Failing, require_problem, running_api
+from tests.support.api import Api, Failing, require_problem, running_api
 
 FRIEND, STRANGER = "https://a.example", "https://b.example"
 METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"}

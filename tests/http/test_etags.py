@@ -11,8 +11,8 @@ import httpx2
 import pytest
 from sqlalchemy import URL
 
-from tests.contracts.test_races import all_at_once
-from tests.http.conftest import SECURITY_HEADERS, Person, require_problem, running_api
+from tests.support.api import SECURITY_HEADERS, Person, require_problem, running_api
+from tests.support.concurrency import all_at_once
 
 POST = {"title": "A title", "content": "Some content"}
 TAG = re.compile(r'"([1-9][0-9]*)-[0-9a-f]{16,}"')

@@ -10,7 +10,7 @@ from sqlalchemy import URL, event
 from sqlalchemy.util.concurrency import in_greenlet
 
 from infrastructure.passwords import Argon2PasswordHasher
-from tests.http.conftest import Api, running_api
+from tests.support.api import Api, running_api
 
 PASSWORD = "correct horse battery"
 

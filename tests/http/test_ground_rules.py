@@ -12,8 +12,8 @@ from sqlalchemy import URL
 from starlette.types import Message
 
 from application.errors import Unavailable
-from tests.http.conftest import SECURITY_HEADERS, Api, Person, as_json, but_its_id, require_problem, running_api
-from tests.http.openapi import Caller, Operation, Slot, operations
+from tests.support.api import SECURITY_HEADERS, Api, Person, as_json, but_its_id, require_problem, running_api
+from tests.support.openapi import Caller, Operation, Slot, operations
 
 MIB = 1_048_576
 POST = {"title": "A title", "content": "Some content"}

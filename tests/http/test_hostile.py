@@ -4,8 +4,8 @@ from collections import Counter
 
 import pytest
 
-from tests.http.conftest import Api, Person
-from tests.http.openapi import Operation, Slot, operations
+from tests.support.api import Api, Person
+from tests.support.openapi import Operation, Slot, operations
 
 TEXTS: list[object] = [
     *(

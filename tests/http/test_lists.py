@@ -16,7 +16,7 @@ from sqlalchemy import URL
 from application.paging import PageCursor
 from interfaces.http.paging import Cursors, InvalidCursor
 from tests.fakes.services import FrozenClock
-from tests.http.conftest import SECRET_KEY, Api, Person, require_problem, running_api
+from tests.support.api import SECRET_KEY, Api, Person, require_problem, running_api
 
 PATHS = ("/posts", "/users", "/users/me/votes")
 """Every list that takes a cursor."""

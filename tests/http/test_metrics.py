@@ -3,8 +3,8 @@
 import pytest
 from sqlalchemy import URL
 
-from tests.http.conftest import Api, require_problem, running_api
-from tests.infrastructure.test_metrics import Values, values
+from tests.support.api import Api, require_problem, running_api
+from tests.support.metrics import Values, values
 
 
 def counted(api: Api, name: str) -> Values:

@@ -10,7 +10,7 @@ from sqlalchemy import URL
 
 from domain.posts import KeyInUse
 from tests.fakes.services import FrozenClock
-from tests.http.conftest import Api, Failing, Person, as_json, but_its_id, require_problem, running_api
+from tests.support.api import Api, Failing, Person, as_json, but_its_id, require_problem, running_api
 
 NEW_YEAR = "2026-01-01T00:00:00Z"
 FIVE_PAST = "2026-01-01T00:05:00Z"

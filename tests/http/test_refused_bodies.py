@@ -9,7 +9,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
 from interfaces.http.middleware import SMALL_BODIES, SMALL_BODY_MAX
-from tests.http.conftest import Api, Person, require_problem
+from tests.support.api import Api, Person, require_problem
 
 REFUSED = {
     "malformed": ("application/json", b'{"title": "x" "y"}'),

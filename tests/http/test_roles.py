@@ -11,8 +11,8 @@ from typing import Any
 
 from sqlalchemy import URL
 
-from tests.http.conftest import Api, Person, running_api
-from tests.http.openapi import Operation, operations
+from tests.support.api import Api, Person, running_api
+from tests.support.openapi import Operation, operations
 
 ROLES = ("anonymous", "stranger", "owner", "admin", "deactivated")
 

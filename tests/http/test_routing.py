@@ -8,7 +8,7 @@ import pytest
 from fastapi import APIRouter, Header, Response
 
 from interfaces.http.routing import FastPathRoute
-from tests.http.conftest import Api, Person
+from tests.support.api import Api, Person
 
 USUAL = {"Content-Type": "application/json; charset=UTF-8"}
 """A content type that means the same, and is left to FastAPI."""

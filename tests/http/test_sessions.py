@@ -16,9 +16,9 @@ from pydantic import SecretStr
 from sqlalchemy import URL
 
 from infrastructure.tokens import key_id
-from tests.contracts.test_races import all_at_once
 from tests.fakes.services import FrozenClock
-from tests.http.conftest import SECRET_KEY, Api, Person, but_its_id, require_problem, running_api
+from tests.support.api import SECRET_KEY, Api, Person, but_its_id, require_problem, running_api
+from tests.support.concurrency import all_at_once
 
 
 def sign_in(api: Api, **form: str) -> httpx2.Response:

@@ -13,8 +13,8 @@ from structlog.testing import capture_logs
 
 from application.errors import Unavailable
 from interfaces.http.problems import PROBLEMS
-from tests.http.conftest import STATUSES, Api, Failing, Person, require_problem, running_api
-from tests.http.openapi import operations
+from tests.support.api import STATUSES, Api, Failing, Person, require_problem, running_api
+from tests.support.openapi import operations
 
 SECRET = "secret of /srv/agora in SELECT * FROM users"
 

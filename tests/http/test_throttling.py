@@ -10,9 +10,9 @@ import httpx2
 import pytest
 from sqlalchemy import URL
 
-from tests.contracts.test_races import all_at_once
 from tests.fakes.services import FrozenClock
-from tests.http.conftest import Api, Person, but_its_id, require_problem, running_api
+from tests.support.api import Api, Person, but_its_id, require_problem, running_api
+from tests.support.concurrency import all_at_once
 
 HOME, ELSEWHERE = "203.0.113.7", "198.51.100.9"
 

@@ -8,9 +8,9 @@ from typing import Any
 import httpx2
 import pytest
 
-from tests.contracts.test_races import all_at_once
 from tests.fakes.services import FrozenClock
-from tests.http.conftest import Api, Person, as_json, require_problem
+from tests.support.api import Api, Person, as_json, require_problem
+from tests.support.concurrency import all_at_once
 
 PASSWORD = "eight or more"
 

@@ -6,8 +6,8 @@ from functools import partial
 import httpx2
 import pytest
 
-from tests.contracts.test_races import all_at_once
-from tests.http.conftest import Api, Person, but_its_id, require_problem
+from tests.support.api import Api, Person, but_its_id, require_problem
+from tests.support.concurrency import all_at_once
 
 UP, DOWN, NONE = 1, -1, 0
 

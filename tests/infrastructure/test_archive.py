@@ -9,8 +9,8 @@ from sqlalchemy import URL
 from application.ports.storage import UnitOfWorkFactory
 from domain.users import Actor
 from infrastructure.operations.archive import Archive
-from tests.backends import sql_backend
-from tests.samples import add_post, add_user
+from tests.support.backends import sql_backend
+from tests.support.samples import add_post, add_user
 
 
 class Meddling(io.BytesIO):

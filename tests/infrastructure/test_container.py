@@ -22,8 +22,8 @@ from infrastructure.database.throttle import SqlThrottle
 from infrastructure.settings import Settings
 from infrastructure.tokens import key_id
 from tests.fakes.services import PlainHasher
-from tests.infrastructure.test_metrics import values
-from tests.samples import NOW
+from tests.support.metrics import values
+from tests.support.samples import NOW
 
 KEY, OLD_KEY, OLDER_KEY = (letter * 64 for letter in "abc")
 PASSWORD = "correct horse"

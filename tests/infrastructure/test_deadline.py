@@ -18,8 +18,7 @@ from infrastructure.execution.retry import RetryingExecutor
 from infrastructure.execution.threads import WorkerThreads
 from infrastructure.timeouts import Timeouts
 from interfaces.http.middleware import RequestContext
-from tests.backends import empty
-from tests.infrastructure.test_wait_callback import LOCK
+from tests.support.backends import LOCK, empty
 
 PATIENCE_SECONDS = 20
 LONG_SECONDS = 3_600.0

@@ -9,9 +9,9 @@ from sqlalchemy import URL
 from application.errors import Refused
 from domain.votes import Direction, Tally
 from infrastructure.operations.demo import Demo, Invented
-from tests.backends import contents, empty
 from tests.fakes.services import FrozenClock, PlainHasher
-from tests.samples import NOW
+from tests.support.backends import contents, empty
+from tests.support.samples import NOW
 
 
 def fill(url: URL, seed: int = 1) -> None:

@@ -22,9 +22,9 @@ from infrastructure.database.pipeline import Querier, Statement
 from infrastructure.database.wait_callback import ResponseTimeout
 from infrastructure.settings import Settings, database_url
 from infrastructure.timeouts import DEFAULT_TIMEOUTS, Timeouts
-from tests.backends import PostgresServer, empty
 from tests.fakes.services import CountingSpan
-from tests.postgres import free_port
+from tests.support.backends import PostgresServer, empty, end_backend
+from tests.support.postgres import free_port
 
 INSERT_USER = text(
     "INSERT INTO users (email, email_key, search_key, password_hash, role, is_active, created_at)"
@@ -75,12 +75,6 @@ def ask(querier: Querier, question: str) -> object:
 def count_users(database: Database) -> object:
     with database.read() as querier:
         return ask(querier, "SELECT count(*) FROM users")
-
-
-def end_backend(database: Database, backend: object) -> None:
-    """End a connection from the server's side, and wait until it has ended."""
-    with database.read() as querier:
-        assert querier.execute(text("SELECT pg_terminate_backend(:backend, 10000)"), {"backend": backend}).scalar()
 
 
 # Both.

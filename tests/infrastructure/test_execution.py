@@ -17,7 +17,7 @@ from application.errors import Unavailable
 from infrastructure.execution.greenlets import Executor, GreenletExecutor
 from infrastructure.execution.limiter import KeyedLimiter, Limiter
 from infrastructure.execution.threads import WorkerThreads
-from tests.infrastructure.conftest import until
+from tests.support.concurrency import until
 
 PATIENCE_SECONDS = 20
 LONG_SECONDS = 3_600.0

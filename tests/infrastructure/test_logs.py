@@ -26,7 +26,7 @@ from infrastructure.database.engine import open_database
 from infrastructure.database.pipeline import Statement
 from infrastructure.logs import cause_of, configure_logs, said_by_driver
 from infrastructure.settings import Settings
-from tests.process import kept
+from tests.support.process import kept
 
 Level = Literal["DEBUG", "INFO", "WARNING", "ERROR"]
 Environment = Literal["development", "testing", "production"]

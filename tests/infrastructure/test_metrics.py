@@ -7,24 +7,11 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from prometheus_client.parser import text_string_to_metric_families
 
 from application.errors import Unavailable
 from domain.votes import Outcome
 from infrastructure.metrics import Metrics, PrometheusMetrics, counting_together
-
-Values = dict[tuple[str, ...], float]
-
-
-def values(page: bytes | str, name: str) -> Values:
-    """Read the values of a metric, each under the values of its labels by their names."""
-    text = page.decode() if isinstance(page, bytes) else page
-    samples = [sample for family in text_string_to_metric_families(text) for sample in family.samples]
-    return {
-        tuple(value for _, value in sorted(sample.labels.items())): sample.value
-        for sample in samples
-        if sample.name == name
-    }
+from tests.support.metrics import values
 
 
 def test_requests_are_counted_and_timed() -> None:

@@ -39,8 +39,8 @@ from infrastructure.database.prepared import PREPARED as FIXED_SET
 from infrastructure.database.tables import attempts
 from infrastructure.database.unit_of_work import SqlUnitOfWorkFactory
 from tests.fakes.services import FrozenClock
-from tests.infrastructure.test_engine import end_backend
-from tests.samples import NOW, add_post, add_user
+from tests.support.backends import end_backend
+from tests.support.samples import NOW, add_post, add_user
 
 BACKEND = Statement(select(func.pg_backend_pid()))
 PREPARED = Statement(select(func.count()).select_from(table("pg_prepared_statements")))

@@ -18,8 +18,8 @@ from infrastructure.execution.greenlets import Executor, GreenletExecutor
 from infrastructure.execution.retry import RetryingExecutor
 from infrastructure.execution.threads import WorkerThreads
 from infrastructure.timeouts import DEFAULT_TIMEOUTS
-from tests.backends import empty
-from tests.samples import a_user, add_post, add_user
+from tests.support.backends import empty
+from tests.support.samples import a_user, add_post, add_user
 
 CONNECTIONS = 4
 SERIALIZABLE = Statement(text("SET TRANSACTION ISOLATION LEVEL SERIALIZABLE"))

@@ -19,7 +19,7 @@ from infrastructure.execution.retry import RetryingExecutor
 from infrastructure.execution.threads import WorkerThreads
 from infrastructure.metrics import StandbyOutcome
 from infrastructure.timeouts import Timeouts
-from tests.postgres import Postgres, private_server
+from tests.support.postgres import Postgres, private_server
 
 PATIENCE_SECONDS = 20
 CONNECTIONS = 3

@@ -1,19 +1,16 @@
 """Waits for PostgreSQL in greenlets on the event loop: concurrent, bounded, and cleaned up after."""
 
 import asyncio
-import os
-import resource
 import socket
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import ExitStack, asynccontextmanager, closing, contextmanager
 from functools import partial
-from pathlib import Path
 from typing import Any, NoReturn
 
 import psycopg2
 import pytest
 import uvloop
-from sqlalchemy import URL, BigInteger, Text, bindparam, cast, func, insert, literal_column, select, true
+from sqlalchemy import URL, Text, bindparam, cast, func, insert, literal_column, select
 from sqlalchemy.exc import OperationalError
 
 from application.errors import Unavailable
@@ -24,19 +21,15 @@ from infrastructure.database.tables import attempts
 from infrastructure.database.wait_callback import ResponseTimeout
 from infrastructure.execution.greenlets import GreenletExecutor
 from infrastructure.timeouts import DEFAULT_TIMEOUTS, Timeouts
-from tests.infrastructure.conftest import until
+from tests.support.backends import LOCK
+from tests.support.concurrency import until
+from tests.support.process import low_numbers_taken
 
 PATIENCE_SECONDS = 20
 CONNECTIONS = 3
 HURRIED = Timeouts(connect=1, response=0.1)
 
 BACKEND = Statement(select(func.pg_backend_pid()))
-LOCK = Statement(  # however long it takes
-    select(
-        func.set_config(literal_column("'lock_timeout'"), literal_column("'0'"), true()),
-        cast(func.pg_advisory_xact_lock(cast(bindparam("key"), BigInteger)), Text),
-    )
-)
 LENGTH = Statement(select(func.length(cast(bindparam("said"), Text)), cast(bindparam("said"), Text)))
 ADD = Statement(insert(attempts).values(bucket=bindparam("name"), count=literal_column("1"), ends_at=func.now()))
 TOTAL = Statement(select(func.count()).select_from(attempts))
@@ -302,20 +295,6 @@ def test_thread_beside_the_loop_waits_by_itself_and_is_bounded(
             assert await asyncio.to_thread(site.ask, TOTAL) == 0
 
     on_loop(main)
-
-
-@contextmanager
-def low_numbers_taken() -> Iterator[None]:
-    """Have files and sockets numbered beyond 1,023, which `select` cannot take, as on a server that many call."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, 1_200), hard))
-    try:
-        with ExitStack() as stack:
-            while stack.enter_context(Path(os.devnull).open("rb")).fileno() < 1_024:
-                pass
-            yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def test_socket_may_have_any_descriptor(on_loop: Callable[[Main], None], postgres_url: URL) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from alembic import command
 from alembic.script import ScriptDirectory
-from sqlalchemy import URL, Engine, Inspector, inspect, text
+from sqlalchemy import URL, Engine, inspect, text
 
 from application.paging import NEWEST_FIRST, Window
 from application.views import Attempt, PostFilter
@@ -24,9 +24,10 @@ from domain.votes import Direction
 from infrastructure.database.engine import open_engine
 from infrastructure.database.schema import Migrations, config
 from infrastructure.database.tables import metadata
-from tests.backends import PostgresServer, sql_backend
 from tests.fakes.services import FrozenClock
-from tests.samples import NOW, a_post, add_post, add_user
+from tests.support.backends import PostgresServer, sql_backend
+from tests.support.samples import NOW, a_post, add_post, add_user
+from tests.support.schema import shape
 
 AT = "'2026-01-01 00:00:00.000000'"
 FIRST_RELEASE = (
@@ -177,25 +178,6 @@ def test_the_tables_need_no_further_migration(engine: Engine) -> None:
     walk(engine, command.upgrade, "head")
 
     walk(engine, command.check)  # raises where one would be written
-
-
-def shape(inspector: Inspector) -> dict[str, Any]:
-    """Describe a schema, as far as a database can be asked: more than Alembic compares."""
-    return {
-        table: {
-            "columns": [
-                (column["name"], str(column["type"]), column["nullable"], column["default"], column.get("identity"))
-                for column in inspector.get_columns(table)
-            ],
-            "primary key": inspector.get_pk_constraint(table),
-            "foreign keys": sorted(map(str, inspector.get_foreign_keys(table))),
-            "unique": sorted(map(str, inspector.get_unique_constraints(table))),
-            "checks": sorted(map(str, inspector.get_check_constraints(table))),
-            "indexes": sorted(map(str, inspector.get_indexes(table))),
-        }
-        for table in inspector.get_table_names()
-        if table != "alembic_version"
-    }
 
 
 def test_the_tables_and_the_migrations_make_the_same_schema(engine: Engine) -> None:

@@ -16,7 +16,7 @@ import pytest
 from sqlalchemy import URL
 
 from infrastructure.database.schema import Migrations
-from tests.postgres import Postgres, free_port, private_server
+from tests.support.postgres import Postgres, free_port, private_server
 
 START_SECONDS = 20
 SERVER_CONNECTIONS = 3

@@ -13,13 +13,13 @@ from sqlalchemy import URL, Text, bindparam, cast, func, select
 from domain.posts import Post
 from infrastructure.database.engine import open_database
 from infrastructure.database.pipeline import Statement
-from tests.backends import sql_backend
-from tests.faults.load import KEY, Forum, Load, Voter
 from tests.pooler.conftest import pgbouncer
-from tests.postgres import Postgres
-from tests.samples import NOW
-from tests.servers import Server, serving
+from tests.support.backends import sql_backend
+from tests.support.load import KEY, Forum, Load, Voter
+from tests.support.postgres import Postgres
 from tests.support.roles import SPOILED, role_with
+from tests.support.samples import NOW
+from tests.support.servers import Server, serving
 
 REQUESTS = 60
 DRAFTS = 6

@@ -126,3 +126,11 @@ def _names(node: ast.stmt) -> set[str]:
 if __name__ == "__main__":
     for reference in references():
         put_between(DOCS / reference.page, reference.marker, reference.text)
+
+
+def rows(text: str) -> list[list[str]]:
+    """Collect the rows of all Markdown tables in a text, without their headings."""
+    lines = [line.strip() for line in text.splitlines()]
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("|")]
+    ruled = [number for number, row in enumerate(cells) if set("".join(row)) <= set("-:")]
+    return [row for number, row in enumerate(cells) if number not in ruled and number + 1 not in ruled]

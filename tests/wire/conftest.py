@@ -1,19 +1,13 @@
 """The real server behind a real socket: one as it is, and one in a hurry."""
 
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager
-from pathlib import Path
+from collections.abc import Callable, Iterator
 
 import pytest
 from sqlalchemy import URL
 
-from tests.cli.command import COMMAND
-from tests.servers import Server, serving
-
-KEY = "0123456789abcdef" * 4
-REQUEST_SECONDS = 1
-CONNECTIONS = 200
+from tests.support.servers import Server
+from tests.support.wire import CONNECTIONS, REQUEST_SECONDS, quick
 
 HURRIED = f"""
 from dependency_injector import providers
@@ -27,20 +21,6 @@ Container.timeouts.override(providers.Object(Timeouts(receive={REQUEST_SECONDS})
 main()
 """
 """The command, but its server waits less long and takes fewer connections."""
-
-
-def quick(
-    url: URL, *, command: Sequence[str | Path] = (COMMAND,), key: str = KEY, previous_key: str = ""
-) -> AbstractContextManager[Server]:
-    """Run a server that hashes passwords quickly: they are not what is tested here."""
-    return serving(
-        url,
-        command=command,
-        SECRET_KEY=key,
-        SECRET_KEY_PREVIOUS=previous_key,
-        ARGON2_MEMORY_KIB="8",
-        ARGON2_TIME_COST="1",
-    )
 
 
 @pytest.fixture(scope="module")

@@ -10,10 +10,9 @@ import pytest
 from sqlalchemy import URL, text
 
 from infrastructure.database.engine import open_engine
-from tests.backends import PostgresServer
-from tests.servers import Server, serving
-from tests.wire.conftest import KEY
-from tests.wire.raw import POST, Wire
+from tests.support.backends import PostgresServer
+from tests.support.servers import Server, serving
+from tests.support.wire import KEY, POST, Wire
 
 LOUD = """
 import logging

@@ -10,9 +10,8 @@ from typing import NamedTuple
 import pytest
 from sqlalchemy import URL
 
-from tests.servers import Server
-from tests.wire.conftest import CONNECTIONS, REQUEST_SECONDS
-from tests.wire.raw import LIVE, POST, Wire
+from tests.support.servers import Server
+from tests.support.wire import CONNECTIONS, LIVE, POST, REQUEST_SECONDS, Wire
 
 PACE_SECONDS = REQUEST_SECONDS / 5
 

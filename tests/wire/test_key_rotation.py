@@ -11,8 +11,8 @@ import httpx2
 import pytest
 from sqlalchemy import URL
 
-from tests.servers import Server
-from tests.wire.conftest import quick
+from tests.support.servers import Server
+from tests.support.wire import quick
 
 ACCOUNT = {"email": "ann@example.com", "password": "Ann's password"}
 FORM = {"username": ACCOUNT["email"], "password": ACCOUNT["password"]}

@@ -5,8 +5,8 @@ import re
 import httpx2
 import pytest
 
-from tests.servers import Server
-from tests.wire.raw import GET, LIVE, POST, Wire, talk
+from tests.support.servers import Server
+from tests.support.wire import GET, LIVE, POST, Wire, talk
 
 SMUGGLED = GET % b"/smuggled"
 CHUNKED = POST + b"Transfer-Encoding: chunked\r\n\r\n"

@@ -10,9 +10,8 @@ from pathlib import Path
 import pytest
 from sqlalchemy import URL
 
-from tests.servers import Server
-from tests.wire.conftest import quick
-from tests.wire.raw import GET, LIVE, POST, Wire
+from tests.support.servers import Server
+from tests.support.wire import GET, LIVE, POST, Wire, quick
 
 MIB = 1_048_576
 BODY = b'{"email": "late@example.com", "password": "it took a while"}'

@@ -2,16 +2,17 @@
 
 import json
 import os
-import subprocess
 import sys
 from pathlib import Path
+from tempfile import TemporaryFile
 
 from sqlalchemy import URL
 from typer.testing import CliRunner
 
 from infrastructure.settings import Settings
 from interfaces.cli.main import main
-from tests.process import kept
+from tests.support.forks import Forked
+from tests.support.process import kept
 
 COMMAND = Path(sys.executable).with_name("agora")
 NAMES = {name.upper() for name in Settings.model_fields}
@@ -72,11 +73,15 @@ def environment(**values: str) -> dict[str, str]:
 
 
 def run_command(*words: str, typed: str = "", **values: str) -> Ended:
-    """Run the real command."""
-    done = subprocess.run(
-        [COMMAND, *words], input=typed, env=environment(**values), capture_output=True, text=True, check=False
-    )
-    return Ended(done.returncode, done.stdout, done.stderr)
+    """Run the command in a process of its own."""
+    with TemporaryFile("w+") as given, TemporaryFile("w+") as output, TemporaryFile("w+") as errors:
+        given.write(typed)
+        given.seek(0)
+        streams = given.fileno(), output.fileno(), errors.fileno()
+        code = Forked(words, environment(**values), streams, session=False).wait()
+        output.seek(0)
+        errors.seek(0)
+        return Ended(code, output.read(), errors.read())
 
 
 def plain(url: URL) -> str:

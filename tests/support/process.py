@@ -1,11 +1,14 @@
 """What the server sets for its whole process, which here is that of the tests."""
 
 import logging
+import os
+import resource
 import signal
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
 
 import structlog
 
@@ -35,3 +38,17 @@ def kept() -> Iterator[None]:
         root.handlers[:] = handlers
         for name, before in levels.items():
             logging.getLogger(name).setLevel(before)
+
+
+@contextmanager
+def low_numbers_taken() -> Iterator[None]:
+    """Have files and sockets numbered beyond 1,023, which `select` cannot take, as on a server that many call."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, 1_200), hard))
+    try:
+        with ExitStack() as stack:
+            while stack.enter_context(Path(os.devnull).open("rb")).fileno() < 1_024:
+                pass
+            yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))

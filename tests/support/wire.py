@@ -2,9 +2,17 @@
 
 import socket
 import struct
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from http.client import HTTPMessage, parse_headers
+from pathlib import Path
 from types import TracebackType
 from typing import Self
+
+from sqlalchemy import URL
+
+from tests.support.command import COMMAND
+from tests.support.servers import Server, serving
 
 PATIENCE_SECONDS = 30
 
@@ -114,3 +122,26 @@ def talk(port: int, data: bytes) -> bytes:
     with Wire(port) as wire:
         wire.send(data)
         return wire.rest()
+
+
+KEY = "0123456789abcdef" * 4
+
+
+REQUEST_SECONDS = 1
+
+
+CONNECTIONS = 200
+
+
+def quick(
+    url: URL, *, command: Sequence[str | Path] = (COMMAND,), key: str = KEY, previous_key: str = ""
+) -> AbstractContextManager[Server]:
+    """Run a server that hashes passwords quickly: they are not what is tested here."""
+    return serving(
+        url,
+        command=command,
+        SECRET_KEY=key,
+        SECRET_KEY_PREVIOUS=previous_key,
+        ARGON2_MEMORY_KIB="8",
+        ARGON2_TIME_COST="1",
+    )

@@ -1,15 +1,16 @@
 """People who vote all the time, and remember what they were told."""
 
+import os
 from collections import Counter
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from random import Random
 from threading import Condition, Event, Thread
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import httpx2
 from sqlalchemy import URL, text
@@ -18,8 +19,9 @@ from application.views import Claims
 from domain.sessions import RefreshHashes, Session
 from infrastructure.database.engine import open_database
 from infrastructure.tokens import JwtTokenCodec
-from tests.backends import sql_backend
-from tests.samples import a_user, add_post
+from tests.support.backends import sql_backend
+from tests.support.samples import a_user, add_post
+from tests.support.servers import Server, serving
 
 KEY = "0123456789abcdef" * 4
 VOTERS, POSTS = 8, 5
@@ -168,3 +170,15 @@ def is_refusal(answer: httpx2.Response) -> bool:
         and answer.headers["Content-Type"] == "application/problem+json"
         and answer.headers["Retry-After"].isdecimal()
     )
+
+
+TIMES = int(os.environ.get("AGORA_FAULTS", "1"))
+"""How many times as often as `make test` does it; `make faults` says ten."""
+
+
+PATIENCE_SECONDS = 60 * (1 + TIMES)
+
+
+def serve(url: URL, port: int = 0, **settings: Any) -> AbstractContextManager[Server]:
+    """Run the real server."""
+    return serving(url, port=port, patience=PATIENCE_SECONDS, SECRET_KEY=KEY, **settings)

@@ -13,9 +13,9 @@ from typing import Final
 import pytest
 from sqlalchemy import URL
 
-from tests.cli.command import COMMAND
-from tests.faults.conftest import serve
-from tests.servers import Server
+from tests.support.command import COMMAND
+from tests.support.load import serve
+from tests.support.servers import Server
 
 APART: Final = ("unshare", "--mount", *(() if os.geteuid() == 0 else ("--user", "--map-root-user")))
 """How to start a process whose mounts nobody else sees; they go with it, however it ends."""

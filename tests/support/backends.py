@@ -1,17 +1,33 @@
 """The three storages behind the ports, each handed to the contract suite under the same names."""
 
 import os
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import URL, Row, text
+from sqlalchemy import (
+    URL,
+    BigInteger,
+    Row,
+    Text,
+    bindparam,
+    cast,
+    func,
+    literal_column,
+    select,
+    text,
+    true,
+)
 
 from application.ports.services import Throttle
 from application.ports.storage import DashboardReader, PostReader, UnitOfWorkFactory, UserReader, VoteReader
+from domain.text import search_key
+from domain.votes import Tally, hotness
 from infrastructure.database.admin import SqlDashboardReader
-from infrastructure.database.engine import open_database, open_engine
+from infrastructure.database.engine import Database, open_database, open_engine
+from infrastructure.database.pipeline import Statement
 from infrastructure.database.posts import SqlPostReader
 from infrastructure.database.schema import Migrations
 from infrastructure.database.tables import metadata
@@ -137,3 +153,30 @@ def contents(url: URL) -> dict[str, list[Row[Any]]]:
         }
     engine.dispose()
     return found
+
+
+def end_backend(database: Database, backend: object) -> None:
+    """End a connection from the server's side, and wait until it has ended."""
+    with database.read() as querier:
+        assert querier.execute(text("SELECT pg_terminate_backend(:backend, 10000)"), {"backend": backend}).scalar()
+
+
+LOCK = Statement(  # however long it takes
+    select(
+        func.set_config(literal_column("'lock_timeout'"), literal_column("'0'"), true()),
+        cast(func.pg_advisory_xact_lock(cast(bindparam("key"), BigInteger)), Text),
+    )
+)
+
+
+def require_true_counters(url: URL) -> None:
+    """Count the votes of every post anew."""
+    found = contents(url)
+    ways = Counter((vote.post_id, vote.dir) for vote in found["votes"])
+    for post in found["posts"]:
+        tally = Tally(ways[post.id, 1], ways[post.id, -1])
+        assert (post.upvotes, post.downvotes, post.score) == (tally.upvotes, tally.downvotes, tally.votes)
+        assert post.hot == hotness(tally.votes, post.created_at)
+    assert {(title.post_id, title.title_key) for title in found["titles"]} == {
+        (post.id, search_key(post.title)) for post in found["posts"]
+    }

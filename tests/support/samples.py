@@ -40,3 +40,9 @@ def add_post(
     post = a_post(owner, title, published=published, minutes=minutes)
     with uow() as tx:
         return post.with_id(tx.posts.add(post).id)
+
+
+BEYOND_64_BITS = 2**63
+
+
+NO_IDS = [0, -1, 4_711, BEYOND_64_BITS, 10**40]

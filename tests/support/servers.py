@@ -8,11 +8,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Condition, Thread, Timer
-from typing import Any
+from typing import IO, Any
 
 from sqlalchemy import URL
 
-from tests.cli.command import COMMAND, environment, plain
+from tests.support.command import environment, plain
+from tests.support.forks import Forked
 
 PATIENCE_SECONDS = 60
 
@@ -20,8 +21,9 @@ PATIENCE_SECONDS = 60
 class Server:
     """A server, and what it says."""
 
-    def __init__(self, process: "subprocess.Popen[str]", workers: int) -> None:
+    def __init__(self, process: "subprocess.Popen[bytes] | Forked", errors: IO[str], workers: int) -> None:
         self.process = process
+        self._errors = errors
         self._lines: list[str] = []
         self._more = Condition()
         self._has_ended = False
@@ -61,8 +63,7 @@ class Server:
         return self.process.wait()
 
     def _listen(self) -> None:
-        assert self.process.stderr is not None
-        for line in self.process.stderr:
+        for line in self._errors:
             with self._more:
                 self._lines.append(line)
                 self._more.notify_all()
@@ -83,23 +84,30 @@ def serving(url: URL, workers: int = 1, **options: Any) -> Iterator[Server]:
 def starting(
     url: URL,
     workers: int = 1,
-    command: Sequence[str | Path] = (COMMAND,),
+    command: Sequence[str | Path] | None = None,
     patience: float = PATIENCE_SECONDS,
     port: int = 0,
     **settings: str,
 ) -> Iterator[Server]:
-    """Start the real command. Whatever happens, none of its processes outlives the block."""
-    process = subprocess.Popen(
-        [*command, "serve", "--port", str(port), "--workers", str(workers)],
-        env=environment(**{"DATABASE_URL": plain(url), "DRAIN_SECONDS": "0"} | settings),
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
+    """Start a server: forked from a process that has imported it, or the given command in a new Python.
+
+    None of its processes outlives the block.
+    """
+    words = ["serve", "--port", str(port), "--workers", str(workers)]
+    values = environment(**{"DATABASE_URL": plain(url), "DRAIN_SECONDS": "0"} | settings)
+    reading, writing = os.pipe()
+    try:
+        process: subprocess.Popen[bytes] | Forked
+        if command is None:
+            process = Forked(words, values, (0, 1, writing), session=True)
+        else:
+            process = subprocess.Popen([*command, *words], env=values, stderr=writing, start_new_session=True)
+    finally:
+        os.close(writing)
     end_of_patience = Timer(patience, os.killpg, [process.pid, signal.SIGKILL])
     end_of_patience.start()
-    with process:
-        server = Server(process, workers)
+    with open(reading, encoding="utf-8") as errors:  # noqa: PTH123 - it has no path
+        server = Server(process, errors, workers)
         try:
             yield server
         finally:

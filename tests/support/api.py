@@ -1,0 +1,181 @@
+"""The API in the process of the tests, on a real database, and the clients that call it."""
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, NoReturn
+
+import httpx2
+from dependency_injector import providers
+from fastapi.testclient import TestClient
+from pydantic import SecretStr
+from sqlalchemy import URL, text
+
+from infrastructure.container import Container
+from infrastructure.settings import Settings
+from interfaces.http.api import create_api
+from tests.fakes.services import PlainHasher
+
+SECRET_KEY = "a key of sixty-four bytes or more, so that any algorithm can be tried with it"
+
+
+STATUSES = {
+    "not-authenticated": 401,
+    "invalid-token": 401,
+    "invalid-credentials": 403,
+    "account-inactive": 403,
+    "forbidden": 403,
+    "admins-only": 403,
+    "post-not-found": 404,
+    "user-not-found": 404,
+    "vote-not-found": 404,
+    "session-not-found": 404,
+    "not-found": 404,
+    "method-not-allowed": 405,
+    "email-taken": 409,
+    "username-taken": 409,
+    "already-voted": 409,
+    "last-admin": 409,
+    "idempotency-key-in-use": 409,
+    "version-mismatch": 412,
+    "body-too-large": 413,
+    "validation": 422,
+    "idempotency-key-reused": 422,
+    "invalid-cursor": 422,
+    "rate-limited": 429,
+    "internal": 500,
+    "unavailable": 503,
+}
+"""The status of every problem, as promised to clients."""
+
+
+SECURITY_HEADERS = {
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "X-Frame-Options": "DENY",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Content-Security-Policy": "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+}
+"""What keeps browsers from misreading or misusing an answer; on every one, the documentation pages' policy aside."""
+
+
+def require_problem(answer: httpx2.Response, slug: str, *also: str) -> dict[str, Any]:
+    """Require an answer to be this problem, with all that every problem has; `also` names further members."""
+    assert answer.status_code == STATUSES[slug], answer.text
+    assert answer.headers["Content-Type"] == "application/problem+json"
+    members: dict[str, Any] = answer.json()
+    extra = {"errors"} if STATUSES[slug] == 422 else set()
+    assert members.keys() == {"type", "title", "status", "detail", "instance", *extra, *also}
+    assert members["type"] == f"/problems/{slug}"
+    assert members["status"] == STATUSES[slug]
+    assert members["instance"] == answer.headers["X-Request-ID"]
+    assert all(members[name] and isinstance(members[name], str) for name in ("title", "detail"))
+    assert all(error.keys() == {"loc", "message", "code"} for error in members.get("errors", []))
+    assert {name: answer.headers.get(name) for name in SECURITY_HEADERS} == SECURITY_HEADERS
+    assert ("Retry-After" in answer.headers) == (STATUSES[slug] in {429, 503} or slug == "idempotency-key-in-use")
+    assert ("WWW-Authenticate" in answer.headers) == (STATUSES[slug] == 401)
+    return members
+
+
+def but_its_id(answer: httpx2.Response) -> tuple[bytes, dict[str, str]]:
+    """Give the body and the headers of an answer without the request's id, which no two answers share."""
+    this_id = answer.headers["X-Request-ID"]
+    headers = {name: value for name, value in answer.headers.items() if value != this_id}
+    return answer.content.replace(this_id.encode(), b"<id>"), headers
+
+
+class Failing:
+    """Stands in for any adapter, and fails whatever it is asked."""
+
+    def __init__(self, error: Exception) -> None:
+        self._error = error
+
+    def __getattr__(self, name: str) -> Callable[..., NoReturn]:
+        def fail(*_args: object, **_options: object) -> NoReturn:
+            raise self._error
+
+        return fail
+
+    def __call__(self) -> NoReturn:
+        raise self._error
+
+
+def as_json(body: object) -> dict[str, Any]:
+    """Give the options of a request with a JSON body in ASCII, which can hold what UTF-8 cannot: "\\ud800"."""
+    return {"content": json.dumps(body).encode(), "headers": {"Content-Type": "application/json"}}
+
+
+class Person:
+    """Somebody with an account, and their requests."""
+
+    def __init__(self, client: TestClient, name: str) -> None:
+        self.name = name
+        self.email = f"{name}@example.com"
+        self.password = f"{name}'s password"
+        answer = client.post("/users", json={"email": self.email, "password": self.password, "username": name})
+        assert answer.status_code == 201, answer.text
+        self.id: int = answer.json()["id"]
+        self._client = client
+        self.sign_in()
+
+    def sign_in(self) -> None:
+        form = {"username": self.email, "password": self.password}
+        answer = self._client.post("/login", data=form)
+        assert answer.status_code == 200, answer.text
+        self.token: str = answer.json()["access_token"]
+        self.refresh_token: str = answer.json()["refresh_token"]
+
+    def __call__(self, method: str, path: str, **options: Any) -> httpx2.Response:
+        headers = httpx2.Headers(options.pop("headers", None))
+        if "Authorization" not in headers:
+            headers["Authorization"] = f"Bearer {self.token}"
+        return self._client.request(method, path, headers=headers, **options)
+
+    def posts(self, **fields: Any) -> int:
+        """Write a post and tell its id."""
+        answer = self("POST", "/posts", json={"title": "A title", "content": "Some content", **fields})
+        assert answer.status_code == 201, answer.text
+        post_id: int = answer.json()["id"]
+        return post_id
+
+
+class Api:
+    """The API in this process, with ways to people it."""
+
+    def __init__(self, client: TestClient, container: Container) -> None:
+        self.client = client
+        self.container = container
+
+    def person(self, name: str) -> Person:
+        return Person(self.client, name)
+
+    def admin(self, name: str = "root") -> Person:
+        """Register somebody and make them an administrator, which no request can."""
+        person = self.person(name)
+        self.run_sql("UPDATE users SET role = 'admin' WHERE id = :id", id=person.id)
+        return person
+
+    def run_sql(self, statement: str, **values: Any) -> None:
+        with self.container.database().write() as connection:
+            connection.execute(text(statement), values)
+
+
+@contextmanager
+def running_api(
+    url: URL, stand_ins: Mapping[str, object] | None = None, *, peer: str = "127.0.0.1", **settings: Any
+) -> Iterator[Api]:
+    """Build the real API on a database; the hasher is a fake, for speed, and nobody is slowed down unless told so.
+
+    `stand_ins` puts other adapters in the places that the container names; `peer` is where requests come from.
+    """
+    container = Container()
+    chosen = Settings(
+        database_url=SecretStr(url.render_as_string(hide_password=False)),
+        **{"secret_key": SecretStr(SECRET_KEY), "throttle": False, **settings},
+    )
+    container.settings.override(providers.Object(chosen))
+    container.hasher.override(providers.Singleton(PlainHasher))
+    for name, stand_in in (stand_ins or {}).items():
+        getattr(container, name).override(providers.Object(stand_in))
+    with TestClient(create_api(container), client=(peer, 50_000)) as client:
+        yield Api(client, container)
