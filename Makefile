@@ -1,7 +1,7 @@
 # What people do with Agora. A fresh machine needs Python 3.11 or newer and make; everything else is installed
 # into .venv from pinned, hashed requirements.
 .DEFAULT_GOAL := help
-.PHONY: help install run test fuzz faults browser bench bench-growth docs check lint types walls migrate migration lock clean
+.PHONY: help install run test fuzz faults pooler browser bench bench-growth docs check lint types walls migrate migration lock clean
 
 PYTHON ?= python3
 CHROMIUM ?= /usr/bin/chromium
@@ -47,6 +47,11 @@ fuzz: .venv/installed-dev ## Send the API far more strange requests than make te
 
 faults: .venv/installed-dev ## Break databases and servers more often than make test does: make faults n=10
 	AGORA_FAULTS=$(or $(n),10) $(BIN)/pytest tests/faults
+
+pooler: .venv/installed-dev ## Run the tests behind a real PgBouncer in transaction mode
+	@command -v "$(or $(PGBOUNCER),pgbouncer)" > /dev/null || test -x /usr/sbin/pgbouncer || { \
+		echo "PgBouncer is missing; on Debian: apt install pgbouncer; elsewhere: make pooler PGBOUNCER=/path" >&2; exit 1; }
+	PGBOUNCER="$(or $(PGBOUNCER),pgbouncer)" $(BIN)/pytest tests/pooler
 
 browser: .venv/installed-browser ## Run the tests that need a browser, in the system's Chromium
 	@for program in $(CHROMIUM) $(CHROMEDRIVER); do test -x "$$program" || { \

@@ -17,7 +17,7 @@ from tests.support.postgres import running_server
 for _name in Settings.model_fields:  # nobody's own environment decides about a test
     os.environ.pop(_name.upper(), None)
 
-collect_ignore = ["browser"]  # `make browser` names it, and installs what it needs
+collect_ignore = ["browser", "pooler"]  # `make` has targets of their own for them
 
 
 @pytest.fixture(scope="session")
