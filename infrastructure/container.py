@@ -63,7 +63,7 @@ SQLITE_THREADS: Final = 100
 def _executor(settings: Settings, timeouts: Timeouts, waiting: Span) -> Executor:
     if settings.url.get_backend_name() != "sqlite":
         return GreenletExecutor()
-    reason = "too many requests are being worked on at once"
+    reason = "all threads are in use; try again"
     return WorkerThreads(SQLITE_THREADS, reason, timeouts.acquire, waiting=waiting)
 
 
@@ -93,7 +93,7 @@ def _metrics(settings: Settings) -> Metrics:
 
 
 class Container(containers.DeclarativeContainer):
-    """Everything that one process is made of, each made once and when first asked for."""
+    """Everything that a process consists of, each made once, when first needed."""
 
     settings = providers.Singleton(load_settings)
     timeouts = providers.Singleton(Timeouts)

@@ -51,7 +51,7 @@ class Argon2PasswordHasher:
     ) -> None:
         self._argon2 = PasswordHasher(time_cost, memory_kib, parallelism)
         self._threads = WorkerThreads(
-            threads, "too many passwords are being checked at once", timeouts.acquire, running, waiting
+            threads, "too many passwords are being verified at once; try again", timeouts.acquire, running, waiting
         )
         self._dummy_hash = self._argon2.hash(secrets.token_urlsafe())
 

@@ -81,21 +81,21 @@ def raise_translated(error: Exception) -> None:
     cause = driver_error(error)
     sqlstate = getattr(cause, "pgcode", None)
     if sqlstate in RETRYABLE_SQLSTATES:
-        raise TransactionAborted("too many others want to change the same now") from error
+        raise TransactionAborted("other transactions keep changing the same rows; try again") from error
     if sqlstate == READ_ONLY_SQLSTATE:
-        raise Unavailable("the database takes no changes now") from error
+        raise Unavailable("the database accepts no changes now; try again") from error
     if sqlstate in PREPARED_SQLSTATES or is_stale_plan(error):
         raise TransactionAborted("the prepared statements of the connection have changed") from error
     if is_disconnect(cause):
-        raise Unavailable("the connection to the database was lost") from error
+        raise Unavailable("the connection to the database was lost; try again") from error
     if isinstance(error, OperationalError | InterfaceError | PoolTimeoutError | DISCONNECTED):
-        raise Unavailable("the database cannot answer now") from error
+        raise Unavailable("the database does not respond; try again") from error
     if isinstance(error, DBAPIError):
         if error.connection_invalidated:
-            raise Unavailable("the connection to the database was lost") from error
+            raise Unavailable("the connection to the database was lost; try again") from error
         # DatabaseError itself is SQLite's word for a damaged or foreign file; a DSN is the operator's.
         if type(error) is DatabaseError or "invalid dsn" in str(error.orig):
-            raise Unavailable("the database cannot answer now") from error
+            raise Unavailable("the database does not respond; try again") from error
 
 
 def raise_aborted(error: Exception) -> None:
@@ -105,7 +105,7 @@ def raise_aborted(error: Exception) -> None:
     """
     is_connecting = isinstance(error, DBAPIError) and error.statement is None
     if not is_connecting and is_disconnect(driver_error(error)):
-        raise TransactionAborted("the connection to the database was lost") from error
+        raise TransactionAborted("the connection to the database was lost; try again") from error
 
 
 def driver_error(error: BaseException | None) -> BaseException | None:
@@ -114,7 +114,7 @@ def driver_error(error: BaseException | None) -> BaseException | None:
 
 
 def is_disconnect(error: BaseException | None) -> bool:
-    """Tell whether a driver error means that the connection is closed. After a timeout the server may be at work."""
+    """Tell whether a driver error means a closed connection. After a timeout the server may still be working."""
     if not isinstance(error, psycopg2.Error):
         return False
     if error.pgcode is None:

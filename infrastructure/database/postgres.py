@@ -85,8 +85,8 @@ class PostgresDatabase:
         event.listen(self.engine, "close", _unwatch)
         event.listen(self.engine, "do_connect", self._resolve)
         event.listen(self.engine, "connect", self._prepare_statements)
-        self._limiter = Limiter(connections, "too many requests are being worked on at once", timeouts.acquire, waiting)
-        self.rows = KeyedLimiter("too many want to change the same at once", timeouts.acquire, waiting)
+        self._limiter = Limiter(connections, "all database connections are in use; try again", timeouts.acquire, waiting)
+        self.rows = KeyedLimiter("too many requests are changing the same rows; try again", timeouts.acquire, waiting)
         self._idle: list[Connection] = []
         self._has_connected = False
         self._connecting: asyncio.Task[None] | None = None
@@ -161,7 +161,7 @@ class PostgresDatabase:
     def _prepare_statements(self, raw: Any, entry: ConnectionPoolEntry) -> None:
         """Prepare the fixed set on a new connection, unless a pooler shares the sessions of the server.
 
-        A pooler answers for the server's process with an id of its own.
+        A pooler reports a process id of its own instead of the server's.
         """
         cursor = raw.cursor()
         cursor.execute("SELECT pg_backend_pid()")

@@ -59,7 +59,7 @@ class SqliteDatabase:
         """Connect to the file that has the name now: a file that was deleted can still be written to while open."""
         found = self._identity()
         if found is None and self._opened is not None:
-            raise Unavailable("the file of the database is gone")
+            raise Unavailable("the database's file was deleted; restore it")
         if found != self._opened:
             self.engine.dispose()
         connection = engine.connect()

@@ -338,7 +338,7 @@ def test_nothing_is_written_to_a_file_that_is_gone_and_the_one_in_its_place_is_u
 
     away = file.rename(file.with_suffix(".away"))
     for lend in (sqlite.read, sqlite.write):
-        with pytest.raises(Unavailable, match="gone"), lend():
+        with pytest.raises(Unavailable, match="deleted"), lend():
             pytest.fail("there is no file of this name")
     assert not file.exists()
     other.rename(file)
