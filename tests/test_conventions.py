@@ -99,9 +99,9 @@ def in_patches() -> Iterator[Violation]:
 def in_test_names() -> Iterator[Violation]:
     for file in files("tests"):
         for node in ast.walk(tree(file)):
-            is_test = isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name.startswith("test_")
-            if is_test and len(node.name) > MAX_TEST_NAME:
-                yield file, node.name
+            name = node.name if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) else ""
+            if name.startswith("test_") and len(name) > MAX_TEST_NAME:
+                yield file, name
 
 
 def in_class_names() -> Iterator[Violation]:

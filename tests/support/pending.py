@@ -96,7 +96,6 @@ PENDING: dict[str, set[str]] = {
         "tests/samples.py",
         "tests/servers.py",
         "tests/test_deploy.py",
-        "tests/test_docs.py",
         "tests/wire/test_canaries.py",
         "tests/wire/test_deadlines.py",
         "tests/wire/test_key_rotation.py",
