@@ -140,7 +140,7 @@ def test_the_file_of_an_environment_cannot_make_it_another_one(folder: Path, mon
     assert "SECRET_KEY is missing" in refusal()
 
 
-@pytest.mark.parametrize("text", ["${THREADS}", "$THREADS", "a${NOBODY}b", "${NOBODY:-default}", "$$", "100%", "a#b"])
+@pytest.mark.parametrize("text", ["${THREADS}", "$THREADS", "a${MISSING}b", "${MISSING:-default}", "$$", "100%", "a#b"])
 def test_what_stands_in_a_file_is_taken_as_it_stands(folder: Path, monkeypatch: pytest.MonkeyPatch, text: str) -> None:
     monkeypatch.setenv("THREADS", "4")
     write(folder / ".env", DB_PASSWORD=text, SECRET_KEY=f"'{text}'", DB_NAME=f'"{text}"')
@@ -531,7 +531,7 @@ def test_the_key_that_is_set_signs(monkeypatch: pytest.MonkeyPatch) -> None:
     assert load_settings().signing_key() == GOOD_KEY
 
 
-def test_a_missing_key_is_made_up_anew_each_time() -> None:
+def test_missing_key_is_generated_at_each_start() -> None:
     first, second = load_settings().signing_key(), load_settings().signing_key()
     assert first != second
     assert min(len(first), len(second)) >= 64

@@ -1,6 +1,5 @@
 """Run mutmut over domain and application, and compare what survives with survivors.toml."""
 
-import os
 import re
 import shutil
 import subprocess
