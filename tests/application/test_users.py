@@ -317,25 +317,24 @@ def test_change_of_a_removed_account_is_refused(world: World) -> None:
 
 def test_password_changed_after_its_check_confirms_nothing(world: World) -> None:
     ann = world.person()
-    rows = world.database.rows
-    before = rows.users[ann.id]
+    before = world.database.rows.users[ann.id]
 
     class Changing(PlainHasher):
         """The password changes right after it was verified."""
 
         def verify(self, password: str, password_hash: str | None) -> bool:
             is_right = super().verify(password, password_hash)
-            rows.users[ann.id] = rows.users[ann.id].with_password("plain:another")
+            world.database.rows.users[ann.id] = before.with_password("plain:another")
             return is_right
 
     commands = world.app.commands
     check = replace(commands.delete_own_account.check, hasher=Changing())
     with pytest.raises(InvalidCredentials):
         replace(commands.delete_own_account, check=check)(ann, PASSWORD, address=HOME)
-    rows.users[ann.id] = before
+    world.database.rows.users[ann.id] = before
     with pytest.raises(InvalidCredentials):
         replace(commands.change_password, check=check)(ann, PASSWORD, "battery staple", address=HOME)
-    rows.users[ann.id] = before
+    world.database.rows.users[ann.id] = before
     with pytest.raises(InvalidCredentials):
         replace(commands.edit_own_account, check=check)(ann, None, "anna@example.com", PASSWORD, address=HOME)
-    assert rows.users[ann.id].email == before.email
+    assert world.database.rows.users[ann.id].email == before.email

@@ -159,7 +159,7 @@ def test_a_file_may_hold_comments_quotes_and_exports(folder: Path) -> None:
 
 
 def test_names_that_agora_does_not_know_are_let_be(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write(folder / ".env", SOMEBODY_ELSES="setting", THREADS=2)
+    write(folder / ".env", ANOTHER_PROGRAMS="setting", THREADS=2)
     monkeypatch.setenv("HOME_BREW", "yes")
     assert load_settings().threads == 2
 
