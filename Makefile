@@ -1,7 +1,7 @@
 # What people do with Agora. A fresh machine needs Python 3.11 or newer and make; everything else is installed
 # into .venv from pinned, hashed requirements.
 .DEFAULT_GOAL := help
-.PHONY: help install run test fuzz faults pooler browser bench bench-growth docs check lint types walls migrate migration lock clean
+.PHONY: help install run test fuzz faults pooler browser bench bench-growth docs check lint types walls mutants migrate migration lock clean
 
 PYTHON ?= python3
 CHROMIUM ?= /usr/bin/chromium
@@ -99,7 +99,15 @@ lock: ## Pin the requirements from pyproject.toml
 	$(COMPILE) --output-file requirements.txt
 	$(COMPILE) --extra dev --constraint requirements.txt --output-file requirements-dev.txt
 	$(COMPILE) --extra dev --extra browser --constraint requirements-dev.txt --output-file requirements-browser.txt
+	$(COMPILE) --extra dev --extra mutants --constraint requirements-dev.txt --output-file requirements-mutants.txt
 	rm -rf .venv-lock
 
 clean: ## Remove .venv and caches; data stays
 	rm -rf .venv .venv-lock .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache .coverage htmlcov
+
+.venv/installed-mutants: .venv/installed-dev requirements-mutants.txt
+	$(PIP) install --require-hashes -r requirements-mutants.txt
+	@touch $@
+
+mutants: .venv/installed-mutants ## Alter domain and application in a thousand places: tests must notice; five minutes
+	$(BIN)/python -m tests.mutation

@@ -1,1 +1,1 @@
-"""What Agora costs, beside two other servers that do the same: `python -m benchmarks --help`."""
+"""Benchmarks of Agora and two comparable servers: `python -m benchmarks --help`."""

@@ -54,7 +54,7 @@ def compare(
     warm_up: WarmUpOption = 1,
     connections: ConnectionsOption = 16,
     only: Annotated[str, typer.Option(help=f"Scenarios, of: {', '.join(SCENARIOS)}.")] = ",".join(USUAL),
-    peers: Annotated[str, typer.Option(help="Whom to compare Agora with; '' for nobody.")] = ",".join(PEERS),
+    peers: Annotated[str, typer.Option(help="Servers to compare Agora with; '' for none.")] = ",".join(PEERS),
     markdown: MarkdownOption = None,
 ) -> None:
     """Measure Agora beside other servers, and against its own bars."""
@@ -141,7 +141,7 @@ def measure_hostile(
     fields: Annotated[bool, typer.Option(help="Measure the worst text in every field.")] = True,
     refusals: Annotated[bool, typer.Option(help="Measure memory after refused requests.")] = True,
 ) -> None:
-    """Measure what hostile input costs: processor time in every field, memory after refusals."""
+    """Measure hostile input: processor time in every field, memory after refusals."""
     findings: list[Finding] = []
     with _stack() as (stack, folder):
         server = stack.enter_context(databases())
@@ -176,7 +176,7 @@ def main() -> None:
 
 @contextmanager
 def _stack() -> Iterator[tuple[ExitStack, Path]]:
-    """Lend a folder, and a stack of what ends before it is removed."""
+    """Yield a temporary folder, and a stack that is closed before its removal."""
     with tempfile.TemporaryDirectory(prefix="agora-bench-") as folder, ExitStack() as stack:
         yield stack, Path(folder)
 

@@ -1,4 +1,4 @@
-"""The chart of cost as it grows: an SVG drawn by hand, legible on light pages and on dark ones."""
+"""SVG chart of throughput by number of posts, legible on light and dark pages."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from html import escape
@@ -11,10 +11,10 @@ HEIGHT: Final = 400
 LEFT, RIGHT, TOP, BOTTOM = 62, 170, 44, 46
 LABEL_HEIGHT: Final = 18
 STEPS: Final = 5
-"""About so many lines across the chart."""
+"""Approximate number of grid lines."""
 
 COLORS: Final = (("#0b63c4", "#6cb0ff"), ("#b4460f", "#ff9e66"), ("#1a7a3c", "#67cf8b"), ("#8a2fb0", "#d592f5"))
-"""Of each line, on a light page and on a dark one; the fifth line begins anew, dashed."""
+"""Colors of a line on light and dark pages; from the fifth on they repeat, dashed."""
 
 STYLE: Final = "".join(
     (
@@ -29,9 +29,9 @@ STYLE: Final = "".join(
 
 
 def draw(title: str, sizes: Sequence[int], lines: Mapping[str, Sequence[float]]) -> str:
-    """Draw requests per second against the number of posts; sizes are spread by their logarithm.
+    """Draw requests per second by the number of posts, on a logarithmic axis.
 
-    Each line has its name at its end, so that nothing hangs on colours alone.
+    Each line has its name at its end, so that colors are not needed to tell them apart.
     """
     step = _step(max(max(values) for values in lines.values()) / STEPS)
     top = step * max(1, ceil(max(max(values) for values in lines.values()) / step))
@@ -74,13 +74,13 @@ def draw(title: str, sizes: Sequence[int], lines: Mapping[str, Sequence[float]])
 
 
 def _step(least: float) -> int:
-    """Find the round number, 1, 2 or 5 times a power of ten, that is at least so much."""
+    """Find the next 1, 2 or 5 times a power of ten."""
     power: int = 10 ** floor(log10(max(least, 1)))
     return next(power * factor for factor in (1, 2, 5, 10) if power * factor >= least)
 
 
 def _apart(places: Sequence[float]) -> list[float]:
-    """Move labels down until none covers the one above it, and all of them up if the last then leaves the chart."""
+    """Move labels down until none overlap, then all up if the last leaves the chart."""
     order = sorted(range(len(places)), key=places.__getitem__)
     moved = list(places)
     for above, below in pairwise(order):

@@ -1,4 +1,4 @@
-"""What the databases are filled with: the same rows for every peer, made up from the number of posts alone."""
+"""Rows for every measured database, generated from the number of posts alone."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from infrastructure.settings import Settings
 VOTES_A_POST: Final = 10
 POSTS_A_USER: Final = 15
 VOTERS: Final = 1_000
-"""Accounts that have a session, and so at least this many there are."""
+"""Accounts with a session; the minimum number of accounts."""
 
 PASSWORD: Final = "correct horse battery"
 
@@ -52,7 +52,7 @@ class Rows:
 
 @dataclass(frozen=True)
 class Data:
-    """Posts, a minute apart up to the present one, with ten votes each on average, and the people behind them."""
+    """Posts one minute apart until now, ten votes each on average, and their users."""
 
     posts: int
     now: datetime
@@ -75,7 +75,7 @@ class Data:
 
     @cached_property
     def votes_on(self) -> tuple[int, ...]:
-        """How many votes each post has, by id from 1; the ranks are scattered over the ids."""
+        """Number of votes on each post by id from 1; ranks are scattered over ids."""
         weight = [rank**-SKEW for rank in range(1, self.posts + 1)]
         scale = VOTES_A_POST * self.posts / sum(weight)
         by_rank = list(accumulate((scale * each for each in weight), initial=0.0))

@@ -42,16 +42,16 @@ class Databases:
         return url
 
     def copy(self, name: str, original: URL) -> URL:
-        """Copy a database that nobody is connected to."""
+        """Copy a database without connections."""
         return self._created(name, original.database)
 
     def drop(self, name: str) -> None:
-        """Drop a database, whoever is connected to it."""
+        """Drop a database and close its connections."""
         with connected(self._server) as server, server.cursor() as cursor:
             cursor.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
     def version(self) -> str:
-        """Tell the server's version."""
+        """Return the server's major version."""
         with connected(self._server) as server:
             return str(server.server_version // 10_000)
 
@@ -70,7 +70,7 @@ def databases() -> Iterator[Databases]:
 
 @contextmanager
 def connected(url: URL) -> Iterator[Connection]:
-    """Lend a connection that commits each statement."""
+    """Yield a connection that commits each statement."""
     address: dict[str, Any] = url.translate_connect_args(username="user", database="dbname")
     with closing(psycopg2.connect(**address)) as connection:
         connection.autocommit = True
@@ -85,7 +85,7 @@ def declare(url: URL, tables: MetaData) -> None:
 
 
 def fill(url: URL, tables: MetaData, data: Data) -> None:
-    """Copy the data into the declared tables, as a bulk load should: indexes last, then vacuumed and analysed.
+    """COPY the data into the declared tables; build indexes last, VACUUM, ANALYZE.
 
     Vacuuming also flushes the pending list of a trigram index, which slows down every search until then.
     """
@@ -134,11 +134,11 @@ class _Stream(RawIOBase):
         self._rest = b""
 
     def readable(self) -> bool:
-        """Tell that this can be read from."""
+        """Return True."""
         return True
 
     def read(self, size: int = -1) -> bytes:
-        """Read so many bytes, all of them if fewer are left."""
+        """Read at most `size` bytes; a negative size reads to the end."""
         parts = [self._rest]
         length = len(self._rest)
         while size < 0 or length < size:

@@ -1,4 +1,4 @@
-"""What hostile input costs a server: the worst text in every field beside a harmless one, and memory after refusals."""
+"""Cost of hostile input: processor time in every field, memory after refusals."""
 
 import http.client
 import json
@@ -86,7 +86,7 @@ class Field:
 
 
 POST: Final = {"title": "A title", "content": "Some content"}
-REGISTRATION: Final = {"email": "nobody@nowhere", "password": "a password", "username": "no"}
+REGISTRATION: Final = {"email": "no-one@nowhere", "password": "a password", "username": "no"}
 
 SIGN_IN: Final = {"username": "a@b.c", "password": "x"}
 
@@ -125,7 +125,7 @@ FIELDS: Final = (
 
 
 def costs(running: Running) -> Iterator[Finding]:
-    """Compare the processor time of the worst text in each field with that of a harmless one of equal size."""
+    """Compare processor time of the worst and of harmless text in each field."""
     for place in FIELDS:
         harmless = _milliseconds(running, place, HARMLESS)
         found = {name: _milliseconds(running, place, text) for name, text in WORST.items()}
@@ -140,7 +140,7 @@ def costs(running: Running) -> Iterator[Finding]:
 
 
 def memory(running: Running) -> Iterator[Finding]:
-    """Compare the memory of a server after refused requests of each kind with that before."""
+    """Compare a server's memory before and after refused requests of each kind."""
     for content_type, body in MALFORMED.values():
         _refused(running, content_type, body, 20)
     for name, (content_type, body) in MALFORMED.items():
@@ -153,7 +153,7 @@ def memory(running: Running) -> Iterator[Finding]:
 
 
 def _milliseconds(running: Running, place: Field, text: str) -> float:
-    """Measure the processor time of a request, in the median of three rounds; its size is that on the wire."""
+    """Measure processor time per request, the median of three rounds, and wire size."""
     letters = place.size // len(text.encode())
     target, body, headers = place.request(text * letters)
     sent = len(target) + len(body or b"") + sum(map(len, headers.values()))

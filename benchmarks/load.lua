@@ -3,7 +3,7 @@
 
 local tokens, posts, text = {}, 0, ""
 
--- Most people who take turns at voting on one post; beyond it a round would be full of votes that change nothing.
+-- Maximum voters per post: with more, most votes of a round would change nothing.
 local CROWD = 200
 
 local function read_tokens(file)
@@ -16,7 +16,7 @@ local function get(path)
   return wrk.format("GET", path, tokens[math.random(#tokens)])
 end
 
--- Voters take turns, and turn round when all have voted: on one post, too, every vote changes something.
+-- Voters rotate and reverse their votes after each lap, so that every vote changes a tally.
 local turns = 0
 local function vote()
   local crowd = math.min(#tokens, posts * CROWD)

@@ -1,4 +1,4 @@
-"""The load: wrk, which keeps connections open and asks again as soon as it is answered."""
+"""Load by wrk, over connections that send the next request after each response."""
 
 import json
 import random
@@ -18,7 +18,7 @@ TIMEOUT_SECONDS: Final = 10
 
 
 class LoadError(Exception):
-    """The load could not be put on, or was not answered as it should be."""
+    """wrk failed, or a response was not the expected one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +72,7 @@ class Load:
 
 @dataclass(frozen=True, slots=True)
 class Rounds:
-    """How often, how long, and over how many connections each load is put on."""
+    """Number and seconds of rounds, and connections of each load."""
 
     rounds: int
     seconds: int
@@ -80,9 +80,9 @@ class Rounds:
     connections: int
 
     def interleaved(self, trials: Mapping[str, Callable[[int], Measured]]) -> dict[str, Measured]:
-        """Run trials in turns, each for a number of seconds, and give the medians of each.
+        """Alternate trials, each for a number of seconds; return the medians of each.
 
-        Taking turns spreads what else the machine does over all of them.
+        Alternation spreads other load of the machine over all trials.
         """
         if self.warm_up:
             for trial in trials.values():

@@ -1,4 +1,4 @@
-"""The servers that are measured, on free ports of loopback."""
+"""Measured servers, on free loopback ports."""
 
 import json
 import os
@@ -40,7 +40,7 @@ class PeerError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a server answered."""
+    """A server's response."""
 
     status: int
     body: Any
@@ -149,7 +149,7 @@ def install_fastify() -> None:
 
 
 def require_agreement(peers: Sequence[Running], posts: int) -> None:
-    """Ask every peer for the same things, and compare what they say: else a ratio would compare different work.
+    """Require equal responses of all peers, so that ratios compare equal work.
 
     Raises:
         PeerError: two of them differ.

@@ -1,4 +1,4 @@
-"""What is told in the end: each figure against its bar, as a table, and the machine that it was measured on."""
+"""Report: a table of figures and bars, and the measuring machine."""
 
 import os
 import platform
@@ -16,7 +16,7 @@ GIB: Final = 2**30
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """What a figure must reach, or must not exceed; `goal` is what it should come to one day."""
+    """Bound of a figure, lower or upper; `goal` is the long-term target."""
 
     limit: float
     goal: float | None = None
@@ -29,7 +29,7 @@ class Bar:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One figure against its bar: a ratio, or a latency in milliseconds where the unit says so."""
+    """One figure and its bar: a ratio, or a latency in milliseconds."""
 
     what: str
     ours: str
@@ -86,7 +86,7 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def machine(postgres: str) -> str:
-    """Tell what everything ran on, in general terms."""
+    """Describe the machine in general terms."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / GIB
     parts = [
         f"{os.cpu_count()} cores",
@@ -103,7 +103,7 @@ def machine(postgres: str) -> str:
 
 
 def put_between(file: Path, name: str, text: str) -> None:
-    """Replace what stands between a file's markers `<!-- name -->` and `<!-- end of name -->`.
+    """Replace the text between `<!-- name -->` and `<!-- end of name -->` in a file.
 
     Raises:
         ValueError: the file has no such markers.

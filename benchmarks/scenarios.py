@@ -1,4 +1,4 @@
-"""What is measured, and the bar of each."""
+"""Measured scenarios and their bars."""
 
 import re
 from collections.abc import Callable, Iterable
@@ -43,7 +43,7 @@ MANY_REQUESTS: Final = 200_000
 
 
 class Stage:
-    """The databases and the servers; each server starts when it is first asked for."""
+    """Databases and servers; each server starts at its first use."""
 
     def __init__(self, stack: ExitStack, folder: Path, databases: Databases, data: Data, peers: Iterable[str]) -> None:
         self._stack = stack
@@ -127,9 +127,9 @@ def two_workers(stage: Stage, rounds: Rounds) -> list[Finding]:
 
 
 def logins(stage: Stage, rounds: Rounds) -> list[Finding]:
-    """Compare the latency of reading while people sign in without pause with the latency while nobody does.
+    """Compare the latency of reads with and without concurrent sign-ins.
 
-    On a machine that is too slow for so many, some are told to come back: that is as it should be, and told.
+    A slow machine refuses some sign-ins with 503; the report counts them.
     """
     get = _trial(Load("get", stage.data.posts), stage.agora, rounds)
     sign_in = Load("login", text=PASSWORD.replace(" ", "+"))
@@ -152,7 +152,7 @@ def logins(stage: Stage, rounds: Rounds) -> list[Finding]:
 
 
 def hot_post(stage: Stage, rounds: Rounds) -> list[Finding]:
-    """Compare votes on one post with votes on many, over more connections and by two workers."""
+    """Compare votes on one post with votes on many, at two workers."""
     many = replace(rounds, connections=HOT_CONNECTIONS)
     posts = min(SPREAD_POSTS, stage.data.posts)
     found = rounds.interleaved(
@@ -221,7 +221,7 @@ def _search(word: str) -> Load:
 
 
 def _cursor_at(server: Running, depth: int) -> str:
-    """Follow links, from the deepest page that can be skipped to, until so many posts are passed."""
+    """Follow links from the deepest offset until the given number of posts."""
     passed = min(depth, 10_000)
     path = f"/posts?limit=100&skip={passed - 100}"
     while True:
@@ -236,6 +236,6 @@ def _cursor_at(server: Running, depth: int) -> str:
 
 
 def _resident(process: int) -> int:
-    """Tell the memory of a process, in KiB."""
+    """Return the resident memory of a process in KiB."""
     status = Path(f"/proc/{process}/status").read_text()
     return int(re.findall(r"^VmRSS:\s+(\d+) kB", status, re.MULTILINE)[0])

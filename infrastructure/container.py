@@ -1,4 +1,4 @@
-"""The wiring diagram: which adapter stands behind which port. The only place where all of it meets."""
+"""The wiring diagram: the one place that binds adapters to ports."""
 
 from datetime import timedelta
 from typing import Final

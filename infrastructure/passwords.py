@@ -1,4 +1,4 @@
-"""Passwords, hashed with Argon2id (RFC 9106). Legacy bcrypt hashes are accepted, and replaced at the next sign-in."""
+"""Password hashing: Argon2id (RFC 9106), and bcrypt to verify legacy hashes."""
 
 import os
 import re
@@ -60,11 +60,11 @@ class Argon2PasswordHasher:
         return self._threads.call(self._argon2.hash, password)
 
     def verify(self, password: str, password_hash: str | None) -> bool:
-        """Tell whether the hash is this password's; without one, a verification takes place all the same."""
+        """Verify a password; without a hash, spend the same time and return False."""
         return self._threads.call(self._verify, password, password_hash)
 
     def is_outdated(self, password_hash: str) -> bool:
-        """Tell whether the hash is a legacy one, or was made with other parameters than today's."""
+        """Return whether the hash is legacy or has outdated parameters."""
         return password_hash.startswith("$2") or self._argon2.check_needs_rehash(password_hash)
 
     def _verify(self, password: str, password_hash: str | None) -> bool:

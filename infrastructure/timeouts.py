@@ -1,4 +1,4 @@
-"""Every bound on waiting, in one place, with what it bounds and why."""
+"""Bounds on all waits, each with its unit and reason."""
 
 from dataclasses import dataclass
 from typing import Final
@@ -6,7 +6,10 @@ from typing import Final
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Timeouts:
-    """Bounds on waits, in seconds. The container hands them to the adapters; tests hand in their own."""
+    """Bounds on waits, in seconds.
+
+    The container passes them to the adapters; tests pass their own.
+    """
 
     request: float = 5.5
     """All waits of one request together, from its first use case on: a little more than `statement`."""

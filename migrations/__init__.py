@@ -1,1 +1,1 @@
-"""The schema's history, in Alembic's order. A migration that has landed is never edited: a new one follows."""
+"""Alembic migrations. A released migration is never edited: a new one follows."""

@@ -1,4 +1,4 @@
-"""How Alembic reaches the database: through Agora's settings, or over a connection that it is handed."""
+"""Alembic environment: connects by Agora's settings, or uses a given connection."""
 
 from typing import Literal
 
@@ -22,7 +22,7 @@ def render_item(kind: str, item: object, _context: object) -> str | Literal[Fals
 
 
 def is_compared(thing: SchemaItem, _name: str | None, _kind: str, _reflected: bool, _with: SchemaItem | None) -> bool:
-    """Leave out of a new migration what is declared for another database than this one: Alembic does not ask."""
+    """Exclude items declared for another dialect from new migrations."""
     return thing.info.get("dialect") in {None, context.get_context().dialect.name}
 
 
@@ -53,7 +53,7 @@ def run_on(connection: Connection) -> None:
     )
     with context.begin_transaction():
         if not sqlite:
-            # A step may run as long as it must, but nobody may have to wait long behind one that waits for a lock.
+            # A step may run long, but must not wait long for a lock: other sessions queue behind it.
             connection.execute(text("SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = 0"))
             connection.execute(text(f"SELECT pg_advisory_xact_lock({ADVISORY_LOCK})"))
             connection.execute(text("SET LOCAL lock_timeout = '4s'"))

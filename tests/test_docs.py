@@ -167,14 +167,3 @@ def test_every_prohibition_names_an_existing_check() -> None:
         assert named or tests, never
         assert set(named) <= set(contracts), never
         assert [test for test in tests if not (ROOT / test).exists()] == [], never
-
-
-def test_docs_use_no_banned_words() -> None:
-    banned = r"\b(?:nobody|whoever|somebody|those who|whom|anew|so many"
-    banned += r"|h[eo]lds? up|takes? turns|gives? way|lends?|lent|undone)\b"
-    found = {
-        f"{page.relative_to(ROOT)}: {match}"
-        for page in PAGES
-        for match in re.findall(banned, page.read_text(encoding="utf-8"), re.IGNORECASE)
-    }
-    assert sorted(found) == []

@@ -1,4 +1,4 @@
-// What somebody who knows Node would write by hand: Fastify, pg and SQL, on Agora's own tables. It does the work that
+// Hand-written Node server: Fastify, pg and SQL, on Agora's own tables. It does the work that
 // Agora does for these routes: token, session and account judged on every request, drafts hidden, counters and rank
 // kept, entity tags, signed cursors. Settings: DATABASE (name) and libpq's own, SECRET_KEY, PORT.
 
@@ -124,7 +124,7 @@ function cursorAfter(post) {
 
 function placeOf(cursor) {
   const [place, signature] = cursor.split(".");
-  if (sign(place) !== signature) throw new Problem(422, "invalid-cursor", "Invalid cursor", "start anew without it");
+  if (sign(place) !== signature) throw new Problem(422, "invalid-cursor", "Invalid cursor", "start again without it");
   return JSON.parse(Buffer.from(place, "base64url").toString());
 }
 

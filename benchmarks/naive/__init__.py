@@ -1,1 +1,1 @@
-"""The application that a competent person writes from the documentation of FastAPI and SQLAlchemy."""
+"""Application written by the documentation of FastAPI and SQLAlchemy."""

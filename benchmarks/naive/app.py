@@ -83,7 +83,7 @@ class VoteOut(BaseModel):
 
 
 def get_db() -> Iterator[Session]:
-    """Lend a session for one request."""
+    """Yield a session for one request."""
     with open_session() as session:
         yield session
 

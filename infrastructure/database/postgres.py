@@ -85,7 +85,9 @@ class PostgresDatabase:
         event.listen(self.engine, "close", _unwatch)
         event.listen(self.engine, "do_connect", self._resolve)
         event.listen(self.engine, "connect", self._prepare_statements)
-        self._limiter = Limiter(connections, "all database connections are in use; try again", timeouts.acquire, waiting)
+        self._limiter = Limiter(
+            connections, "all database connections are in use; try again", timeouts.acquire, waiting
+        )
         self.rows = KeyedLimiter("too many requests are changing the same rows; try again", timeouts.acquire, waiting)
         self._idle: list[Connection] = []
         self._has_connected = False

@@ -1,4 +1,4 @@
-"""Reading from a hot standby: a second PostgreSQL that repeats what the first one does, a moment later."""
+"""Reads from a hot standby that has replayed every commit of the primary."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -22,7 +22,7 @@ POSITION: Final = Statement(
         " FROM pg_current_wal_flush_lsn() AS flushed"
     )
 )
-"""The primary's timeline, and how far its log is safe on disk, in bytes: everything that was ever acknowledged."""
+"""The primary's timeline and flushed WAL position in bytes: all acknowledged commits."""
 
 CLUSTER: Final = Statement(text("SELECT system_identifier, current_database() FROM pg_control_system()"))
 
@@ -33,13 +33,13 @@ REPLAYED: Final = Statement(
         " FROM pg_sleep(:seconds), pg_control_system(), pg_control_checkpoint()"
     )
 )
-"""The same of a standby, and how far it has repeated the primary's log: a later statement sees at least that."""
+"""The same of a standby, and its replayed WAL position: later statements see at least that."""
 
 log: Final = structlog.get_logger()
 
 
 class Position(NamedTuple):
-    """A place in the history of a database: which cluster, database and timeline, and how many bytes of log."""
+    """A WAL position: cluster, database, timeline and bytes."""
 
     cluster: int
     database: str
@@ -48,7 +48,7 @@ class Position(NamedTuple):
 
 
 def position_of(querier: Querier) -> Position:
-    """Ask a primary how far it has got."""
+    """Query the flushed WAL position of a primary."""
     ((timeline, flushed),) = querier.fetch_all(POSITION, {})
     if "cluster" not in querier.cache:
         (querier.cache["cluster"],) = querier.fetch_all(CLUSTER, {})
@@ -57,13 +57,13 @@ def position_of(querier: Querier) -> Position:
 
 
 def replayed_by(querier: Querier, pause: float) -> tuple[Position, bool]:
-    """Ask a standby how far it has got after so many seconds, and whether it is one."""
+    """Query the replayed WAL position after a pause, and whether it is a standby."""
     ((*replayed, is_standby),) = querier.fetch_all(REPLAYED, {"seconds": pause})
     return Position(*replayed), is_standby
 
 
 def unfit(replayed: Position, position: Position, *, is_standby: bool) -> str | None:
-    """Tell why this is no standby of that primary, if it is none: then it does not matter how far each has got."""
+    """Return why a server is no standby of the primary, or None."""
     if replayed[:2] != position[:2]:
         return "it follows another database"
     if not is_standby:
@@ -74,11 +74,11 @@ def unfit(replayed: Position, position: Position, *, is_standby: bool) -> str | 
 
 
 class Standby:
-    """Has questions answered by a hot standby, and by the primary whenever that one would know more.
+    """Sends reads to a standby that has replayed every commit, else to the primary.
 
-    Nobody misses what was committed before they asked, their own writes least of all. The primary is asked how far its
-    log has got, and the standby, in a statement before the question, whether it has repeated that much of the same
-    log. Such a pair of looks costs the primary about as much as finding one row.
+    A read sees every commit before it, the client's own included: the primary reports its flushed WAL position, and a
+    statement before the query compares it with the standby's replayed position on the same timeline. Both statements
+    together cost the primary about as much as finding one row.
     """
 
     def __init__(
@@ -93,25 +93,25 @@ class Standby:
 
     @contextmanager
     def read(self) -> Iterator[Querier]:
-        """Lend a connection for questions, to the standby if it may answer them.
+        """Yield a connection for queries, to the standby if it is current.
 
         Raises:
-            TransactionAborted: the standby was lost meanwhile; the primary answers the next try.
-            Unavailable: the primary cannot answer now.
+            TransactionAborted: the standby disconnected; a retry uses the primary.
+            Unavailable: the primary is unavailable.
         """
         if self._is_due():
             position = self._position()
-            is_lent = False
+            is_yielded = False
             try:
                 with within(self._timeouts.standby), self._standby.read() as querier:
                     if self._has_replayed(querier, position):
-                        is_lent = True
+                        is_yielded = True
                         yield querier
                         self._count("answered")
                         return
             except Unavailable as error:
                 self._leave_out("it cannot answer now", cause_of(error))
-                if is_lent:
+                if is_yielded:
                     raise TransactionAborted("the standby was lost") from error
         else:
             self._count("left_out")
@@ -126,7 +126,7 @@ class Standby:
         now = time.monotonic()
         if now < self._rests_until:
             return False
-        if self._rests_until:  # one sees whether it is fit again; the others go on without it until then
+        if self._rests_until:  # one request probes it; all others use the primary
             self._rests_until = now + self._timeouts.standby_lost
         return True
 

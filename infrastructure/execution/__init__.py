@@ -1,1 +1,4 @@
-"""How use cases run without blocking the event loop. Nothing here knows a database driver or a web framework."""
+"""Executors that run use cases without blocking the event loop.
+
+No module here knows a database driver or a web framework.
+"""

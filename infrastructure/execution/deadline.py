@@ -1,4 +1,4 @@
-"""The deadline of a request: each wait takes at most what the waits before it have left."""
+"""Deadline of a request: each wait takes at most the seconds that remain."""
 
 import time
 from collections.abc import Iterator
@@ -30,7 +30,7 @@ def is_expired() -> bool:
 
 
 def remaining(most: float) -> float:
-    """Give the seconds that a wait may take: `most`, or what the deadline leaves, but at least `MIN_WAIT`."""
+    """Return the seconds a wait may take: up to `most`, at least `MIN_WAIT`."""
     return min(most, max(_deadline.get() - time.monotonic(), MIN_WAIT))
 
 

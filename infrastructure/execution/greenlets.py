@@ -1,4 +1,4 @@
-"""Use cases in greenlets on the event loop: plain code that releases the loop wherever it waits."""
+"""Runs synchronous use cases in greenlets, which release the event loop to wait."""
 
 import asyncio
 import sys
@@ -35,7 +35,9 @@ class _Result:
 
 
 class _PooledGreenlet(greenlet):  # type: ignore[misc]  # it has no types
-    """A greenlet that runs one use case after another: creating one allocates memory from the system each time.
+    """A greenlet that runs one use case after another.
+
+    Creating a greenlet allocates memory from the operating system, so they are pooled.
 
     SQLAlchemy's `await_only` works in it as in SQLAlchemy's own, which end with what they run.
     """
@@ -56,7 +58,10 @@ class _PooledGreenlet(greenlet):  # type: ignore[misc]  # it has no types
 
 
 class GreenletExecutor:
-    """Runs each use case in a greenlet on the event loop. How many run at once is bounded by what they acquire."""
+    """Runs each use case in a greenlet on the event loop.
+
+    Connections and threads that use cases acquire limit how many run concurrently.
+    """
 
     def __init__(self) -> None:
         self._idle: list[_PooledGreenlet] = []

@@ -1,4 +1,4 @@
-"""Limits on how much runs at once on the event loop: FIFO semaphores with a timeout."""
+"""FIFO semaphores with a timeout, for one event loop."""
 
 import asyncio
 from collections import deque

@@ -15,7 +15,9 @@ T = TypeVar("T")
 
 
 class RetryingExecutor:
-    """Runs use cases, and those again whose transaction was aborted: whole, a few times, within the deadline.
+    """Retries use cases whose transaction was aborted.
+
+    The whole use case runs again, a few times, within the deadline.
 
     While backing off it holds no connection and no slot.
     """

@@ -1,4 +1,4 @@
-"""Threads for what would block the event loop: hashing passwords, and whole use cases on SQLite."""
+"""Worker threads for password hashing, and for whole use cases on SQLite."""
 
 import asyncio
 from collections.abc import Callable
@@ -20,7 +20,10 @@ T = TypeVar("T")
 
 
 class WorkerThreads:
-    """A few threads with a FIFO queue. A caller in a greenlet lets go of the event loop, any other one blocks."""
+    """A few threads with a FIFO queue.
+
+    A caller in a greenlet releases the event loop; any other caller blocks.
+    """
 
     def __init__(
         self, threads: int, reason: str, seconds: float, running: Span = UNMEASURED, waiting: Span = UNMEASURED

@@ -13,9 +13,6 @@ from infrastructure.timeouts import Timeouts
 from interfaces.failures import exit_with_error
 from interfaces.http.drain import Drain
 
-# A string within this package: only the processes that serve import the web framework.
-PROTOCOL: Final = "interfaces.server.protocol:DeadlineProtocol" if find_spec("httptools") else "auto"
-
 CLIENTS_MAX: Final = 1_000
 """Open connections per worker; further ones get 503."""
 
@@ -42,7 +39,6 @@ class Config(uvicorn.Config):
             host=host,
             port=port,
             workers=workers,
-            http=PROTOCOL,
             ws="none",
             access_log=False,
             server_header=False,
@@ -72,5 +68,10 @@ class Config(uvicorn.Config):
         """
         try:
             super().load()
+            if find_spec("httptools"):  # not on Windows
+                # Only processes that serve import the web framework.
+                from interfaces.server.protocol import DeadlineProtocol  # noqa: PLC0415
+
+                self.http_protocol_class = DeadlineProtocol
         except Exception as error:  # noqa: BLE001 - a worker's traceback would bypass the log
             exit_with_error(error)

@@ -12,7 +12,6 @@ from interfaces.http.drain import Drain
 from interfaces.http.middleware import DEFAULT_HEADERS, AccessLog, RequestContext, SecurityHeaders
 from interfaces.http.problems import unavailable_problem
 from interfaces.http.proxies import Proxies
-from interfaces.server.config import Config
 
 HEAD_MAX: Final = 65_536
 """Bytes in a request's target and the names and values of its headers."""
@@ -33,7 +32,6 @@ class DeadlineProtocol(HttpToolsProtocol):
     assumes an upgrade instead, and would parse the body as the next request.
     """
 
-    config: Config
     flow: "_Flow"
 
     _running: RequestResponseCycle | None = None
@@ -187,7 +185,7 @@ class DeadlineProtocol(HttpToolsProtocol):
 
     def _start(self) -> None:
         self._stop()
-        self._deadline = self.loop.call_later(self.config.timeouts.receive, self._cut)
+        self._deadline = self.loop.call_later(self.config.timeouts.receive, self._cut)  # type: ignore[attr-defined]  # Agora's Config
 
     def _stop(self) -> None:
         if self._deadline is not None:

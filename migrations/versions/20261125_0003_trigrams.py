@@ -37,7 +37,7 @@ def downgrade() -> None:
 
 
 def _has_extension() -> bool:
-    """Create the extension, or say whom to ask: not everybody may, and some installations come without it."""
+    """Create pg_trgm, or log how an administrator can create it."""
     create = "CREATE EXTENSION IF NOT EXISTS pg_trgm"
     if context.is_offline_mode():
         op.execute(create)

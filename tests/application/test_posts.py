@@ -35,6 +35,7 @@ def test_invalid_post_is_not_written(world: World) -> None:
 def test_a_post_is_written_once_under_a_key(world: World) -> None:
     ann, bob = world.person("ann"), world.person("bob")
     written, _ = world.app.commands.write_post_once(ann, " A title ", "Some content", True, "key")
+    assert written.created_at == world.clock.now()
     world.app.commands.edit_post(ann, written.id, PostChanges(title="Another"))
     world.clock.advance(timedelta(hours=23))
 

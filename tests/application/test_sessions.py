@@ -331,6 +331,24 @@ def test_address_is_known_to_an_account_for_30_days(world: World, later: timedel
             world.sign_in()
 
 
+def test_an_address_that_guesses_does_not_block_another(world: World) -> None:
+    world.person()
+    for number in range(30):
+        guess(world, 1, name=f"user{number}")
+
+    assert world.sign_in(address=ELSEWHERE)
+
+
+def test_address_is_known_to_the_account_alone_that_used_it(world: World) -> None:
+    world.person()
+    world.sign_in()
+    for number in range(30):
+        guess(world, 1, name=f"user{number}", address=ELSEWHERE)
+
+    with pytest.raises(TooManyRequests):
+        world.sign_in(address=ELSEWHERE)
+
+
 def test_throttled_attempt_costs_one_verification(world: World) -> None:
     world.person()
     guess(world, Limits().failures_per_account)

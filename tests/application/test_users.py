@@ -262,6 +262,17 @@ def test_deactivation_ends_every_session_for_good(world: World) -> None:
     assert world.sign_in()
 
 
+def test_promotion_keeps_sessions_and_reactivation_the_role(world: World) -> None:
+    root, ann = world.admin(), world.person()
+    tokens = world.sign_in()
+
+    world.app.commands.edit_user(root, ann.id, Role.ADMIN, None)
+    assert world.app.queries.authenticate(tokens.access_token).is_admin
+    world.app.commands.edit_user(root, ann.id, None, False)
+
+    assert world.app.commands.edit_user(root, ann.id, None, True).role == Role.ADMIN
+
+
 def test_export_holds_own_posts_and_visible_votes(world: World) -> None:
     ann, bob = world.person("ann"), world.person("bob")
     own = world.app.commands.write_post(ann, "A draft", "Some content", False)
@@ -269,6 +280,7 @@ def test_export_holds_own_posts_and_visible_votes(world: World) -> None:
     for post in (own, other):
         world.app.commands.cast_vote(ann, post.id, Direction.UP)
     world.app.commands.edit_post(bob, other.id, PostChanges(published=False))
+    world.app.commands.write_post(bob, "A public post", "Some content", True)
 
     export = world.app.queries.export_own_data(ann)
 
@@ -305,17 +317,24 @@ def test_change_of_a_removed_account_is_refused(world: World) -> None:
 
 def test_password_changed_after_its_check_confirms_nothing(world: World) -> None:
     ann = world.person()
-    rows = world.database.rows
+    before = world.database.rows.users[ann.id]
 
     class Changing(PlainHasher):
         """The password changes right after it was verified."""
 
         def verify(self, password: str, password_hash: str | None) -> bool:
             is_right = super().verify(password, password_hash)
-            rows.users[ann.id] = rows.users[ann.id].with_password("plain:another")
+            world.database.rows.users[ann.id] = before.with_password("plain:another")
             return is_right
 
-    delete = world.app.commands.delete_own_account
+    commands = world.app.commands
+    check = replace(commands.delete_own_account.check, hasher=Changing())
     with pytest.raises(InvalidCredentials):
-        replace(delete, check=replace(delete.check, hasher=Changing()))(ann, PASSWORD, address=HOME)
-    assert ann.id in rows.users
+        replace(commands.delete_own_account, check=check)(ann, PASSWORD, address=HOME)
+    world.database.rows.users[ann.id] = before
+    with pytest.raises(InvalidCredentials):
+        replace(commands.change_password, check=check)(ann, PASSWORD, "battery staple", address=HOME)
+    world.database.rows.users[ann.id] = before
+    with pytest.raises(InvalidCredentials):
+        replace(commands.edit_own_account, check=check)(ann, None, "anna@example.com", PASSWORD, address=HOME)
+    assert world.database.rows.users[ann.id].email == before.email

@@ -109,6 +109,7 @@ def test_own_votes_are_listed_latest_first(world: World, post_id: int) -> None:
     listed = world.app.queries.list_own_votes(ann, None, Window()).items
 
     assert [(vote.post_id, vote.direction) for vote in listed] == [(second, -1), (post_id, 1)]
+    assert listed[0].created_at == world.clock.now()
     assert [vote.title for vote in world.app.queries.list_own_votes(ann, UP, Window()).items] == ["A title"]
 
 

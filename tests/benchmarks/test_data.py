@@ -39,7 +39,7 @@ def test_counters_are_those_of_the_votes() -> None:
         assert int(post["score"]) == int(post["upvotes"]) - int(post["downvotes"])
 
 
-def test_nobody_votes_twice_on_a_post_and_everybody_is_there() -> None:
+def test_each_user_votes_once_per_post_and_every_user_exists() -> None:
     people = {user["id"] for user in rows("users")}
     pairs = [(vote["post_id"], vote["user_id"]) for vote in rows("votes")]
 

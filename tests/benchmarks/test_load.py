@@ -42,7 +42,7 @@ def test_rounds_are_summed_up_by_their_medians() -> None:
     assert medians(rounds) == Measured(requests=60, per_second=200, p50=5, p99=50, refused=3)
 
 
-def test_trials_take_turns_after_a_warm_up_that_does_not_count() -> None:
+def test_trials_alternate_after_an_uncounted_warm_up() -> None:
     turns: list[tuple[str, int]] = []
 
     def trial(name: str, per_second: float, seconds: int) -> Measured:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from interfaces.http.proxies import UNKNOWN, Proxies
 
 OURS = Proxies(["10.0.0.0/8", "2001:db8:aaaa::/48"])
-NOBODYS = Proxies([])
+NO_PROXIES = Proxies([])
 PROXY, OTHER_PROXY, PROXY_6 = "10.0.0.1", "10.0.0.2", "2001:db8:aaaa::1"
 CLIENT, SPOOFED = "198.51.100.7", "203.0.113.9"
 
@@ -33,11 +33,11 @@ def request(
 
 
 def test_the_client_is_who_connects() -> None:
-    assert NOBODYS.client(request(CLIENT)) == CLIENT
+    assert NO_PROXIES.client(request(CLIENT)) == CLIENT
     assert OURS.client(request(CLIENT)) == CLIENT
 
 
-@pytest.mark.parametrize("proxies", [NOBODYS, OURS])
+@pytest.mark.parametrize("proxies", [NO_PROXIES, OURS])
 def test_what_a_stranger_writes_is_not_believed(proxies: Proxies) -> None:
     assert proxies.client(request(CLIENT, SPOOFED)) == CLIENT
     assert proxies.client(request(CLIENT, f"{SPOOFED}, {PROXY}")) == CLIENT
@@ -49,7 +49,7 @@ def test_what_a_stranger_writes_is_not_believed(proxies: Proxies) -> None:
 def test_a_proxy_of_ours_tells_the_client() -> None:
     assert OURS.client(request(PROXY, CLIENT)) == CLIENT
     assert OURS.client(request(PROXY_6, CLIENT)) == CLIENT
-    assert NOBODYS.client(request(PROXY, CLIENT)) == PROXY
+    assert NO_PROXIES.client(request(PROXY, CLIENT)) == PROXY
 
 
 def test_a_chain_of_ours_is_followed_to_its_beginning() -> None:
@@ -61,12 +61,12 @@ def test_a_chain_may_be_spread_over_several_headers() -> None:
     assert OURS.client(request(PROXY, SPOOFED, CLIENT, OTHER_PROXY)) == CLIENT
 
 
-def test_hops_before_the_first_untrusted_one_are_ignored() -> None:
+def test_entries_before_the_first_untrusted_address_are_ignored() -> None:
     assert OURS.client(request(PROXY, f"{SPOOFED}, {CLIENT}")) == CLIENT
     assert OURS.client(request(PROXY, f"{SPOOFED}, {PROXY}, {CLIENT}, {OTHER_PROXY}")) == CLIENT
 
 
-def test_a_chain_of_nobody_but_ours_ends_at_its_first() -> None:
+def test_chain_of_trusted_proxies_ends_at_its_first() -> None:
     assert OURS.client(request(PROXY)) == PROXY
     assert OURS.client(request(PROXY, "")) == PROXY
     assert OURS.client(request(PROXY, f"{OTHER_PROXY}, {PROXY}")) == OTHER_PROXY
@@ -75,7 +75,7 @@ def test_a_chain_of_nobody_but_ours_ends_at_its_first() -> None:
 @pytest.mark.parametrize(
     "garbage", ["unknown", "x", "1.2.3", "1.2.3.4.5", "010.0.0.1", "1.2.3.4:80", "[::1]", "\0", "\u00fc", "9" * 9_000]
 )
-def test_malformed_hop_is_an_unknown_client_and_ends_the_chain(garbage: str) -> None:
+def test_entry_that_is_no_address_is_an_unknown_client(garbage: str) -> None:
     assert OURS.client(request(PROXY, f"{SPOOFED}, {garbage}")) == UNKNOWN
     assert OURS.client(request(PROXY, f"{SPOOFED}, {garbage}, {OTHER_PROXY}")) == UNKNOWN
 
@@ -86,9 +86,9 @@ def test_a_blank_entry_ends_the_chain_at_the_proxy_before_it(blank: str) -> None
     assert OURS.client(request(PROXY, f"{SPOOFED},{blank},{OTHER_PROXY}")) == OTHER_PROXY
 
 
-def test_without_an_address_the_client_is_unknown_and_nobody_is_believed() -> None:
+def test_without_an_address_the_client_is_unknown_and_untrusted() -> None:
     everybodys = Proxies(["0.0.0.0/0", "::/0"])
-    for proxies in (NOBODYS, OURS, everybodys):
+    for proxies in (NO_PROXIES, OURS, everybodys):
         assert proxies.client(request(None)) == UNKNOWN
         assert proxies.client(request(None, SPOOFED)) == UNKNOWN
         assert proxies.client(request("", SPOOFED)) == UNKNOWN
@@ -106,21 +106,21 @@ def test_whatever_the_header_holds_the_answer_is_an_address_or_unknown(values: l
 
 @pytest.mark.parametrize("address", ["2001:db8:1:2::1", "2001:db8:1:2:ffff::", "2001:DB8:1:2:3:4:5:6"])
 def test_of_an_ipv6_address_its_network_counts(address: str) -> None:
-    assert NOBODYS.client(request(address)) == "2001:db8:1:2::/64"
+    assert NO_PROXIES.client(request(address)) == "2001:db8:1:2::/64"
     assert OURS.client(request(PROXY, address)) == "2001:db8:1:2::/64"
 
 
 def test_neighbouring_networks_are_told_apart() -> None:
-    assert NOBODYS.client(request("2001:db8:1:3::1")) != NOBODYS.client(request("2001:db8:1:2::1"))
+    assert NO_PROXIES.client(request("2001:db8:1:3::1")) != NO_PROXIES.client(request("2001:db8:1:2::1"))
 
 
 @pytest.mark.parametrize("zone", ["%eth0", "%1", "%anything at all"])
 def test_a_zone_makes_no_other_client(zone: str) -> None:
-    assert NOBODYS.client(request(f"fe80::1{zone}")) == NOBODYS.client(request("fe80::1")) == "fe80::/64"
+    assert NO_PROXIES.client(request(f"fe80::1{zone}")) == NO_PROXIES.client(request("fe80::1")) == "fe80::/64"
 
 
 def test_an_ipv4_address_in_an_ipv6_one_is_the_ipv4_one() -> None:
-    assert NOBODYS.client(request(f"::ffff:{CLIENT}")) == CLIENT
+    assert NO_PROXIES.client(request(f"::ffff:{CLIENT}")) == CLIENT
     assert OURS.client(request(PROXY, f"::ffff:{CLIENT}")) == CLIENT
     assert OURS.client(request(f"::ffff:{PROXY}", f"{CLIENT}, ::ffff:{OTHER_PROXY}")) == CLIENT
 
@@ -139,7 +139,7 @@ def test_a_connection_without_a_proxy_is_as_secure_as_itself(scheme: str, *, sec
     for proto in (None, "https", "http"):
         assert OURS.is_secure(request(CLIENT, scheme=scheme, proto=proto)) is secure
         assert OURS.is_secure(request(None, scheme=scheme, proto=proto)) is secure
-        assert NOBODYS.is_secure(request(PROXY, scheme=scheme, proto=proto)) is secure
+        assert NO_PROXIES.is_secure(request(PROXY, scheme=scheme, proto=proto)) is secure
 
 
 @pytest.mark.parametrize(("proto", "secure"), [("https", True), ("http", False), ("", False), ("wss", False)])

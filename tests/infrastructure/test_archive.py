@@ -14,7 +14,7 @@ from tests.support.samples import add_post, add_user
 
 
 class Meddling(io.BytesIO):
-    """A file that is slow enough for somebody to leave and somebody else to come while it is written."""
+    """A file so slow that accounts are deleted and created while it is written."""
 
     def __init__(self, uow: UnitOfWorkFactory, leaver: Actor) -> None:
         super().__init__()

@@ -74,7 +74,7 @@ def test_the_settings_set_the_limits() -> None:
         assert container.limits() == Limits(0, 0, 0)
 
 
-def test_without_a_throttle_nobody_is_slowed_down(url: URL) -> None:
+def test_without_a_throttle_no_attempt_is_refused(url: URL) -> None:
     with worker(url, throttle=False, throttle_account_failures=1, throttle_registrations=1) as app:
         register(app)
         register(app, "bob")

@@ -67,7 +67,7 @@ def test_no_two_people_share_an_email_or_a_username_however_many_they_are() -> N
     assert len({user.username_key for user in people}) == 5_000
 
 
-def test_nobody_writes_or_votes_before_registering_nor_votes_before_the_post_is_there() -> None:
+def test_posts_follow_registrations_and_votes_follow_both() -> None:
     invented = Invented(40, 300, 3_000, 1, NOW)
     registered = {user.id: user.created_at for user in invented.users("a hash")}
     written = {post.id: post.created_at for post in invented.posts()}

@@ -76,7 +76,7 @@ def test_our_own_lines_and_everybody_elses_are_json_objects_of_one_form(configur
     assert alembic["logger"] == "alembic.runtime"
 
 
-def test_a_line_of_a_request_carries_its_id_whoever_writes_it(configured: Configure) -> None:
+def test_lines_of_every_logger_carry_the_request_id(configured: Configure) -> None:
     log = configured()
     token = request_id.set("my-request")
     structlog.get_logger().info("one")
@@ -193,7 +193,7 @@ def test_an_error_outside_of_any_exception_has_no_traceback(configured: Configur
 
 def test_statements_are_told_at_debug_and_rows_never(configured: Configure) -> None:
     log = configured(level="DEBUG")
-    logging.getLogger("sqlalchemy.engine").setLevel("DEBUG")  # as somebody may who wants to see everything
+    logging.getLogger("sqlalchemy.engine").setLevel("DEBUG")  # as an operator may to see every statement
     engine = create_engine("sqlite://", hide_parameters=True)
     with engine.connect() as connection:
         assert connection.execute(text("SELECT :value AS it"), {"value": "canary"}).scalar() == "canary"
@@ -265,7 +265,7 @@ def test_a_thread_that_just_ends_is_no_line(configured: Configure) -> None:
     assert log() == ""
 
 
-def test_outside_production_python_prints_what_nobody_has_caught(configured: Configure) -> None:
+def test_outside_production_python_prints_uncaught_exceptions(configured: Configure) -> None:
     before = (sys.excepthook, threading.excepthook, sys.unraisablehook)
     configured("development")
     assert (sys.excepthook, threading.excepthook, sys.unraisablehook) == before
@@ -340,7 +340,7 @@ def test_of_other_causes_the_kind_is_told() -> None:
     assert cause_of(Exception()) is None
 
 
-def test_a_task_that_nobody_waits_for_tells_what_it_raised_in_the_same_way(configured: Configure) -> None:
+def test_exception_of_an_unawaited_task_is_logged_alike(configured: Configure) -> None:
     log = configured()
 
     async def forget() -> None:

@@ -71,7 +71,7 @@ def test_what_goes_on_is_seen_while_it_does(name: str, gauge: str) -> None:
     assert values(metrics.page(), gauge) == {(): 0}
 
 
-def test_where_nobody_looks_nothing_is_kept() -> None:
+def test_disabled_metrics_store_nothing() -> None:
     metrics = Metrics()
     metrics.answered("GET", "/posts", 200, 1)
     metrics.retried()

@@ -173,7 +173,7 @@ class SlowArgon2(PasswordHasher):
 
 @contextmanager
 def busy_hasher(**spans: CountingSpan) -> Iterator[Argon2PasswordHasher]:
-    """Lend a hasher that is at work on as many passwords as it takes at once."""
+    """Yield a hasher whose threads are all busy."""
     hasher, slow = quick_hasher(AT_ONCE, **spans), SlowArgon2()
     quick = hasher._argon2
     hasher._argon2 = slow

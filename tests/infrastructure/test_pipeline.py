@@ -97,7 +97,7 @@ def preparing_wire(postgres_url: URL) -> Iterator[Wire]:
 
 @pytest.fixture
 def observer(postgres_url: URL) -> Iterator[Database]:
-    """Somebody else at the same database."""
+    """A second session on the same database."""
     with closing(open_database(postgres_url, 1)) as database:
         yield database
 

@@ -142,7 +142,7 @@ def test_the_file_of_an_environment_cannot_make_it_another_one(folder: Path, mon
 
 @pytest.mark.parametrize(
     "text",
-    ["${DATABASE_CONNECTIONS}", "$DATABASE_CONNECTIONS", "a${NOBODY}b", "${NOBODY:-default}", "$$", "100%", "a#b"],
+    ["${DATABASE_CONNECTIONS}", "$DATABASE_CONNECTIONS", "a${MISSING}b", "${MISSING:-default}", "$$", "100%", "a#b"],
 )
 def test_what_stands_in_a_file_is_taken_as_it_stands(folder: Path, monkeypatch: pytest.MonkeyPatch, text: str) -> None:
     monkeypatch.setenv("DATABASE_CONNECTIONS", "4")
@@ -162,7 +162,7 @@ def test_a_file_may_hold_comments_quotes_and_exports(folder: Path) -> None:
 
 
 def test_names_that_agora_does_not_know_are_let_be(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write(folder / ".env", SOMEBODY_ELSES="setting", DATABASE_CONNECTIONS=2)
+    write(folder / ".env", ANOTHER_PROGRAMS="setting", DATABASE_CONNECTIONS=2)
     monkeypatch.setenv("HOME_BREW", "yes")
     assert load_settings().database_connections == 2
 
@@ -546,7 +546,7 @@ def test_the_key_that_is_set_signs(monkeypatch: pytest.MonkeyPatch) -> None:
     assert load_settings().signing_key() == GOOD_KEY
 
 
-def test_a_missing_key_is_made_up_anew_each_time() -> None:
+def test_missing_key_is_generated_at_each_start() -> None:
     first, second = load_settings().signing_key(), load_settings().signing_key()
     assert first != second
     assert min(len(first), len(second)) >= 64

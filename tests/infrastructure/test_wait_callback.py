@@ -102,7 +102,7 @@ class Stranger:
             return cursor.fetchone()[0]
 
     async def see_waiting(self, number: int) -> None:
-        """Wait until so many use cases wait for a lock."""
+        """Wait until the given number of use cases wait for a lock."""
         question = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
         await until(lambda: self(question) == number)
 
@@ -363,7 +363,7 @@ def lose(site: Site, numbers: list[int], stranger: Stranger) -> None:
 
 
 def wait_in_vain(site: Site, numbers: list[int]) -> None:
-    """Wait for a lock that nobody lets go of, and note the number of the socket."""
+    """Wait for a lock that is never released, and note the socket's descriptor."""
     with site.database.write() as querier:
         querier.enqueue(ADD, {"name": f"of {value(querier, BACKEND)}"})
         numbers.append(raw(querier).fileno())
