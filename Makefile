@@ -6,6 +6,7 @@
 PYTHON ?= python3
 CHROMIUM ?= /usr/bin/chromium
 CHROMEDRIVER ?= /usr/bin/chromedriver
+PGBOUNCER ?= /usr/sbin/pgbouncer
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
@@ -40,7 +41,8 @@ run: .venv/installed ## Serve on http://127.0.0.1:8000, on SQLite unless configu
 	@exec $(BIN)/agora serve
 
 test: .venv/installed-dev ## Run every test, on a private PostgreSQL too
-	$(BIN)/pytest --numprocesses=2 --dist=loadfile
+	@echo "Every test, in two processes: about four minutes on two cores; the last line says how long it took"
+	$(BIN)/pytest --numprocesses=2 --dist=worksteal --durations=5 --durations-min=5
 
 fuzz: .venv/installed-dev ## Send the API far more strange requests than make test does: make fuzz n=1000
 	AGORA_FUZZ_EXAMPLES=$(or $(n),500) $(BIN)/pytest tests/fuzz
@@ -48,16 +50,17 @@ fuzz: .venv/installed-dev ## Send the API far more strange requests than make te
 faults: .venv/installed-dev ## Break databases and servers more often than make test does: make faults n=10
 	AGORA_FAULTS=$(or $(n),10) $(BIN)/pytest tests/faults
 
-pooler: .venv/installed-dev ## Run the tests behind a real PgBouncer in transaction mode
-	@command -v "$(or $(PGBOUNCER),pgbouncer)" > /dev/null || test -x /usr/sbin/pgbouncer || { \
-		echo "PgBouncer is missing; on Debian: apt install pgbouncer; elsewhere: make pooler PGBOUNCER=/path" >&2; exit 1; }
-	PGBOUNCER="$(or $(PGBOUNCER),pgbouncer)" $(BIN)/pytest tests/pooler
-
 browser: .venv/installed-browser ## Run the tests that need a browser, in the system's Chromium
 	@for program in $(CHROMIUM) $(CHROMEDRIVER); do test -x "$$program" || { \
 		echo "There is no $$program; on Debian: apt install chromium chromium-driver; elsewhere name them with:" \
 			"make browser CHROMIUM=/path CHROMEDRIVER=/path" >&2; exit 1; }; done
 	CHROMIUM=$(CHROMIUM) CHROMEDRIVER=$(CHROMEDRIVER) $(BIN)/pytest tests/browser
+
+pooler: .venv/installed-dev ## Run the tests that need PgBouncer, the system's
+	@command -v "$(PGBOUNCER)" > /dev/null || { \
+		echo "There is no $(PGBOUNCER); on Debian: apt install pgbouncer; elsewhere name it with:" \
+			"make pooler PGBOUNCER=/path" >&2; exit 1; }
+	PGBOUNCER=$(PGBOUNCER) $(BIN)/pytest tests/pooler
 
 bench: .venv/installed-dev ## Measure Agora beside two other servers, into docs/performance.md; takes ten minutes
 	$(BIN)/python -m benchmarks compare --markdown docs/performance.md

@@ -1,4 +1,6 @@
-"""Logs: one line per event on standard error, in one format for Agora and its libraries.
+"""Logs.
+
+One line per event on standard error, in one format for Agora and its libraries.
 
 Agora's loggers are structlog's and skip the standard library, which would double the cost of an access line. Records
 of libraries (uvicorn, Alembic, SQLAlchemy) pass through the same processors.
@@ -33,7 +35,9 @@ _encode: Final = JSONEncoder(default=repr).encode
 
 
 def configure_logs(settings: Settings, request_id: ContextVar[str] | None = None) -> None:
-    """Log events of `LOG_LEVEL` and above to standard error; in production each is a JSON object.
+    """Log events of `LOG_LEVEL` and above to standard error.
+
+    In production each is a JSON object.
 
     Events during a request carry the id in `request_id`. In production, uncaught exceptions are logged too, where
     Python would print them.
@@ -86,7 +90,9 @@ def said_by_driver(error: BaseException) -> str:
 
 
 def cause_of(error: Exception) -> str | None:
-    """Describe the cause of an error in one line: its type, and the first line of a driver's own message.
+    """Describe the cause of an error in one line.
+
+    Its type, and the first line of a driver's own message.
 
     Of a message from PostgreSQL only the type is given, as it may quote values.
     """
@@ -99,7 +105,10 @@ def cause_of(error: Exception) -> str | None:
 
 
 class _Handler(logging.StreamHandler[TextIO]):
-    """Writes lines; a record that cannot be formatted is reported without its content, which Python would print."""
+    """Writes lines.
+
+    A record that cannot be formatted is reported without its content, which Python would print.
+    """
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - the library's name
         with suppress(Exception):
@@ -120,7 +129,10 @@ def _tell_unraisable(args: "sys.UnraisableHookArgs") -> None:
 
 
 def _drop_values(record: logging.LogRecord) -> bool:
-    """Drop values from messages of libraries: rows that SQLAlchemy logs below INFO, exceptions of tasks."""
+    """Drop values from messages of libraries.
+
+    Rows that SQLAlchemy logs below INFO, exceptions of tasks.
+    """
     if record.name == "asyncio" and record.exc_info:  # later lines describe the task
         record.msg, record.args = record.getMessage().partition("\n")[0], ()
     return record.levelno >= logging.INFO or not record.name.startswith("sqlalchemy.engine")
@@ -147,7 +159,9 @@ def _tell_exception(_logger: WrappedLogger, _method: str, fields: EventDict) -> 
 
 
 def _format(error: BaseException, seen: set[int]) -> Iterator[str]:
-    """Format a traceback as Python does, without messages and notes: these may quote a request.
+    """Format a traceback as Python does, without messages and notes.
+
+    These may quote a request.
 
     The line that raised the exception is included, and shows the message without its values.
     """

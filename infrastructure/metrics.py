@@ -38,7 +38,7 @@ class Metrics(NoMeter):
     hashes_running: Span = UNMEASURED
     hashes_waiting: Span = UNMEASURED
 
-    def answered(self, method: str, route: str, status: int, seconds: float) -> None:
+    def responded(self, method: str, route: str, status: int, seconds: float) -> None:
         """Count and time a finished request, by the template of its route."""
 
     def retried(self) -> None:
@@ -53,44 +53,47 @@ class Metrics(NoMeter):
 
 
 class PrometheusMetrics(Metrics):
-    """Records metrics in memory, or in files shared by all workers if `PROMETHEUS_MULTIPROC_DIR` is set."""
+    """Records metrics in memory, or in files that all workers share.
+
+    `PROMETHEUS_MULTIPROC_DIR` names the folder of these files.
+    """
 
     def __init__(self) -> None:
         disable_created_metrics()  # they would double the page with creation times
         self._registry = CollectorRegistry()
-        self._requests = self._counter("http_requests", "Requests that are over.", "method", "route", "status")
-        errors = self._counter("http_errors", "Requests that were answered with 500 or 503.", "status")
+        self._requests = self._counter("http_requests", "Finished requests.", "method", "route", "status")
+        errors = self._counter("http_errors", "Responses with status 500 or 503.", "status")
         self._errors = {status: errors.labels(str(status)) for status in (500, 503)}
         self._seconds = Histogram(
             "agora_http_request_duration_seconds",
-            "Seconds from the head of a request to the end of its answer.",
+            "Seconds from the head of a request to the end of its response.",
             ("method", "route"),
             registry=self._registry,
             buckets=BUCKETS,
         )
         self._labelled: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
-        self.connections_in_use = self._span(
-            "database_connections_in_use", "Connections to the database that are in use."
-        )
+        self.connections_in_use = self._span("database_connections_in_use", "Database connections in use.")
         self.connections_waiting = self._span(
             "database_connections_waiting",
-            "Requests that wait for a connection to the database, their turn at a post, or SQLite's one writer.",
+            "Requests that wait for a database connection, a slot for a row, or SQLite's writer.",
         )
-        self.hashes_running = self._span("password_hashes_running", "Passwords that are being hashed or verified.")
+        self.hashes_running = self._span("password_hashes_running", "Passwords being hashed or verified.")
         self.hashes_waiting = self._span(
             "password_hashes_waiting", "Requests that wait for a thread that hashes passwords."
         )
-        throttled = self._counter("throttled", "Attempts that were refused because there were too many.", "attempt")
+        throttled = self._counter("throttled", "Attempts refused by a rate limit.", "attempt")
         self._throttled = {attempt: throttled.labels(attempt) for attempt in ("password", "registration")}
-        self._retried = self._counter("transactions_retried", "Transactions that were run again after a conflict.")
-        reads = self._counter("standby_reads", "Reads that a standby may answer, by who did and why.", "outcome")
+        self._retried = self._counter("transactions_retried", "Transactions retried after a conflict.")
+        reads = self._counter(
+            "standby_reads", "Reads that a standby may serve, by the server that did and the reason.", "outcome"
+        )
         self._reads: dict[StandbyOutcome, Counter] = {
             outcome: reads.labels(outcome) for outcome in get_args(StandbyOutcome)
         }
-        votes = self._counter("votes", "Votes that were cast, by what they did to the voter's earlier one.", "outcome")
+        votes = self._counter("votes", "Votes, by their effect on the voter's earlier vote.", "outcome")
         self._votes = {outcome: votes.labels(outcome.name.lower()) for outcome in Outcome}
 
-    def answered(self, method: str, route: str, status: int, seconds: float) -> None:
+    def responded(self, method: str, route: str, status: int, seconds: float) -> None:
         """Count and time a finished request."""
         key = (method, route, status)
         if key not in self._labelled:  # looking labels up takes longer than counting
@@ -137,7 +140,7 @@ class PrometheusMetrics(Metrics):
 
 @contextmanager
 def counting_together(workers: int) -> Iterator[None]:
-    """Give workers started in the block a shared folder for metrics, and remove it afterwards.
+    """Share a folder for metrics among workers started in the block, then remove it.
 
     Raises:
         Unavailable: the folder cannot be created.
@@ -164,7 +167,7 @@ def _drop_dead_workers(folder: Path) -> None:
     for file in folder.glob("gauge_live*_*.db"):
         worker = int(file.stem.rpartition("_")[2])
         if not _is_alive(worker):
-            with suppress(FileNotFoundError):  # another worker was faster
+            with suppress(FileNotFoundError):  # another worker removed it first
                 mark_process_dead(worker, str(folder))
 
 

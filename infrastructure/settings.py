@@ -1,4 +1,7 @@
-"""The settings: every name that Agora reads from its environment, its meaning and its limits."""
+"""The settings.
+
+Every name that Agora reads from its environment, its meaning and its limits.
+"""
 
 import os
 import re
@@ -157,7 +160,9 @@ class Settings(BaseModel):
 
     @property
     def url(self) -> URL:
-        """The URL of the database: `DATABASE_URL`, else the `DB_*` names, else a SQLite file in this folder.
+        """The URL of the database.
+
+        It is `DATABASE_URL`, else made of the `DB_*` names, else a SQLite file in this folder.
 
         Raises:
             SettingsError: `DATABASE_URL` is invalid or names an unsupported database.
@@ -227,11 +232,11 @@ class Settings(BaseModel):
         return found
 
     def signing_key(self) -> str:
-        """Get the key that signs tokens: the configured one, else one generated for this process."""
+        """Get the key that signs tokens: SECRET_KEY, else one generated here."""
         return self.secret_key.get_secret_value() if self.secret_key else self._generated_key
 
     def signing_keys(self) -> list[str]:
-        """Get the keys whose signatures are accepted: the one that signs first, then the previous one, if any."""
+        """Get the keys whose signatures are accepted, the one that signs first."""
         previous = self.secret_key_previous
         return [self.signing_key(), *([previous.get_secret_value()] if previous else [])]
 
@@ -289,7 +294,9 @@ def _size(key: SecretStr) -> int:
 
 
 def load_settings(folder: Path | None = None) -> Settings:
-    """Read the settings: the process environment, then `.env.{FASTAPI_ENV}`, then `.env`, then the defaults.
+    """Read the settings from all their sources.
+
+    The process environment comes first, then `.env.{FASTAPI_ENV}`, then `.env`, then the defaults.
 
     The files are searched in `folder`, by default the working directory.
 
@@ -349,7 +356,10 @@ def _is_set(name: str, sources: Sequence[tuple[str, Mapping[str, str | None]]]) 
 
 
 def _sources(folder: Path) -> list[tuple[str, Mapping[str, str | None]]]:
-    """Read all sources of settings, in order of precedence. Values in files are literal."""
+    """Read all sources of settings, in order of precedence.
+
+    Values in files are literal.
+    """
     try:
         common = _read(folder / ".env")
         environment = os.environ.get("FASTAPI_ENV") or common.get("FASTAPI_ENV") or "development"

@@ -44,6 +44,9 @@ class Timeouts:
     standby_pauses: tuple[float, ...] = (0.0, 0.005)
     """Before each look at how much of the log a standby has replayed."""
 
+    standby_catch_up: float = 1.0
+    """How long `agora doctor` gives a standby to replay what the primary had written."""
+
     standby_behind: float = 0.1
     """How long reads pass by a standby that was behind."""
 

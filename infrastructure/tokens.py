@@ -1,4 +1,4 @@
-"""Tokens: access tokens are JSON Web Tokens (RFC 7519, RFC 9068) signed with HMAC, refresh tokens are random."""
+"""Access tokens, which are signed (RFC 7519, RFC 9068), and random refresh tokens."""
 
 import re
 import secrets
@@ -50,7 +50,7 @@ for _name, _function in {"HS256": _Hmac.SHA256, "HS384": _Hmac.SHA384, "HS512": 
 
 
 class JwtTokenCodec:
-    """Signs tokens with the current key and verifies those of this key and the previous one.
+    """Signs tokens with the current key; the previous key only verifies.
 
     The algorithm is pinned and every claim is required and checked here (RFC 8725): by default, PyJWT accepts a
     token that never expires.
@@ -79,9 +79,10 @@ class JwtTokenCodec:
         return SignedToken(jwt.encode(payload, self._keys[self._kid], self._algorithm, headers), self._lifetime)
 
     def read(self, token: str, now: datetime) -> Claims:
-        """Verify a token and return its account and session. Without a `kid`, the current key is assumed.
+        """Verify a token and return its account and session.
 
-        Verified signatures are cached for the most recently used tokens; the times are checked on every call.
+        Without a `kid`, the current key is assumed. Verified signatures are cached for the most
+        recently used tokens; the times are checked on every call.
 
         Raises:
             InvalidToken: the token was not issued here, is malformed or has expired.
@@ -125,10 +126,10 @@ class JwtTokenCodec:
 
 
 class RandomRefreshTokens:
-    """Refresh tokens of two parts with 256 random bits each: one per session, one per use.
+    """Refresh tokens of two random parts: one per session, one per use.
 
-    The first part finds the session of a token that was used long ago, without a list of used tokens. A fast hash
-    suffices, as random bits cannot be guessed.
+    Each part has 256 bits. The first part finds the session of a token that was used long ago, without
+    a list of used tokens. A fast hash suffices, as random bits cannot be guessed.
     """
 
     def first(self) -> FreshRefreshToken:

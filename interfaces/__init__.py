@@ -1,1 +1,4 @@
-"""How Agora is reached: over HTTP and from the command line. Both hold the same front door, application.app.App."""
+"""How Agora is reached: over HTTP and from the command line.
+
+Both hold the same front door, application.app.App.
+"""

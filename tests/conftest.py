@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 from sqlalchemy import URL
@@ -14,10 +15,12 @@ from infrastructure.settings import Settings
 from tests.support.backends import Backend, PostgresServer, empty, memory_backend, sql_backend
 from tests.support.postgres import running_server
 
-for _name in Settings.model_fields:  # nobody's own environment decides about a test
+for _name in Settings.model_fields:  # the environment of the person who runs the tests decides nothing
     os.environ.pop(_name.upper(), None)
 
-collect_ignore = ["browser", "pooler"]  # `make` has targets of their own for them
+collect_ignore = ["browser", "pooler"]  # `make browser` and `make pooler` name them: they need more programs
+
+SHARED_MEMORY = Path("/dev/shm")  # a commit to a file there waits for no disk
 
 
 @pytest.fixture(scope="session")
@@ -38,10 +41,8 @@ def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def database_of(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Callable[[str], URL]]:
-    """Tell the module's migrated database of a kind, "sqlite" or "postgres"; it is made when first asked for."""
+def database_of(request: pytest.FixtureRequest) -> Iterator[Callable[[str], URL]]:
+    """Make the migrated database of a module at its first use: of the kind "sqlite" or "postgres"."""
     urls: dict[str, URL] = {}
 
     def database(kind: str) -> URL:
@@ -49,7 +50,8 @@ def database_of(
             server: PostgresServer = request.getfixturevalue("postgres")
             urls[kind] = stack.enter_context(server.database())
         elif kind not in urls:
-            file = tmp_path_factory.mktemp("data") / "agora.db"
+            memory = SHARED_MEMORY if os.access(SHARED_MEMORY, os.W_OK) else None
+            file = Path(stack.enter_context(TemporaryDirectory(prefix="agora-", dir=memory))) / "agora.db"
             shutil.copy(request.getfixturevalue("sqlite_template"), file)
             urls[kind] = URL.create("sqlite", database=str(file))
         return urls[kind]

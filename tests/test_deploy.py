@@ -34,7 +34,7 @@ PORT = 8000
 NAMES = {name.upper() for name in Settings.model_fields}
 PACKAGES = ("domain", "application", "infrastructure", "interfaces", "migrations")
 PEOPLE_AND_TOOLS = 13
-"""Connections that nobody's requests use: 10 for backups and people, 3 that PostgreSQL keeps for its superuser."""
+"""Connections that no request uses: 10 for backups and people, 3 that PostgreSQL reserves for its superuser."""
 
 
 def read(name: str) -> str:
@@ -126,7 +126,7 @@ def test_the_image_runs_a_python_that_the_project_supports() -> None:
     assert [int(part) for part in image] >= [int(part) for part in least]
 
 
-def test_the_image_runs_as_somebody_without_rights() -> None:
+def test_image_runs_as_an_unprivileged_user() -> None:
     final = stages()[-1]
     made = re.findall(r"--uid (\d+)", " ".join(of(final, "RUN")))
 
@@ -195,7 +195,7 @@ def test_compose_tells_agora_where_its_database_is(compose: dict[str, Any]) -> N
     assert interpolated <= dotenv_values(ROOT / ".env.production.example").keys()
 
 
-def test_only_the_machine_itself_reaches_the_server_and_nobody_else_the_database(compose: dict[str, Any]) -> None:
+def test_server_listens_on_loopback_and_the_database_on_no_port(compose: dict[str, Any]) -> None:
     network = compose["networks"]["default"]["ipam"]["config"][0]
     server = compose["services"]["server"]
 

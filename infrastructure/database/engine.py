@@ -32,7 +32,9 @@ class Database(Protocol):
         ...
 
     def write(self) -> AbstractContextManager[Querier]:
-        """Check out a connection for a transaction: leaving the block commits, an exception rolls back.
+        """Check out a connection for a transaction.
+
+        Leaving the block commits, an exception rolls back.
 
         Raises:
             TransactionAborted: the transaction was rolled back, and may be run again.
@@ -54,7 +56,9 @@ def open_database(
     in_use: Span = UNMEASURED,
     waiting: Span = UNMEASURED,
 ) -> Database:
-    """Make the database for a URL, with at most this many connections; they open when they are first needed.
+    """Make the database for a URL, with at most this many connections.
+
+    They open when they are first needed.
 
     On PostgreSQL each prepares the given statements.
     """
@@ -64,7 +68,10 @@ def open_database(
 
 
 def open_engine(url: URL, connections: int, timeouts: Timeouts = DEFAULT_TIMEOUTS) -> Engine:
-    """Make the engine for a URL, for commands and migrations; its connections open when they are first needed."""
+    """Make the engine for a URL, for commands and migrations.
+
+    Its connections open when they are first needed.
+    """
     if url.get_backend_name() == "sqlite":
         return sqlite_engine(url, connections, timeouts)
     return postgres_engine(url, connections, timeouts)

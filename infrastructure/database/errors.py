@@ -1,4 +1,7 @@
-"""Every SQLSTATE and driver error that Agora knows, and what it means. No other module interprets them."""
+"""Every SQLSTATE and driver error that Agora knows, and what it means.
+
+No other module interprets them.
+"""
 
 import re
 import sqlite3
@@ -63,7 +66,10 @@ NO_RESPONSE: Final = re.compile(
 
 @contextmanager
 def translate_errors() -> Iterator[None]:
-    """Raise the driver errors that mean "not now" as Unavailable; errors in statements stay what they are."""
+    """Raise driver errors that mean "not now" as Unavailable.
+
+    Errors in statements stay what they are.
+    """
     try:
         yield
     except Exception as error:
@@ -72,7 +78,9 @@ def translate_errors() -> Iterator[None]:
 
 
 def raise_translated(error: Exception) -> None:
-    """Raise what a driver error means to the application; return where it means nothing.
+    """Raise what a driver error means to the application.
+
+    Return where it means nothing.
 
     Raises:
         TransactionAborted: the transaction was rolled back, and may be run again.
@@ -99,7 +107,9 @@ def raise_translated(error: Exception) -> None:
 
 
 def raise_aborted(error: Exception) -> None:
-    """Raise TransactionAborted where a statement lost its connection: nothing was committed.
+    """Raise TransactionAborted where a statement lost its connection.
+
+    Nothing was committed then.
 
     Not to be called once COMMIT was sent: its outcome is unknown then.
     """
@@ -114,7 +124,10 @@ def driver_error(error: BaseException | None) -> BaseException | None:
 
 
 def is_disconnect(error: BaseException | None) -> bool:
-    """Tell whether a driver error means a closed connection. After a timeout the server may still be working."""
+    """Tell whether a driver error means a closed connection.
+
+    After a timeout the server may still be working.
+    """
     if not isinstance(error, psycopg2.Error):
         return False
     if error.pgcode is None:
@@ -128,18 +141,26 @@ def is_read_only(error: BaseException | None) -> bool:
 
 
 def is_stale_plan(error: BaseException | None) -> bool:
-    """Tell whether a prepared statement no longer fits its tables: a migration has changed a type."""
+    """Tell whether a prepared statement no longer fits its tables.
+
+    A migration has changed a type.
+    """
     cause = driver_error(error)
     return getattr(cause, "pgcode", None) == "0A000" and "cached plan" in str(cause)
 
 
 def is_prepared_conflict(error: BaseException | None) -> bool:
-    """Tell whether a prepared statement was missing, or there already: a pooler shares the server's sessions."""
+    """Tell whether a prepared statement was missing, or there already.
+
+    A pooler shares the server's sessions then.
+    """
     return getattr(driver_error(error), "pgcode", None) in PREPARED_SQLSTATES
 
 
 def is_transient(error: Unavailable) -> bool:
-    """Tell whether the database may respond a little later by itself: not up, out of reach, or locked (SQLite).
+    """Tell whether the database may respond a little later by itself.
+
+    Not up, out of reach, or locked (SQLite).
 
     A database that refuses the credentials will refuse them again.
     """
@@ -155,7 +176,9 @@ def is_transient(error: Unavailable) -> bool:
 
 
 def violated_constraint(error: Exception) -> str:
-    """Name the violated constraint: by its name on PostgreSQL, by table.column on SQLite.
+    """Name the violated constraint.
+
+    By its name on PostgreSQL, by table.column on SQLite.
 
     SQLite does not name foreign keys: "FOREIGN KEY constraint failed" stands for any of them.
     """

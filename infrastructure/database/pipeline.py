@@ -1,4 +1,4 @@
-"""Statements, and the pipeline that sends them to PostgreSQL in as few round trips as their results allow."""
+"""Statements, and the pipeline that sends them in few round trips."""
 
 import logging
 from collections.abc import Callable, Container, Hashable, Mapping, Sequence
@@ -48,7 +48,10 @@ BEGIN, COMMIT, ROLLBACK = (Statement(text(word)) for word in ("BEGIN", "COMMIT",
 
 
 class Querier:
-    """Executes statements on a connection: each in a transaction of its own, or all inside one."""
+    """Executes statements on a connection.
+
+    Each is a transaction of its own, or all are inside one.
+    """
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
@@ -84,7 +87,10 @@ class Querier:
         self._connection.execute(statement.clause, values)
 
     def limit(self, key: Hashable) -> None:
-        """Join the queue of transactions that lock the same row, where the database has one."""
+        """Queue with other transactions that lock the same row.
+
+        Without effect where the database has no such queue.
+        """
 
 
 class SessionState(Protocol):
@@ -99,7 +105,9 @@ class SessionState(Protocol):
 
 
 class Pipeline(Querier):
-    """A connection to PostgreSQL, acquired at the first round trip. Statements without results travel with the next.
+    """A connection to PostgreSQL, acquired at the first round trip.
+
+    Statements without results travel with the next.
 
     The connection is in autocommit mode: BEGIN and COMMIT are statements like others. A first round trip that found
     the connection closed is sent again over a new one, unless it commits: the server had restarted, and nothing
@@ -142,7 +150,10 @@ class Pipeline(Querier):
         self._pending.append((statement, values))
 
     def limit(self, key: Hashable) -> None:
-        """Join the queue of transactions that lock the same row: before a connection is acquired, or not at all."""
+        """Queue with other transactions that lock the same row.
+
+        Before a connection is acquired, or not at all: a waiter must not hold one.
+        """
         if not self._is_used:
             self._queue(key)
 
@@ -193,7 +204,10 @@ class Pipeline(Querier):
         return cursor
 
     def _invalidate(self) -> None:
-        """Report the closed connection to SQLAlchemy, which then pings every other one of that age."""
+        """Report the closed connection to SQLAlchemy.
+
+        It then pings every other connection of that age.
+        """
         with suppress(DBAPIError):
             self._connection.exec_driver_sql("SELECT 1")
         self._connection.rollback()

@@ -55,7 +55,10 @@ log: Final = structlog.get_logger()
 
 
 class PostgresDatabase:
-    """A PostgreSQL database. In a greenlet, a connection is acquired in FIFO order, and its waits release the loop."""
+    """A PostgreSQL database.
+
+    In a greenlet, a connection is acquired in FIFO order, and its waits release the loop.
+    """
 
     def __init__(
         self,
@@ -152,7 +155,10 @@ class PostgresDatabase:
         return found
 
     def adapt_to_pooler(self, reason: str) -> None:
-        """Send statements whole and session settings with each transaction from now on, and log why, once."""
+        """Send statements whole and settings with each transaction from now on.
+
+        The reason is logged once.
+        """
         if self._prepared:
             log.warning("statements are not prepared any more", reason=reason)
         self._prepared = ()
@@ -161,7 +167,9 @@ class PostgresDatabase:
         self.prologue = "; ".join(f"SET LOCAL {name} = '{value}'" for name, value in settings.items()).encode()
 
     def _prepare_statements(self, raw: Any, entry: ConnectionPoolEntry) -> None:
-        """Prepare the fixed set on a new connection, unless a pooler shares the sessions of the server.
+        """Prepare the fixed set on a new connection.
+
+        Not where a pooler shares the sessions of the server.
 
         A pooler reports a process id of its own instead of the server's.
         """
@@ -182,7 +190,10 @@ class PostgresDatabase:
             entry.info["prepared"] = frozenset(statement.name for statement in self._prepared)
 
     def _resolve(self, _dialect: object, _entry: object, _arguments: object, parameters: dict[str, Any]) -> None:
-        """Resolve the server's name beside the loop: libpq would block it, without a bound."""
+        """Resolve the server's name beside the loop.
+
+        Libpq would block it, without a bound.
+        """
         names = str(parameters.get("host", "")).split(",")
         if in_greenlet() and not any(name == "" or name.startswith("/") for name in names):  # sockets
             ports = str(parameters.get("port", DEFAULT_PORT)).split(",")
@@ -190,7 +201,9 @@ class PostgresDatabase:
             parameters.update(await_only(resolve_hosts(names, ports, self._timeouts.connect)))
 
     async def _connected(self) -> None:
-        """Wait for the first connection, which is opened once for all waiters, and fails for all of them.
+        """Wait for the first connection.
+
+        It is opened once for all waiters, and fails for all of them.
 
         SQLAlchemy inspects the server then, under a lock that would block the loop's thread.
         """
@@ -207,7 +220,10 @@ class PostgresDatabase:
 
 
 class _Checkout:
-    """The use of a connection for one block: it translates errors, and ends the transaction with the block."""
+    """The use of a connection for one block.
+
+    It translates errors, and ends the transaction with the block.
+    """
 
     def __init__(self, database: PostgresDatabase, *, transaction: bool) -> None:
         self._database = database
@@ -277,7 +293,9 @@ def session_settings(timeouts: Timeouts, more: Mapping[str, str]) -> dict[str, s
 
 
 def connect_arguments(url: URL, timeouts: Timeouts, settings: Mapping[str, str] | None = None) -> dict[str, Any]:
-    """Give libpq's parameters of every connection, joined with those of its URL and of PGOPTIONS.
+    """Give libpq's parameters of a connection.
+
+    They are joined with those of its URL and of PGOPTIONS.
 
     Raises:
         Refused: the URL or PGOPTIONS set what Agora sets itself.
@@ -305,7 +323,10 @@ def connect_arguments(url: URL, timeouts: Timeouts, settings: Mapping[str, str] 
 
 
 def postgres_engine(url: URL, connections: int, timeouts: Timeouts) -> Engine:
-    """Make an engine for commands and migrations. Neither its errors nor its log hold the values of statements."""
+    """Make an engine for commands and migrations.
+
+    Neither its errors nor its log hold the values of statements.
+    """
     return create_engine(
         url,
         pool_size=connections,

@@ -1,4 +1,7 @@
-"""The fixed set of prepared statements: what the most frequent requests execute. All others are sent whole."""
+"""The fixed set of prepared statements: what the most frequent requests execute.
+
+All others are sent whole.
+"""
 
 from itertools import product
 from typing import Final

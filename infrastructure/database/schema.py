@@ -58,7 +58,7 @@ class Migrations:
             self.upgrade_on(connection)
 
     def upgrade_on(self, connection: Connection) -> None:
-        """Apply all pending migrations on a connection, within its transaction if one is open."""
+        """Apply all pending migrations on a connection, within its transaction."""
         self._config.attributes["connection"] = connection
         command.upgrade(self._config, "heads")
 
@@ -104,11 +104,17 @@ class Migrations:
         return [name for name in reversed(self._steps) if name not in applied]
 
     def unknown(self, connection: Connection) -> list[str]:
-        """Return the schema's revisions that this release does not know: a newer release applied them."""
+        """Return the schema's revisions that this release does not know.
+
+        A newer release applied them.
+        """
         return sorted(_current(connection) - set(self._steps))
 
     def unmanaged(self, connection: Connection) -> str | None:
-        """Describe tables of another application, with a remedy after a semicolon; None if there are none."""
+        """Describe tables of another application.
+
+        A remedy follows a semicolon; None if there are none.
+        """
         if self._known(connection):
             return None
         return unmanaged_tables(connection, is_numbered=bool(self.unknown(connection)))
@@ -124,7 +130,7 @@ class Migrations:
 
     @contextmanager
     def _inspecting(self) -> Iterator[Connection]:
-        """Connect without a transaction, so without locks, and with a timeout on each response."""
+        """Connect without transaction and locks, with a timeout on each response."""
         with bounded_waits(self._timeouts), connected(self._url, self._timeouts) as connection:
             yield connection.execution_options(isolation_level="AUTOCOMMIT")
 
@@ -142,7 +148,9 @@ def is_course(connection: Connection) -> bool:
 
 
 def unmanaged_tables(connection: Connection, *, is_numbered: bool) -> str | None:
-    """Describe tables with names of Agora's that Agora did not create, with a remedy after a semicolon.
+    """Describe tables with names of Agora's that Agora did not create.
+
+    A remedy follows a semicolon.
 
     For a database without known revisions. `is_numbered` means that it has unknown ones: a later release's, if the
     tables are Agora's.

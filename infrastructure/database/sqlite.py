@@ -56,7 +56,10 @@ class SqliteDatabase:
         self.engine.dispose()
 
     def _connect(self, engine: Engine) -> Connection:
-        """Connect to the file that has the name now: a file that was deleted can still be written to while open."""
+        """Connect to the file that has the name now.
+
+        A file that was deleted can still be written to while open.
+        """
         found = self._identity()
         if found is None and self._opened is not None:
             raise Unavailable("the database's file was deleted; restore it")
@@ -75,7 +78,10 @@ class SqliteDatabase:
 
 
 def sqlite_engine(url: URL, connections: int, timeouts: Timeouts) -> Engine:
-    """Make the engine of a SQLite file. Neither its errors nor its log hold the values of statements."""
+    """Make the engine of a SQLite file.
+
+    Neither its errors nor its log hold the values of statements.
+    """
     engine = create_engine(
         url, pool_size=connections, max_overflow=0, pool_timeout=timeouts.acquire, hide_parameters=True
     )

@@ -1,4 +1,6 @@
-"""psycopg2's wait callback: every wait for PostgreSQL is bounded, and in a greenlet it releases the event loop.
+"""psycopg2's wait callback.
+
+Every wait for PostgreSQL is bounded, and in a greenlet it releases the event loop.
 
 psycopg2 has one callback for the whole process, and this module owns it.
 """
@@ -24,7 +26,10 @@ class ResponseTimeout(OperationalError):
 
 
 class WatchedConnection(connection):
-    """A connection whose socket the event loop watches for as long as it is open: adding a watch is a system call."""
+    """A connection whose socket the event loop watches for as long as it is open.
+
+    Adding a watch is a system call.
+    """
 
     is_open = False
     loop: asyncio.AbstractEventLoop | None = None
@@ -85,13 +90,19 @@ _users: Final[list[WaitCallback]] = []
 
 
 def install(callback: WaitCallback) -> None:
-    """Make this the callback of the process until it is uninstalled, or another one is installed after it."""
+    """Make this the callback of the process.
+
+    Until it is uninstalled, or another one is installed after it.
+    """
     _users.append(callback)
     set_wait_callback(callback)
 
 
 def uninstall(callback: WaitCallback) -> None:
-    """Restore the callback installed before this one; without any, psycopg2 waits by itself, unbounded."""
+    """Restore the callback installed before this one.
+
+    Without any, psycopg2 waits by itself, unbounded.
+    """
     if callback in _users:
         _users.remove(callback)
     set_wait_callback(_users[-1] if _users else None)
@@ -114,7 +125,10 @@ def bounded_waits(timeouts: Timeouts) -> Iterator[None]:
 
 @contextmanager
 def unbounded_waits() -> Iterator[None]:
-    """Remove the callback in the block: COPY does not work with one, and bulk statements take their time."""
+    """Remove the callback in the block.
+
+    COPY does not work with one, and bulk statements take their time.
+    """
     before = get_wait_callback()
     set_wait_callback(None)
     try:
@@ -124,7 +138,9 @@ def unbounded_waits() -> Iterator[None]:
 
 
 async def resolve_hosts(names: Sequence[str], ports: Sequence[str], seconds: float) -> dict[str, str]:
-    """Resolve host names beside the loop, as libpq parameters: all addresses in order, with their names and ports.
+    """Resolve host names beside the loop, as libpq parameters.
+
+    All addresses in order, with their names and ports.
 
     Raises:
         OperationalError: no name resolves.

@@ -1,1 +1,4 @@
-"""Operations on whole databases, past the ports: check, fill, export, import, adopt."""
+"""Operations on whole databases, past the ports.
+
+Check, fill, export, import, adopt.
+"""

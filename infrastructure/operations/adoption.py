@@ -1,4 +1,4 @@
-"""Adoption, in place, of the database of the application from a public FastAPI course.
+"""Adoption, in place, of the database of a public FastAPI course.
 
 Its tables have names of Agora's and other columns. One transaction copies them to temporary tables, drops them, runs
 the migrations, and loads the copies as entities of the domain.
@@ -103,7 +103,7 @@ class Adoption:
             return _survey(connection)
 
     def adopt(self, progress: Callable[[int, int], None]) -> Survey:
-        """Check all rows and, if there is no obstacle, adopt the database in the same transaction.
+        """Check all rows and, without obstacles, adopt the database in one transaction.
 
         Raises:
             Refused: this is no database of the course's application, or it refuses the change.
@@ -188,7 +188,7 @@ def _survey(connection: Connection) -> Survey:
 
 
 def _survey_tables(connection: Connection, survey: Survey) -> bool:
-    """Record obstacles in the tables themselves; return whether their rows can be read."""
+    """Record obstacles in the tables; return whether their rows can be read."""
     inspector = inspect(connection)
     is_readable = True
     for name, columns in COURSE.items():
@@ -268,7 +268,10 @@ def _post(row: Row[Any]) -> Post:
 
 
 def _vote(row: Row[Any]) -> Vote:
-    """Read a row as an upvote. Its time is unknown: the earliest is when both voter and post existed."""
+    """Read a row as an upvote.
+
+    Its time is unknown: the earliest is when both voter and post existed.
+    """
     if row.registered_at is None or row.written_at is None:
         raise Invalid("vote", "missing", "the voter or the post does not exist")
     earliest = max(_moment(row.registered_at), _moment(row.written_at))

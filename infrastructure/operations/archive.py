@@ -1,4 +1,6 @@
-"""Export of a whole instance as NDJSON, and its import; the same bytes from either database.
+"""Export of a whole instance as NDJSON, and its import.
+
+Either database gives the same bytes.
 
 A header, then all users, posts and votes, then a trailer with their numbers and the SHA-256 of all lines before it.
 Sessions are left out: an import would revive ended sessions and spent refresh tokens. Derived values are left out too,
@@ -151,7 +153,7 @@ class Archive:
         self._url = url
 
     def export(self, out: IO[bytes], progress: Callable[[int, int], None]) -> RowCounts:
-        """Write a consistent snapshot of the instance, and return the number of rows by kind.
+        """Write a consistent snapshot, and return the number of rows by kind.
 
         Raises:
             OSError: the file cannot be written.
@@ -175,7 +177,9 @@ class Archive:
         return counts
 
     def restore(self, source: IO[bytes], size: int, progress: Callable[[int, int], None]) -> RowCounts:
-        """Read a file into an empty database in one transaction, and return the number of rows by kind.
+        """Read a file into an empty database, and return the number of rows by kind.
+
+        All is one transaction.
 
         `size` is the file's in bytes, 0 if unknown; if known, `progress` receives it with the bytes read.
 
@@ -252,7 +256,10 @@ class _Reader:
         return last
 
     def lines(self) -> Iterator[tuple[str, Any]]:
-        """Read each line as its kind and its entity; the trailer proves that none is missing or altered."""
+        """Read each line as its kind and its entity.
+
+        The trailer proves that none is missing or altered.
+        """
         while line := self._source.readline(LINE_MAX):
             fields = _decoded(line)
             if "sha256" in fields:

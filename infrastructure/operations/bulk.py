@@ -1,4 +1,7 @@
-"""Bulk reads and writes of whole databases, on a connection without the timeouts of requests."""
+"""Bulk reads and writes of whole databases.
+
+Their connection has none of the timeouts of requests.
+"""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
@@ -72,7 +75,10 @@ def _without_limits(connection: Connection) -> None:
 
 
 def analyze(url: URL) -> None:
-    """Update the planner's statistics after a bulk write. Failures are ignored: autovacuum does the same later."""
+    """Update the planner's statistics after a bulk write.
+
+    Failures are ignored: autovacuum does the same later.
+    """
     if url.get_backend_name() == "postgresql":
         with suppress(Unavailable), connected(url) as connection, unbounded_waits():
             connection.execution_options(isolation_level="AUTOCOMMIT")
@@ -81,7 +87,9 @@ def analyze(url: URL) -> None:
 
 
 def require_empty(connection: Connection) -> None:
-    """Accept only a database without users, and block registrations until the transaction ends.
+    """Accept only a database without users.
+
+    Registrations wait until the transaction ends.
 
     Raises:
         Refused: the database has users.
@@ -94,7 +102,9 @@ def require_empty(connection: Connection) -> None:
 
 @contextmanager
 def without_indexes(connection: Connection) -> Iterator[None]:
-    """Drop PostgreSQL's indexes and foreign keys, and create them after the block: loading takes half the time.
+    """Drop PostgreSQL's indexes and foreign keys, and create them after the block.
+
+    Loading takes half the time.
 
     The tables stay locked until the transaction ends.
     """
@@ -201,7 +211,10 @@ def last_id(connection: Connection, name: str) -> int:
 
 
 def advance_sequences(connection: Connection, last: Mapping[str, int]) -> None:
-    """Advance each sequence past the last id generated here or in `last`, so that no id is used twice."""
+    """Advance each sequence past the last id generated here or in `last`.
+
+    No id is used twice.
+    """
     for name, here in last_ids(connection).items():
         values = {"name": name, "last": max(here, last.get(name, 0))}
         if not values["last"]:

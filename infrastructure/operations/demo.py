@@ -1,4 +1,7 @@
-"""A database of generated users, posts and votes, for demonstrations and measurements."""
+"""A database of generated users, posts and votes.
+
+For demonstrations and measurements.
+"""
 
 import tomllib
 from bisect import bisect_right
@@ -37,7 +40,7 @@ WORDS: Final = Path(__file__).parents[1] / "data" / "demo.toml"
 
 
 class Demo:
-    """Stores generated users, posts and votes in one transaction, equal for equal seed and day."""
+    """Stores generated users, posts and votes, equal for equal seed and day."""
 
     def __init__(self, url: URL, hasher: PasswordHasher, clock: Clock) -> None:
         self._url = url
@@ -47,7 +50,9 @@ class Demo:
     def fill(
         self, users: int, posts: int, votes: int, seed: int, password: str, progress: Callable[[int, int], None]
     ) -> str:
-        """Fill a database without users, and return the e-mail of one user; all have the same password.
+        """Fill a database without users, and return the e-mail of one user.
+
+        All users have the same password.
 
         Raises:
             Refused: the database has users, or there are too many votes for the posts.
@@ -73,7 +78,9 @@ class Demo:
 
 
 class Invented:
-    """Generated users, posts and votes of the year before `until`; each call yields the same.
+    """Generated users, posts and votes of the year before `until`.
+
+    Each call yields the same.
 
     Tallies are chosen first, so that a post is stored with its tally before its votes.
     """
@@ -159,7 +166,10 @@ class Invented:
         return self._since + timedelta(seconds=seconds)
 
     def _distribute(self, users: int, posts: int, votes: int) -> Sequence[Tally]:
-        """Distribute exactly this number of votes: many to few posts, never more than there are users."""
+        """Distribute exactly this number of votes.
+
+        Few posts get many, and none more than there are users.
+        """
         random = self._random("tallies")
         weights = [0.0 if _is_draft(number) else random.paretovariate(1.2) for number in range(posts)]
         total = sum(weights)

@@ -1,4 +1,4 @@
-"""Checks of the settings, the files and the database, each finding with its remedy."""
+"""Checks of settings, files and database, each finding with its remedy."""
 
 import getpass
 import os
@@ -31,9 +31,6 @@ PARTS: Final = ("DB_HOST", "DB_PORT", "DB_USER", "DB_PASSWORD", "DB_NAME")
 SKEW_NOTED: Final = timedelta(seconds=1)
 SKEW_HARMFUL: Final = timedelta(seconds=10)
 """Tolerance of tokens between two machines: `LEEWAY_SECONDS` in `infrastructure/tokens.py`."""
-
-CATCH_UP_SECONDS: Final = 1.0
-"""How long a standby may take to replay the WAL up to the position of the primary."""
 
 LIMITS: Final = text(
     "SELECT current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int"
@@ -87,7 +84,10 @@ UNREACHABLE: Final = (
 
 
 class Doctor:
-    """Checks the settings, the files, the database and its server. A check that fails to run is a finding too."""
+    """Checks the settings, the files, the database and its server.
+
+    A check that fails to run is a finding too.
+    """
 
     def __init__(
         self, settings: Settings, migrations: Migrations, verify: VerifyVotes, clock: Clock, timeouts: Timeouts
@@ -102,7 +102,10 @@ class Doctor:
         self._file = None if self._postgres or name.startswith("file:") else Path(name).absolute()
 
     def examine(self, workers: int, *, count_votes: bool) -> Iterator[Finding]:
-        """Check everything, for a server with this number of workers. No finding contains a secret."""
+        """Check everything, for a server with this number of workers.
+
+        No finding contains a secret.
+        """
         yield from self._of_settings()
         if self._file is not None:
             yield from self._tried("the files of the database", self._of_files(self._file))
@@ -313,12 +316,15 @@ class Doctor:
             yield Finding(level, says, f"{lower}; or {higher}")
 
     def _of_standby(self, standby: URL) -> Iterator[Finding]:
-        """Check that the standby replicates this database. Without one, the primary serves all reads."""
+        """Check that the standby replicates this database.
+
+        Without one, the primary serves all reads.
+        """
         with self._connection() as connection:
             position = position_of(Querier(connection))
         try:
             with self._connection(standby) as connection:
-                replayed, is_standby = replayed_by(Querier(connection), CATCH_UP_SECONDS)
+                replayed, is_standby = replayed_by(Querier(connection), self._timeouts.standby_catch_up)
         except Unavailable as error:
             yield warning(f"the standby cannot be reached: {_reason(error)}", _remedy(_reason(error), standby))
             return

@@ -1,4 +1,7 @@
-"""What commands share. The container, and all that it imports, is imported when a command runs."""
+"""What commands share.
+
+The container, and all that it imports, is imported when a command runs.
+"""
 
 from __future__ import annotations
 

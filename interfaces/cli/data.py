@@ -28,7 +28,9 @@ def demo(
     ] = 100_000,
     seed: Annotated[int, typer.Option(help="Seed of the random numbers.")] = 1,
 ) -> None:
-    """Fill an empty database with generated users, posts and votes, for demonstrations and measurements.
+    """Fill an empty database with generated users, posts and votes.
+
+    For demonstrations and measurements.
 
     All users have the same generated password, which is printed.
     """

@@ -16,7 +16,7 @@ def doctor(
         bool, typer.Option("--votes", help="Also compare the counters of every post with its votes.")
     ] = False,
 ) -> None:
-    """Check the settings, the files and the database, and show each finding with its remedy.
+    """Check settings, files and database, and show findings with remedies.
 
     It changes nothing and shows no secret. The exit code is 1 if there is a problem, and 0 otherwise.
     """

@@ -1,4 +1,7 @@
-"""The command `agora`. Exit codes: 0 success, 1 refused or failed with one line, 2 wrong usage."""
+"""The command `agora`.
+
+Exit codes: 0 success, 1 refused or failed with one line, 2 wrong usage.
+"""
 
 import sys
 from importlib.metadata import version

@@ -84,7 +84,10 @@ def _show_wait(reason: str) -> None:
 
 
 def _free_port(host: str, port: int) -> int:
-    """Find the port to listen on, or fail in one line; uvicorn would bury the reason in its log."""
+    """Find the port to listen on, or fail in one line.
+
+    uvicorn would bury the reason in its log.
+    """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         with socket.create_server((host, port), family=family) as probe:

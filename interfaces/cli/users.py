@@ -59,7 +59,10 @@ Who = Annotated[str, typer.Argument(parser=_account, metavar="WHO", help="The ac
 
 
 def _first_line(stream: BinaryIO) -> str:
-    """Read a line of UTF-8 in any locale; other bytes become characters that no password may contain."""
+    """Read a line of UTF-8 in any locale.
+
+    Other bytes become characters that no password may contain.
+    """
     return stream.readline().decode(errors="surrogateescape").removesuffix("\n").removesuffix("\r")
 
 
@@ -78,7 +81,10 @@ def create_admin(
     ] = False,
     generate: Annotated[bool, typer.Option("--generate", help="Generate a password, and print it.")] = False,
 ) -> None:
-    """Open an administrator's account. Prompts for the password unless an option sets its source."""
+    """Open an administrator's account.
+
+    Prompts for the password unless an option sets its source.
+    """
     if password_stdin and generate:
         raise typer.BadParameter("--password-stdin and --generate exclude each other: choose one")
     with open_app() as agora:
@@ -105,7 +111,10 @@ def list_users(
     limit: Annotated[int, typer.Option(min=1, max=ROWS_MAX, help="Accounts to show, at most.")] = 50,
     skip: Annotated[int, typer.Option(min=0, max=ROWS_MAX, help="Accounts to leave out first.")] = 0,
 ) -> None:
-    """List accounts by id, one per line: id, e-mail, username, role, state and date of creation."""
+    """List accounts by id, one per line.
+
+    Id, e-mail, username, role, state and date of creation.
+    """
     with open_app() as agora:
         page = agora.queries.list_users(OPERATOR, search, Window(limit, skip))
     _show_table([_row(user) for user in page.items])
@@ -144,14 +153,20 @@ def promote(who: Who) -> None:
 
 @app.command(epilog=examples("agora users demote ann@example.com"))
 def demote(who: Who) -> None:
-    """Remove the administrator's role from an account. The last active administrator keeps it."""
+    """Remove the administrator's role from an account.
+
+    The last active administrator keeps it.
+    """
     user = _edit(who, Role.USER, None)
     typer.echo(_visible(f"{user.email} is no administrator"))
 
 
 @app.command(epilog=examples("agora users deactivate 7"))
 def deactivate(who: Who) -> None:
-    """Forbid an account to sign in, and end all its sessions. The last active administrator stays active."""
+    """Forbid an account to sign in, and end all its sessions.
+
+    The last active administrator stays active.
+    """
     user = _edit(who, None, False)
     typer.echo(_visible(f"{user.email} is deactivated, and all its sessions have ended"))
 
@@ -165,7 +180,10 @@ def activate(who: Who) -> None:
 
 @sessions.command(epilog=examples("agora users sessions end ann@example.com"))
 def end(who: Who) -> None:
-    """End all sessions of an account: its tokens stop working at once. It may sign in again."""
+    """End all sessions of an account: its tokens stop working at once.
+
+    It may sign in again.
+    """
     with open_app() as agora:
         user = agora.queries.get_account(OPERATOR, who).profile
         agora.commands.end_sessions(OPERATOR, user.id)

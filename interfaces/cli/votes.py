@@ -25,7 +25,10 @@ def votes() -> None:
 def verify(
     is_repairing: Annotated[bool, typer.Option("--repair", help="Correct what disagrees.")] = False,
 ) -> None:
-    """Compare the counters, score and rank of every post with its votes. Safe while people vote."""
+    """Compare the counters, score and rank of every post with its votes.
+
+    Safe while people vote.
+    """
     if is_repairing:
         repair()
         return
@@ -40,7 +43,10 @@ def verify(
 
 @app.command(epilog=examples("agora votes repair"))
 def repair() -> None:
-    """Correct the counters, score and rank of every post: the same as agora votes verify --repair."""
+    """Correct the counters, score and rank of every post.
+
+    The same as agora votes verify --repair.
+    """
     with open_app() as agora:
         found = Recounted.watch(agora.commands.repair_votes())
     found.show()

@@ -1,4 +1,4 @@
-"""What administrators see, over HTTP."""
+"""The administrators' dashboard over HTTP."""
 
 from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict
@@ -10,7 +10,7 @@ router = APIRouter(tags=["admin"], route_class=StrictRoute, strict_content_type=
 
 
 class CountsOut(BaseModel):
-    """How many there are."""
+    """Totals by kind."""
 
     model_config = ConfigDict(from_attributes=True)
 
@@ -30,7 +30,7 @@ class TopPostOut(BaseModel):
 
 
 class DashboardOut(CountsOut):
-    """The whole at a glance."""
+    """Totals, those of the last 24 hours, and the top posts."""
 
     last_24h: CountsOut
     top_posts: list[TopPostOut]
@@ -38,7 +38,7 @@ class DashboardOut(CountsOut):
 
 @router.get("/admin-dashboard")
 async def see_dashboard(actor: Admin, state: StateDep) -> DashboardOut:
-    """Show administrators the whole at a glance."""
+    """Show the dashboard to administrators."""
     dashboard = await state.run(state.app.queries.get_dashboard, actor)
     return DashboardOut(
         users=dashboard.total.users,

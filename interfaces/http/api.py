@@ -1,4 +1,4 @@
-"""The composition root of the HTTP interface: routes, middleware and error handlers, in order."""
+"""The composition root of the HTTP interface."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -38,7 +38,7 @@ CORS_EXPOSED = ("ETag", "Link", "Location", "Retry-After", "X-Request-ID")
 
 log = structlog.get_logger()
 
-NOT_JSON = "This takes JSON: send it with the header Content-Type: application/json"
+NOT_JSON = "The body is not JSON by its Content-Type; send Content-Type: application/json"
 
 
 def create_api(container: Container, drain: Drain | None = None) -> FastAPI:
@@ -97,7 +97,7 @@ def create_api(container: Container, drain: Drain | None = None) -> FastAPI:
     api.add_middleware(
         middleware.RequestContext,
         begin=clear_deadline,
-        observers=[middleware.RequestMetrics(metrics.answered), middleware.AccessLog(proxies)],
+        observers=[middleware.RequestMetrics(metrics.responded), middleware.AccessLog(proxies)],
     )
 
     api.add_exception_handler(DomainError, _refuse)
@@ -130,7 +130,7 @@ async def _invalid(_request: Request, error: Exception) -> Response:
 
 
 async def _invalid_cursor(_request: Request, _error: Exception) -> Response:
-    where = {"loc": ["query", "cursor"], "message": "This is no cursor of this list", "code": "invalid_cursor"}
+    where = {"loc": ["query", "cursor"], "message": "The cursor does not belong to this list", "code": "invalid_cursor"}
     return validation_problem([where], "invalid-cursor")
 
 
@@ -144,7 +144,7 @@ async def _http_error(request: Request, error: Exception) -> Response:
 
 
 def _methods(request: Request) -> list[str]:
-    """Collect the methods of a path over all its routes; the framework reports those of one."""
+    """Collect the methods of all routes of a path; the framework reports one route's."""
     methods: set[str] = set()
     for context in iter_route_contexts(request.app.router.routes):
         match, _ = context.original_route.matches(request.scope)

@@ -61,10 +61,11 @@ ClientAddress = Annotated[str, Depends(client_address), Raises({"rate-limited"})
 
 
 class OptionalCaller(SecurityBase):
-    """Authenticate the caller if the request has a token, and record the account for the log.
+    """Authenticate the caller if the request has a token.
 
-    An invalid token is refused before the rest of the request is validated. Each of these classes is a single
-    dependency that takes the request alone: FastAPI would resolve nested ones again at every occurrence.
+    The account is recorded for the log. An invalid token is refused before the rest of the request is validated.
+    Each of these classes is a single dependency that takes the request alone: FastAPI would resolve nested ones again
+    at every occurrence.
     """
 
     _bearer = OAuth2PasswordBearer(tokenUrl="login", scheme_name="Bearer", auto_error=False)
@@ -107,7 +108,7 @@ class RequiredAdmin(RequiredCaller):
         return actor
 
 
-class RequiredReader(OptionalCaller):
+class ReadingCaller(OptionalCaller):
     """Require a token unless `PUBLIC_READS` is on."""
 
     async def __call__(self, request: Request) -> Actor:
@@ -123,4 +124,4 @@ _TOKEN_PROBLEMS = Raises({"not-authenticated", "invalid-token"})
 MaybeSignedIn = Annotated[Actor | None, Depends(OptionalCaller()), Raises({"invalid-token"})]
 SignedIn = Annotated[Actor, Depends(RequiredCaller()), _TOKEN_PROBLEMS]
 Admin = Annotated[Actor, Depends(RequiredAdmin()), _TOKEN_PROBLEMS, Raises({"admins-only"})]
-Reader = Annotated[Actor, Depends(RequiredReader()), _TOKEN_PROBLEMS]
+ReadingActor = Annotated[Actor, Depends(ReadingCaller()), _TOKEN_PROBLEMS]

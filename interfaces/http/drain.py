@@ -5,10 +5,10 @@ from dataclasses import dataclass
 
 @dataclass(slots=True)
 class Drain:
-    """Whether the process is shutting down: it reports not ready and closes connections.
+    """Whether the process is shutting down.
 
-    The server sets it on SIGTERM (interfaces/server/worker.py). A proxy that polls `/health/ready` moves to other
-    servers before this one stops listening.
+    It then reports not ready and closes connections. The server sets it on SIGTERM (interfaces/server/worker.py).
+    A proxy that polls `/health/ready` moves to other servers before this one stops listening.
     """
 
     is_draining: bool = False

@@ -1,4 +1,4 @@
-"""Conditional requests (RFC 9110, section 13): entity tags of posts, If-Match and If-None-Match.
+"""Entity tags of posts, for conditional requests (RFC 9110, section 13).
 
 A tag is the version of the post and a digest of its representation. If-None-Match compares whole tags; If-Match
 compares versions alone, so that a vote on the post does not refuse an edit.
@@ -16,13 +16,11 @@ DIGEST_BYTES: Final = 12
 _TAG: Final = re.compile(r'(W/)?"([\x21\x23-\x7e\x80-\xff]*)"[ \t]*(?:,[ \t,]*|\Z)')
 _VERSIONED: Final = re.compile(r"([1-9][0-9]{0,17})-[0-9a-f]+")
 
-IfMatch = Annotated[
-    list[str] | None, Header(description="Tags of the versions that may be changed; otherwise the answer is 412.")
-]
-IfNoneMatch = Annotated[list[str] | None, Header(description="Tags of what the client has; it is not sent again.")]
+IfMatch = Annotated[list[str] | None, Header(description="Tags of the versions that may be changed; others get 412.")]
+IfNoneMatch = Annotated[list[str] | None, Header(description="Tags that the client has; a current one gets 304.")]
 
 TAGGED: Final[dict[str, Any]] = {
-    "headers": {"ETag": {"description": "Changes with everything in the answer.", "schema": {"type": "string"}}}
+    "headers": {"ETag": {"description": "Changes with every part of the response.", "schema": {"type": "string"}}}
 }
 """A response with a tag in the OpenAPI document."""
 
@@ -33,7 +31,10 @@ def entity_tag(version: int, body: bytes) -> str:
 
 
 def is_known(tag: str, if_none_match: Sequence[str] | None) -> bool:
-    """Test whether the client has this tag, by weak comparison; malformed headers match nothing."""
+    """Test whether the client has this tag, by weak comparison.
+
+    A malformed header matches nothing.
+    """
     if not if_none_match:
         return False
     known = ",".join(if_none_match)
@@ -41,7 +42,10 @@ def is_known(tag: str, if_none_match: Sequence[str] | None) -> bool:
 
 
 def known_versions(if_match: Sequence[str] | None) -> Container[int] | None:
-    """Get the versions that may be changed, by strong comparison; None is any, malformed headers none."""
+    """Get the versions that may be changed, by strong comparison; None means any.
+
+    A malformed header matches no version.
+    """
     if if_match is None:
         return None
     known = ",".join(if_match)

@@ -9,13 +9,13 @@ from fastapi import Path
 from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints
 from pydantic_core import PydanticCustomError
 
+from application.ports.storage import ID_MAX
 from domain.posts import CONTENT_MAX, TITLE_MAX
 from domain.text import is_storable
 from domain.users import PASSWORD_MAX, PASSWORD_MIN, USERNAME_PATTERN
 from interfaces.emails import require_email
 from interfaces.http.problems import Raises
 
-INTEGER_MAX: Final = 2**63 - 1
 _ID: Final = re.compile("0|[1-9][0-9]*")
 FIRST_MOMENT: Final = datetime(1, 1, 1, tzinfo=UTC)
 LAST_MOMENT: Final = datetime(9999, 12, 31, 23, 59, 59, 999_999, tzinfo=UTC)
@@ -111,7 +111,7 @@ Password = Annotated[str, StringConstraints(strict=True, min_length=PASSWORD_MIN
 Username = Annotated[str, StringConstraints(strict=True, pattern=USERNAME_PATTERN)]
 Flag = Annotated[bool, Field(strict=True)]
 JsonInteger = Annotated[int, BeforeValidator(json_integer)]
-JsonId = Annotated[JsonInteger, Field(ge=0, le=INTEGER_MAX)]
+JsonId = Annotated[JsonInteger, Field(ge=0, le=ID_MAX)]
 
 PostId = Annotated[int, BeforeValidator(_path_id), Path(description="The post's id."), Raises({"post-not-found"})]
 SessionId = Annotated[
@@ -119,10 +119,10 @@ SessionId = Annotated[
 ]
 UserId = Annotated[int, BeforeValidator(_path_id), Path(description="The account's id."), Raises({"user-not-found"})]
 
-QueryId = Annotated[int, BeforeValidator(query_integer), Field(ge=0, le=INTEGER_MAX)]
+QueryId = Annotated[int, BeforeValidator(query_integer), Field(ge=0, le=ID_MAX)]
 QueryDirection = Annotated[Literal[1, -1], BeforeValidator(_query_direction)]
 QueryMoment = Annotated[datetime, BeforeValidator(_moment)]
 QueryFlag = Annotated[bool, BeforeValidator(_query_boolean)]
 Search = Annotated[
-    str, Field(max_length=200, description="Text to look for, whatever the case; empty finds all."), _STORABLE
+    str, Field(max_length=200, description="Text to search for, ignoring case; empty matches everything."), _STORABLE
 ]

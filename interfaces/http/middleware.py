@@ -1,4 +1,4 @@
-"""Middleware for every request and response, in pure ASGI; api.py states the order."""
+"""ASGI middleware for every request and response; api.py states the order."""
 
 import asyncio
 import re
@@ -46,7 +46,7 @@ METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OP
 """Methods with a label of their own in the metrics: clients may invent any number of others."""
 
 Observe = Callable[[Scope, int, float], None]
-"""Takes the scope, the status and the seconds of a request that is over."""
+"""Takes the scope, the status and the seconds of a finished request."""
 
 Begin = Callable[[], None]
 """Called at the start of a request, in the context of all its work."""
@@ -55,7 +55,7 @@ log: Final = structlog.get_logger()
 
 
 class RequestContext:
-    """Gives each request an id, which its response carries, and reports the request to observers when it is over."""
+    """Gives each request and its response an id, and notifies observers at its end."""
 
     def __init__(self, app: ASGIApp, begin: Begin | None = None, observers: Sequence[Observe] = ()) -> None:
         self._app = app
@@ -99,7 +99,7 @@ class AccessLog:
         self._proxies = proxies
 
     def __call__(self, scope: Scope, status: int, seconds: float) -> None:
-        """Log a request that is over."""
+        """Log a finished request."""
         if log.is_enabled_for(INFO):
             log.info(
                 "request",
@@ -119,13 +119,13 @@ class RequestMetrics:
         self._count = count
 
     def __call__(self, scope: Scope, status: int, seconds: float) -> None:
-        """Count a request that is over."""
+        """Count a finished request."""
         method = scope["method"] if scope["method"] in METHODS else "other"
         self._count(method, route_template(scope), status, seconds)
 
 
 def route_template(scope: Scope) -> str:
-    """Get the route of a request as it is declared, `/posts/{post_id}`; "-" without one."""
+    """Get the template of a request's route, `/posts/{post_id}`, or "-"."""
     return getattr(scope.get("route"), "path", "-")
 
 
@@ -182,10 +182,10 @@ class Cors(CORSMiddleware):
 
 
 class BodyLimit:
-    """Refuses a body over 1 MiB, or over 16 KiB on the paths of tokens, before anything else is validated.
+    """Refuses large bodies before anything else is validated.
 
-    Bytes are counted as they arrive; Content-Length counts only where it is too large. The body is collected here
-    until it is whole, so the application never receives a part of one.
+    The limit is 1 MiB, and 16 KiB on the paths of tokens. Bytes are counted as they arrive; Content-Length counts only
+    where it is too large. The body is collected here until it is whole, so the application never receives a part.
     """
 
     def __init__(self, app: ASGIApp) -> None:

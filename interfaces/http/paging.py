@@ -1,4 +1,4 @@
-"""Paging over HTTP: the query of a list, signed cursors, and links between pages (RFC 8288)."""
+"""Paging over HTTP: list queries, signed cursors, Link headers (RFC 8288)."""
 
 import hmac
 import json
@@ -76,7 +76,7 @@ class PageQuery(BaseModel):
     """The page of a list that a request selects. Lists with filters add theirs."""
 
     limit: Annotated[
-        int, BeforeValidator(query_integer), Field(ge=1, le=LIMIT_MAX, description="Rows in the answer, at most.")
+        int, BeforeValidator(query_integer), Field(ge=1, le=LIMIT_MAX, description="Rows in the response, at most.")
     ] = LIMIT_DEFAULT
     skip: Annotated[
         int,
@@ -84,12 +84,13 @@ class PageQuery(BaseModel):
         AfterValidator(_skip),
         Field(
             ge=0,
-            description=f"Rows to leave out first, up to {SKIP_MAX}; a cursor goes further.",
+            description=f"Rows to skip, up to {SKIP_MAX}; a cursor goes further.",
             json_schema_extra={"maximum": SKIP_MAX},
         ),
     ] = 0
     cursor: Annotated[
-        str | None, Field(description="Where to go on, from the Link header of the page before; not with skip.")
+        str | None,
+        Field(description="The position to continue from, from the previous page's Link header; excludes skip."),
     ] = None
 
     def window(self, cursors: Cursors, of_list: str) -> Window:

@@ -13,7 +13,7 @@ from pydantic_core import PydanticCustomError, to_json
 from application.paging import Order, SortBy
 from application.views import PostFilter, PostView
 from domain.posts import PostChanges
-from interfaces.http.deps import Reader, SignedIn, StateDep
+from interfaces.http.deps import ReadingActor, SignedIn, StateDep
 from interfaces.http.etags import TAGGED, IfMatch, IfNoneMatch, entity_tag, is_known, known_versions
 from interfaces.http.fields import Content, Flag, PostId, QueryFlag, QueryId, QueryMoment, Search, Title
 from interfaces.http.paging import LINKED, LIST_PROBLEMS, PageQuery, list_url, openapi_parameters, query_model
@@ -34,13 +34,13 @@ IdempotencyKey = Annotated[
     AfterValidator(_one_key),
     Header(
         alias="Idempotency-Key",
-        description="Visible ASCII that the client makes up for one post, so that it can be sent again safely.",
+        description="Visible ASCII that the client generates for one post, so that a retry is safe.",
     ),
     WithJsonSchema({"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]+$"}),
 ]
 REPLAYED: Final = {
     "Idempotency-Replayed": {
-        "description": "`true` if this was answered before, to an earlier request with the same key.",
+        "description": "`true` if this repeats the response to an earlier request with the same key.",
         "schema": {"type": "string", "enum": ["true"]},
     }
 }
@@ -55,7 +55,7 @@ class PostIn(BaseModel):
 
 
 class PostPutIn(BaseModel):
-    """A whole post; `published` stays as it is if absent."""
+    """A whole post; if absent, `published` stays unchanged."""
 
     title: Title
     content: Content
@@ -63,7 +63,7 @@ class PostPutIn(BaseModel):
 
 
 class PostPatchIn(BaseModel):
-    """Any part of a post; what is absent stays as it is."""
+    """Any part of a post; absent fields stay unchanged."""
 
     title: Title | MISSING = MISSING
     content: Content | MISSING = MISSING
@@ -71,7 +71,7 @@ class PostPatchIn(BaseModel):
 
 
 class OwnerOut(BaseModel):
-    """Who wrote a post."""
+    """The author of a post."""
 
     id: int
     username: str | None
@@ -97,17 +97,17 @@ class PostOut(BaseModel):
 
 
 class PostsQuery(PageQuery):
-    """Which posts, and in which order."""
+    """The filters and the order of a list of posts."""
 
     search: Search = ""
     published: Annotated[QueryFlag | None, Field(description="Absent: published posts, and drafts of your own.")] = None
     owner_id: Annotated[QueryId | None, Field(description="Posts by this account.")] = None
-    since: Annotated[QueryMoment | None, Field(description="Posts created then or later.")] = None
-    until: Annotated[QueryMoment | None, Field(description="Posts created before then.")] = None
+    since: Annotated[QueryMoment | None, Field(description="Posts created at this moment or later.")] = None
+    until: Annotated[QueryMoment | None, Field(description="Posts created before this moment.")] = None
     sort_by: Annotated[
-        Literal["date", "votes", "hot"], Field(description="What comes first: new posts, liked ones, or both in one.")
+        Literal["date", "votes", "hot"], Field(description="The sort key: creation time, votes, or a rank of both.")
     ] = "date"
-    order: Annotated[Literal["desc", "asc"], Field(description="Which end comes first.")] = "desc"
+    order: Annotated[Literal["desc", "asc"], Field(description="The sort order.")] = "desc"
 
     @property
     def url(self) -> str:
@@ -164,9 +164,9 @@ def _response(post: PostView, *, known: Sequence[str] | None = None, created: bo
     openapi_extra=openapi_parameters(PostsQuery),
 )
 async def list_posts(
-    actor: Reader, state: StateDep, query: Annotated[PostsQuery, query_model(PostsQuery), LIST_PROBLEMS]
+    actor: ReadingActor, state: StateDep, query: Annotated[PostsQuery, query_model(PostsQuery), LIST_PROBLEMS]
 ) -> Response:
-    """List posts, newest first unless told otherwise; `search` looks in titles."""
+    """List posts, newest first by default; `search` matches titles."""
     url = query.url
     page = await state.run(
         state.app.queries.list_posts,
@@ -189,7 +189,10 @@ async def list_posts(
 async def write_post(
     body: PostIn, actor: SignedIn, state: StateDep, idempotency_key: IdempotencyKey = None
 ) -> Response:
-    """Write a post; repeated with the same `Idempotency-Key` within 24 hours, the answer comes again and no post."""
+    """Create a post.
+
+    The same `Idempotency-Key` within 24 hours repeats the response without another post.
+    """
     arguments = (actor, body.title, body.content, body.published)
     if idempotency_key is None:
         return _response(await state.run(state.app.commands.write_post, *arguments), created=True)
@@ -203,9 +206,11 @@ async def write_post(
 @router.get(
     "/posts/{post_id}",
     response_model=PostOut,
-    responses={200: TAGGED, 304: TAGGED | {"description": "What the client has is what there is."}},
+    responses={200: TAGGED, 304: TAGGED | {"description": "The tag in If-None-Match is current."}},
 )
-async def read_post(post_id: PostId, actor: Reader, state: StateDep, if_none_match: IfNoneMatch = None) -> Response:
+async def read_post(
+    post_id: PostId, actor: ReadingActor, state: StateDep, if_none_match: IfNoneMatch = None
+) -> Response:
     """Read one post."""
     return _response(await state.run(state.app.queries.get_post, actor, post_id), known=if_none_match)
 
@@ -233,7 +238,7 @@ async def patch_post(
 
 @router.delete("/posts/{post_id}", status_code=204, response_class=Response, responses=EDIT_PROBLEMS)
 async def delete_post(post_id: PostId, actor: SignedIn, state: StateDep, if_match: IfMatch = None) -> Response:
-    """Delete a post of your own, or as an administrator any post. The votes on it go with it."""
+    """Delete a post of your own, or as an administrator any post, with its votes."""
     await state.run(state.app.commands.delete_post, actor, post_id, known_versions(if_match))
     return Response(status_code=HTTPStatus.NO_CONTENT.value)
 

@@ -1,4 +1,4 @@
-"""Errors as clients see them: RFC 9457 problems, each with a page that explains it.
+"""Problem details (RFC 9457), each type with a page that explains it.
 
 A kind of domain error has one status, found along the error's MRO; the error's code is the slug of its page.
 """
@@ -215,7 +215,7 @@ def problem_response(
     headers: Mapping[str, str] | None = None,
     **members: object,
 ) -> ProblemResponse:
-    """Build the response for a problem; `members` extend the standard ones (RFC 9457, section 3.2)."""
+    """Build a problem's response; `members` extend it (RFC 9457, section 3.2)."""
     problem = PROBLEMS[slug]
     body = {
         "type": f"/problems/{slug}",
@@ -249,7 +249,10 @@ def domain_problem(error: DomainError) -> ProblemResponse:
 
 
 def validation_problem(errors: Sequence[Mapping[str, Any]], slug: str = "validation") -> ProblemResponse:
-    """Build the response for an invalid request; `loc` names each place, and values are never repeated."""
+    """Build the response for an invalid request.
+
+    `loc` names each place; values are never repeated.
+    """
     first = errors[0]
     detail = f"{'.'.join(str(part) for part in first['loc'])}: {first['message']}"
     if len(errors) > 1:
@@ -264,7 +267,7 @@ def unavailable_problem(detail: str, **members: object) -> ProblemResponse:
 
 
 class Raises(frozenset[str]):
-    """The slugs of the problems that a parameter adds to an operation; stands in the parameter's annotation."""
+    """The slugs of a parameter's problems, for the parameter's annotation."""
 
 
 Responses = dict[int | str, dict[str, Any]]
@@ -276,7 +279,7 @@ def problems(*slugs: str) -> Responses:
 
 
 def document_responses(endpoint: Callable[..., Any], responses: Responses) -> Responses:
-    """Document the responses of an operation for OpenAPI, with all problems that it can answer with."""
+    """Document the responses of an operation for OpenAPI, with all its problems."""
     slugs = {"body-too-large", "internal", *raised_by(endpoint), *(slug for slug in PROBLEMS if slug in responses)}
     documented: Responses = {}
     for slug in sorted(slugs, key=lambda slug: (PROBLEMS[slug].status, slug)):
@@ -291,7 +294,10 @@ def document_responses(endpoint: Callable[..., Any], responses: Responses) -> Re
 
 
 def raised_by(endpoint: Callable[..., Any]) -> set[str]:
-    """Collect the problems of an endpoint's parameters: `validation` for values, `Raises` for the others."""
+    """Collect the problems of an endpoint's parameters.
+
+    Values have `validation`; `Raises` names the others.
+    """
     slugs: set[str] = set()
     for parameter in signature(endpoint).parameters.values():
         metadata = getattr(parameter.annotation, "__metadata__", ())
@@ -306,7 +312,7 @@ SCHEMAS: Final[dict[str, Any]] = {
     "Problem": {
         "type": "object",
         "title": "Problem",
-        "description": "An error, as RFC 9457 has it.",
+        "description": "An error (RFC 9457).",
         "required": ["type", "title", "status", "detail", "instance"],
         "properties": {
             "type": {

@@ -58,7 +58,7 @@ def _network(text: str) -> str:
 
 @lru_cache(1024)
 def _address(text: str) -> IPv4Address | IPv6Address | None:
-    """Parse an address; a dual-stack socket shows IPv4 as IPv6 (RFC 4291, section 2.5.5.2)."""
+    """Parse an address; IPv4 may be mapped to IPv6 (RFC 4291, section 2.5.5.2)."""
     try:
         address = ip_address(text)
     except ValueError:

@@ -1,4 +1,4 @@
-"""Routes: JSON as RFC 8259 defines it, and a fast path to endpoints for valid requests."""
+"""Routes with strict JSON (RFC 8259), and a fast path for valid requests."""
 
 import json
 import math
@@ -57,10 +57,10 @@ class _StrictRequest(Request):
 
 
 class StrictRoute(APIRoute):
-    """A route that parses JSON strictly, documents its problems, and keeps no refused body alive.
+    """A route that parses JSON strictly and documents its problems.
 
-    FastAPI raises a refusal from a frame that refers to it and to the body: a cycle, which only the garbage
-    collector's oldest generation would free.
+    It frees the body of a refused request. FastAPI raises the refusal from a frame that refers to it and to the
+    body: a cycle, which only the garbage collector's oldest generation would free.
     """
 
     def __init__(
@@ -83,7 +83,7 @@ class StrictRoute(APIRoute):
 
 
 class FastPathRoute(StrictRoute):
-    """A route that calls its endpoint as FastAPI would, without FastAPI's general machinery.
+    """A route that calls its endpoint without FastAPI's general machinery.
 
     Every other request restarts on FastAPI's own path: one that does not validate, has another content type, or sends
     a header that the endpoint reads. So FastAPI alone reports what is wrong with a request.

@@ -26,7 +26,7 @@ class TokenOut(BaseModel):
 
     @classmethod
     def of(cls, tokens: Tokens) -> "TokenOut":
-        """Show tokens."""
+        """Convert tokens."""
         return cls(
             access_token=tokens.access_token,
             expires_in=tokens.expires_in,
@@ -36,7 +36,7 @@ class TokenOut(BaseModel):
 
 
 class RefreshIn(BaseModel):
-    """A refresh token, to be spent."""
+    """A refresh token, valid for one use."""
 
     refresh_token: Annotated[Text, StringConstraints(max_length=4096)]
 
@@ -77,7 +77,7 @@ async def sign_in(
 
 @router.post("/refresh", responses=problems("invalid-token"))
 async def refresh(body: RefreshIn, state: StateDep, response: Response) -> TokenOut:
-    """Exchange a refresh token for fresh tokens. One that was spent before ends its session."""
+    """Exchange a refresh token for fresh tokens. Reuse of a token ends its session."""
     response.headers["Cache-Control"] = "no-store"
     return TokenOut.of(await state.run(state.app.commands.refresh_session, body.refresh_token))
 

@@ -29,7 +29,7 @@ PAGE_POLICY: Final = (
 
 
 class RootOut(BaseModel):
-    """A greeting, and where to read on."""
+    """A greeting, and the path of the documentation."""
 
     message: str
     docs: str
@@ -37,13 +37,13 @@ class RootOut(BaseModel):
 
 
 class LiveOut(BaseModel):
-    """The process is up."""
+    """The process is running."""
 
     status: Literal["ok"] = "ok"
 
 
 class ReadyOut(LiveOut):
-    """Everything that Agora stands on answers."""
+    """The dependencies of the server are available."""
 
     checks: dict[str, str]
 
@@ -56,13 +56,13 @@ async def root() -> RootOut:
 
 @router.get("/health/live")
 async def live() -> LiveOut:
-    """Tell that the process is up. Touches no database."""
+    """Report that the process is running, without a query."""
     return LiveOut()
 
 
 @router.get("/health/ready", response_model=ReadyOut)
 async def ready(state: StateDep) -> Response | ReadyOut:
-    """Report readiness: the database responds, its schema is this release's, no shutdown has begun."""
+    """Report whether the database, its schema and the server are ready."""
     checks = dict(await state.run(state.app.queries.health.checks))
     if state.drain.is_draining:
         checks["server"] = "told to end"
@@ -72,9 +72,9 @@ async def ready(state: StateDep) -> Response | ReadyOut:
 
 @router.get("/metrics", include_in_schema=False)
 def show_metrics(request: Request) -> Response:
-    """Serve the metrics to Prometheus if they are on, and to no client behind a proxy.
+    """Serve the metrics to Prometheus if they are enabled.
 
-    A proxy forwards requests of anyone, so they get 404.
+    A request that a proxy forwards gets 404: it may come from any client.
     """
     page = request.app.state.metrics.page()
     if page is None or not {"forwarded", "x-forwarded-for"}.isdisjoint(request.headers):
@@ -84,7 +84,7 @@ def show_metrics(request: Request) -> Response:
 
 @router.get("/problems/{slug}", response_class=HTMLResponse, responses=problems("not-found"))
 async def explain_problem(slug: Text) -> Response:
-    """Explain a type of problem to people."""
+    """Serve the page that explains a type of problem."""
     if slug not in PROBLEMS:
         return problem_response("not-found", "there is no such type of problem")
     return HTMLResponse(page(slug))
@@ -138,13 +138,13 @@ REDOC_PAGE: Final = """<!doctype html>
 
 @router.get("/docs", include_in_schema=False)
 async def docs() -> Response:
-    """Show the API to people who want to try it."""
+    """Serve the interactive documentation (Swagger UI)."""
     return HTMLResponse(DOCS_PAGE, headers={"Content-Security-Policy": PAGE_POLICY})
 
 
 @router.get("/redoc", include_in_schema=False)
 async def redoc() -> Response:
-    """Show the API to people who want to read it."""
+    """Serve the reference documentation (Redoc)."""
     return HTMLResponse(REDOC_PAGE, headers={"Content-Security-Policy": PAGE_POLICY})
 
 

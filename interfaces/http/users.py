@@ -18,7 +18,7 @@ router = APIRouter(tags=["users"], route_class=StrictRoute, strict_content_type=
 
 
 class RegistrationIn(BaseModel):
-    """What opens an account."""
+    """A registration."""
 
     email: Email
     password: Password
@@ -26,7 +26,7 @@ class RegistrationIn(BaseModel):
 
 
 class OwnAccountIn(BaseModel):
-    """Any part of one's own account; another e-mail takes the current password."""
+    """Any part of one's own account; a new e-mail requires the current password."""
 
     username: Username | MISSING = MISSING
     email: Email | MISSING = MISSING
@@ -34,7 +34,7 @@ class OwnAccountIn(BaseModel):
 
 
 class NewPasswordIn(BaseModel):
-    """A password in place of another."""
+    """A new password."""
 
     current_password: Text
     new_password: Password
@@ -47,14 +47,14 @@ class ConfirmationIn(BaseModel):
 
 
 class AccountIn(BaseModel):
-    """What administrators change of an account."""
+    """The parts of an account that administrators change."""
 
     role: Literal["user", "admin"] | MISSING = MISSING
     is_active: Flag | MISSING = MISSING
 
 
 class UsersQuery(PageQuery):
-    """Which accounts."""
+    """The filters of a list of accounts."""
 
     search: Search = ""
 
@@ -70,7 +70,7 @@ class PublicUserOut(BaseModel):
 
 
 class UserOut(PublicUserOut):
-    """A person as they and administrators see them."""
+    """An account as its owner and administrators see it."""
 
     email: str
     role: Role
@@ -78,7 +78,7 @@ class UserOut(PublicUserOut):
 
 
 class OwnPostOut(BaseModel):
-    """A post of one's own, for taking away."""
+    """A post in an export."""
 
     model_config = ConfigDict(from_attributes=True)
 
@@ -94,7 +94,7 @@ class OwnPostOut(BaseModel):
 
 
 class OwnVoteOut(BaseModel):
-    """A vote of one's own, for taking away."""
+    """A vote in an export."""
 
     post_id: int
     dir: int
@@ -102,7 +102,7 @@ class OwnVoteOut(BaseModel):
 
 
 class ExportOut(BaseModel):
-    """Everything that a person has made."""
+    """All data of an account."""
 
     profile: UserOut
     posts: list[OwnPostOut]
@@ -140,7 +140,7 @@ async def list_users(
     query: Annotated[UsersQuery, query_model(UsersQuery), LIST_PROBLEMS],
     response: Response,
 ) -> list[UserOut]:
-    """List all accounts, for administrators; `search` looks in e-mails and usernames."""
+    """List all accounts, for administrators; `search` matches e-mails and usernames."""
     url = list_url("/users", {"search": query.search or None})
     page = await state.run(state.app.queries.list_users, actor, query.search, query.window(state.cursors, url))
     response.headers.update(query.links(state.cursors, url, page))
@@ -150,13 +150,13 @@ async def list_users(
 @router.get("/users/me")
 @router.get("/profile")
 async def see_own_account(actor: SignedIn, state: StateDep) -> UserOut:
-    """Show people their own account."""
+    """Show one's own account."""
     return UserOut.model_validate(await state.run(state.app.queries.get_own_account, actor))
 
 
 @router.patch("/users/me", responses=problems("invalid-credentials", "email-taken", "username-taken"))
 async def edit_own_account(body: OwnAccountIn, actor: SignedIn, state: StateDep, address: ClientAddress) -> UserOut:
-    """Change one's own username or e-mail; another e-mail takes the current password."""
+    """Change one's own username or e-mail; a new e-mail requires the current password."""
     given = {"username": None, "email": None, "current_password": None} | body.model_dump()
     return UserOut.model_validate(await state.run(state.app.commands.edit_own_account, actor, **given, address=address))
 
@@ -179,7 +179,7 @@ async def delete_own_account(body: ConfirmationIn, actor: SignedIn, state: State
 
 @router.get("/users/me/export")
 async def export_own_data(actor: SignedIn, state: StateDep, response: Response) -> ExportOut:
-    """Take away everything that one has made."""
+    """Export all data of one's own account."""
     export = await state.run(state.app.queries.export_own_data, actor)
     response.headers["Content-Disposition"] = 'attachment; filename="agora-export.json"'
     return ExportOut(
@@ -191,7 +191,7 @@ async def export_own_data(actor: SignedIn, state: StateDep, response: Response) 
 
 @router.get("/users/{user_id}")
 async def see_user(user_id: UserId, actor: MaybeSignedIn, state: StateDep) -> UserOut | PublicUserOut:
-    """Show one account: its owner and administrators see all of it. No token is needed; one that is sent counts."""
+    """Show an account, in full to its owner and administrators. The token is optional."""
     user = await state.run(state.app.queries.get_user, actor or ANONYMOUS, user_id)
     return UserOut.model_validate(user) if isinstance(user, UserView) else PublicUserOut.model_validate(user)
 
@@ -201,7 +201,7 @@ async def see_user(user_id: UserId, actor: MaybeSignedIn, state: StateDep) -> Us
     responses=problems("last-admin"),
 )
 async def edit_user(user_id: UserId, body: AccountIn, actor: Admin, state: StateDep) -> UserOut:
-    """Give or take the administrator's role, or deactivate an account, which ends all its sessions."""
+    """Change an account's role, or deactivate it, which ends its sessions."""
     given = {"role": None, "is_active": None} | body.model_dump()
     role = None if given["role"] is None else Role(given["role"])
     return UserOut.model_validate(

@@ -1,4 +1,4 @@
-"""Votes over HTTP: POST /vote, and a resource for clients that retry. Both run one use case."""
+"""Votes over HTTP: POST /vote, and an idempotent resource, run one use case."""
 
 from datetime import datetime
 from http import HTTPStatus
@@ -33,7 +33,7 @@ class VoteIn(BaseModel):
 
 
 class VoteOut(BaseModel):
-    """What voting did, and the tally it left."""
+    """The effect of a vote, and the resulting tally."""
 
     message: str
     post_id: int
@@ -44,7 +44,7 @@ class VoteOut(BaseModel):
 
 
 def _response(receipt: VoteReceipt, status: HTTPStatus = HTTPStatus.OK) -> Response:
-    """Build the response with a receipt: the members of `VoteOut`, directly from the view."""
+    """Build the response, with the members of `VoteOut`, from the receipt."""
     body = {
         "message": receipt.message,
         "post_id": receipt.post_id,
@@ -63,7 +63,7 @@ def _response(receipt: VoteReceipt, status: HTTPStatus = HTTPStatus.OK) -> Respo
     responses=problems("post-not-found", "vote-not-found", "already-voted"),
 )
 async def post_vote(body: ClassicVoteIn, actor: SignedIn, state: StateDep) -> Response:
-    """Vote on a post that you can see; what would change nothing is refused."""
+    """Vote on a visible post; a vote that changes nothing is refused."""
     vote = (actor, body.post_id, Direction(body.dir))
     receipt = await state.run(state.app.commands.cast_vote, *vote, repeatable=False)
     return _response(receipt, HTTPStatus.CREATED)
@@ -86,9 +86,9 @@ class OwnVoteOut(BaseModel):
 
 
 class OwnVotesQuery(PageQuery):
-    """Which votes."""
+    """The filters of a list of votes."""
 
-    dir: Annotated[QueryDirection | None, Field(description="Votes one way only: 1 or -1.")] = None
+    dir: Annotated[QueryDirection | None, Field(description="Votes of one direction: 1 or -1.")] = None
 
 
 @router.get(
@@ -119,12 +119,12 @@ async def list_own_votes(
 
 @router.put("/posts/{post_id}/vote", response_model=VoteOut)
 async def put_vote(post_id: PostId, body: VoteIn, actor: SignedIn, state: StateDep) -> Response:
-    """Make your vote on a post point this way, whatever it was."""
+    """Set your vote on a post, whether or not one exists."""
     return _response(await state.run(state.app.commands.cast_vote, actor, post_id, Direction(body.dir)))
 
 
 @router.delete("/posts/{post_id}/vote", status_code=204, response_class=Response)
 async def delete_vote(post_id: PostId, actor: SignedIn, state: StateDep) -> Response:
-    """Have no vote on a post, whatever it was."""
+    """Remove your vote on a post, if one exists."""
     await state.run(state.app.commands.cast_vote, actor, post_id, Direction.NONE)
     return Response(status_code=HTTPStatus.NO_CONTENT.value)

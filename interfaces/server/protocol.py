@@ -1,4 +1,4 @@
-"""uvicorn's HTTP protocol, with limits on time, on heads and on pipelining that uvicorn lacks."""
+"""uvicorn's HTTP protocol, with limits on time, heads and pipelining."""
 
 import asyncio
 from typing import Any, Final
@@ -21,7 +21,7 @@ PIECE: Final = 4_096
 
 
 class DeadlineProtocol(HttpToolsProtocol):
-    """Aborts connections on which no request arrives whole in time, and refuses heads without end.
+    """Aborts connections without a whole request in time, refuses endless heads.
 
     The deadline starts with the connection and with each request, and stops when the request is whole; between
     requests, uvicorn's keep-alive timeout applies.
@@ -83,7 +83,9 @@ class DeadlineProtocol(HttpToolsProtocol):
         super().on_url(url)
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Count the size of the head, and drop trailers, which are not headers (RFC 9110, section 6.5.1).
+        """Count the size of the head, and drop trailers.
+
+        Trailers are not headers (RFC 9110, section 6.5.1).
 
         Whitespace after a value is not part of it (section 5.5); the parser keeps it.
         """
@@ -197,7 +199,10 @@ class DeadlineProtocol(HttpToolsProtocol):
 
 
 class _OneWrite(asyncio.Transport):
-    """Joins the head of a response with its body: uvicorn writes each, and each write is a system call."""
+    """Joins the head of a response with its body.
+
+    Uvicorn writes each, and each write is a system call.
+    """
 
     def __init__(self, transport: asyncio.Transport) -> None:
         super().__init__()

@@ -1,4 +1,7 @@
-"""The processes of the server: a supervisor, and the workers that it starts and replaces."""
+"""The processes of the server.
+
+A supervisor, and the workers that it starts and replaces.
+"""
 
 import sys
 import time
@@ -75,7 +78,7 @@ class Supervisor(Multiprocess):
         self.processes = [self._start() for _ in range(self.processes_num)]
 
     def join_all(self) -> None:
-        """Wait for the workers to end, and close the shared sockets when the drain is over."""
+        """Wait for the workers to end; close the shared sockets after the drain."""
         until = time.monotonic() + self.config.drain_seconds
         for worker in self.processes:
             worker.process.join(max(0, until - time.monotonic()))

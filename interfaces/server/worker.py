@@ -1,4 +1,7 @@
-"""A process that serves: the application it builds, SIGTERM, and graceful shutdown."""
+"""A process that serves.
+
+The application it builds, SIGTERM, and graceful shutdown.
+"""
 
 import asyncio
 import gc
@@ -56,7 +59,10 @@ class Server(uvicorn.Server):
     _ends_at: float | None = None
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """On SIGTERM, report not ready and keep serving for `DRAIN_SECONDS`; on SIGINT, stop at once."""
+        """On SIGTERM, report not ready and drain; on SIGINT, stop at once.
+
+        The drain takes `DRAIN_SECONDS`.
+        """
         if sig != signal.SIGTERM or not self.started or not self.config.drain_seconds:
             super().handle_exit(sig, frame)
         elif self._ends_at is None:  # a worker gets SIGTERM twice when its process group and its supervisor send it
@@ -70,13 +76,16 @@ class Server(uvicorn.Server):
         return await super().on_tick(counter)
 
     async def startup(self, sockets: list[socket] | None = None) -> None:
-        """Start serving, and stop when the supervisor ends: a killed one cannot stop its workers."""
+        """Start serving, and stop when the supervisor ends.
+
+        A killed one cannot stop its workers.
+        """
         await super().startup(sockets)
         if (parent := parent_process()) is not None:
             asyncio.get_running_loop().add_reader(parent.sentinel, self._end_without_parent, parent.sentinel)
 
     async def shutdown(self, sockets: list[socket] | None = None) -> None:
-        """Stop listening, read from accepted connections a last time, then shut down as uvicorn does.
+        """Stop listening, read accepted connections a last time, then shut down.
 
         Sockets that are handed in are shared with other workers, which may serve on: the supervisor closes them.
         """
@@ -99,7 +108,10 @@ class Server(uvicorn.Server):
 
 
 def stop_listening(listener: socket, seconds: float) -> None:
-    """Refuse new connections in all processes that share the socket, once the backlog is accepted, or in time."""
+    """Refuse new connections in all processes that share the socket.
+
+    Once the backlog is accepted, or the seconds are over.
+    """
     until = time.monotonic() + seconds
     backlog = select.poll()  # which takes descriptors above 1023, unlike select
     backlog.register(listener, select.POLLIN)

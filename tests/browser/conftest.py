@@ -34,7 +34,7 @@ SWITCHES = (
 
 @pytest.fixture(scope="session")
 def driver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chrome]:
-    """The browser, with nobody's habits."""
+    """The browser, with a profile of its own."""
     options = ChromeOptions()
     options.binary_location = CHROMIUM
     options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})

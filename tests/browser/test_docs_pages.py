@@ -16,7 +16,7 @@ REDOC_LOGO = "https://cdn.redoc.ly/redoc/logo-mini.svg"
 
 
 def wait_for(browser: Browser, selector: str, many: int = 1) -> list[Any]:
-    """Wait until so many elements can be seen."""
+    """Wait until this many elements are visible."""
 
     def seen(_driver: object) -> list[Any]:
         elements = [

@@ -10,20 +10,12 @@ from tests.support.backends import PostgresServer
 from tests.support.command import NAMES, plain
 
 
-def _serve_elsewhere(*_words: object, **_options: object) -> None:
-    pytest.fail("this should have been refused, and would now serve")
-
-
 @pytest.fixture(autouse=True)
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The folder that commands run in, an empty one; what they put into the environment goes again.
-
-    Serving is for processes of its own: here it would never end.
-    """
+    """The empty folder that commands run in; what they set in the environment is removed afterwards."""
     monkeypatch.chdir(tmp_path)
     for name in NAMES:
         monkeypatch.setenv(name, "")
-    monkeypatch.setattr("interfaces.cli.server.run_server", _serve_elsewhere)
     return tmp_path
 
 

@@ -215,7 +215,7 @@ def test_rows_that_agora_cannot_hold_are_named_and_nothing_is_changed(course: UR
     )
 
 
-def test_tables_that_are_not_as_the_course_makes_them_are_named_and_nothing_is_changed(course: URL) -> None:
+def test_tables_unlike_the_course_are_named_and_nothing_changes(course: URL) -> None:
     execute(
         course,
         "ALTER TABLE posts ADD COLUMN rating INTEGER",

@@ -340,7 +340,7 @@ def test_a_username_that_breaks_a_rule_is_one_line(at: URL) -> None:
 
 
 @pytest.mark.usefixtures("blank")
-def test_before_the_schema_is_made_nobody_is_asked_for_a_password() -> None:
+def test_missing_schema_is_reported_before_the_password_prompt() -> None:
     done = run("users", "create-admin", "--email", "ann@example.com", typed=f"{PASSWORD}\n{PASSWORD}\n")
     assert "run: agora migrate" in done.refused()
 

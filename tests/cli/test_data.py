@@ -141,8 +141,8 @@ def fill(url: URL) -> None:
     with sql_backend(url) as backend:
         ann, bob = add_user(backend.uow, "ann", Role.ADMIN), add_user(backend.uow, "bob")
         with backend.uow() as tx:
-            nobody = User.register(email="Ünï@Bücher.example", username=None, role=Role.USER, now=NOW)
-            tx.users.add(nobody.with_password("$2b$12$" + "x" * 53))
+            other = User.register(email="Ünï@Bücher.example", username=None, role=Role.USER, now=NOW)
+            tx.users.add(other.with_password("$2b$12$" + "x" * 53))
             tx.users.save(replace(tx.users.lock(bob.id), is_active=False))
             tx.users.remove(tx.users.add(a_user("gone")).id)
         liked = add_post(backend.uow, ann, "Liked", minutes=1)
@@ -265,7 +265,7 @@ def test_an_export_that_is_told_to_end_leaves_what_was_there(
 
     monkeypatch.setattr(Archive, "export", ended)
     with kept():
-        signal.signal(signal.SIGTERM, lambda *_: pytest.fail("nobody has minded the signal"))
+        signal.signal(signal.SIGTERM, lambda *_: pytest.fail("the signal was not handled"))
         assert run("export", "export.ndjson").code == 128 + signal.SIGTERM
     assert (folder / "export.ndjson").read_bytes() == before
     assert not list(folder.glob("*.part"))
@@ -284,7 +284,7 @@ def _altered(old: bytes, new: bytes) -> Callable[[bytes], bytes]:
 
 
 def _forged(old: bytes, new: bytes) -> Callable[[bytes], bytes]:
-    """Alter a line and make the checksum true again, as only somebody who means it can."""
+    """Alter a line and make the checksum true again, as a forger would."""
     return lambda exported: sealed(_altered(old, new)(lines_of(exported)))
 
 
@@ -364,7 +364,7 @@ def test_lines_that_the_database_cannot_hold_together_change_nothing(
 
 
 @pytest.mark.parametrize("cut", [lines_of, lambda exported: exported[:-1], _altered(b'"Liked"', b'"Loved"')])
-def test_what_came_before_a_damage_is_undone(at: URL, exported: bytes, cut: Callable[[bytes], bytes]) -> None:
+def test_rows_before_a_damaged_line_are_rolled_back(at: URL, exported: bytes, cut: Callable[[bytes], bytes]) -> None:
     run("import", "-", typed=cut(exported)).refused()
     assert not any(contents(at).values())
     assert run("import", "-", typed=exported).code == 0
@@ -418,7 +418,7 @@ def test_an_import_that_is_killed_leaves_nothing(at: URL, many_users: bytes) -> 
 
 @pytest.fixture(scope="module")
 def many_users() -> bytes:
-    """An export with so many users that they do not come in one batch, nor their rest in a pipe."""
+    """An export with more users than a batch, and more of them than a pipe holds."""
     header = {"format": "agora-export", "version": 1, "last_ids": {"users": 0, "posts": 0, "sessions": 0}}
     user = {
         "username": None,

@@ -9,12 +9,14 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from dependency_injector import providers
 from sqlalchemy import URL
 
 from infrastructure.container import Container
 from infrastructure.database.engine import HEALTH_CONNECTIONS, open_engine
 from infrastructure.database.schema import Migrations
 from infrastructure.settings import load_settings
+from infrastructure.timeouts import Timeouts
 from tests.support.backends import PostgresServer, sql_backend
 from tests.support.command import plain, run, run_command
 from tests.support.course import LATE_CHAPTER, POSTGRESQL, SQLITE
@@ -33,7 +35,7 @@ def good_key(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def own_postgres(postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[URL]:
-    """A migrated PostgreSQL database that nobody else uses, which the settings name."""
+    """A migrated PostgreSQL database of its own, which the settings name."""
     with postgres.database() as url:
         monkeypatch.setenv("DATABASE_URL", plain(url))
         yield url
@@ -52,7 +54,7 @@ def public_folder(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 @contextmanager
-def as_nobody() -> Iterator[None]:
+def as_unprivileged() -> Iterator[None]:
     """Be no administrator of this machine, if we are."""
     root = os.geteuid() == 0
     if root:
@@ -171,7 +173,7 @@ def test_two_ways_of_naming_the_database_are_a_warning(monkeypatch: pytest.Monke
         ({"DATABASE_READ_URL": f"postgresql://ann:{SECRET}@db.example/forum"}, "SQLite has none: leave it out"),
     ],
 )
-def test_settings_that_cannot_be_used_are_a_problem_that_says_what_to_write(
+def test_invalid_settings_are_a_problem_with_a_remedy(
     values: dict[str, str], says: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, value in values.items():
@@ -298,7 +300,7 @@ def test_a_database_of_the_courses_application_is_to_be_adopted(blank: URL, numb
 
 
 @pytest.mark.parametrize("numbered", [False, True])
-def test_a_table_of_somebody_elses_is_named(blank: URL, numbered: bool) -> None:
+def test_table_of_another_application_is_named(blank: URL, numbered: bool) -> None:
     execute(blank, "CREATE TABLE posts (number integer)", *(LATE_CHAPTER[2:] if numbered else ()))
     if blank.get_backend_name() == "sqlite":
         Path(blank.database or "").chmod(0o600)
@@ -363,7 +365,7 @@ def test_a_pool_that_is_larger_than_the_database_allows_is_a_problem(
     assert findings("--workers", "2")["problem"] == []
 
 
-def test_as_many_connections_are_asked_of_postgres_as_it_needs_with_those_it_keeps(
+def test_remedy_for_too_few_connections_counts_the_reserved_ones(
     own_postgres: URL, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     engine = open_engine(own_postgres, connections=1)
@@ -408,13 +410,11 @@ def test_a_standby_that_has_caught_up_is_fine(standby: URL) -> None:
     assert plain(standby) not in run("doctor").output
 
 
-def test_a_standby_that_repeats_nothing_is_a_warning(
-    followed: tuple[URL, URL], standby: URL, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("infrastructure.operations.doctor.CATCH_UP_SECONDS", 0)
+def test_a_standby_that_repeats_nothing_is_a_warning(followed: tuple[URL, URL], standby: URL) -> None:
     execute(standby, "SELECT pg_wal_replay_pause()")
     execute(followed[0], "UPDATE alembic_version SET version_num = version_num")
-    said = only(findings()["warning"])
+    with Container.timeouts.override(providers.Object(Timeouts(standby_catch_up=0.0))):
+        said = only(findings()["warning"])
     assert re.match("the standby is [0-9]+ bytes behind, .* -> run SELECT pg_is_wal_replay_paused", said)
     execute(standby, "SELECT pg_wal_replay_resume()")
 
@@ -463,7 +463,7 @@ def test_a_file_and_a_folder_that_are_closed_to_the_server_are_problems(public_f
     file.chmod(0o444)
     public_folder.chmod(0o555)
     examiner = Container().doctor()  # read first: Agora itself may lie in a folder that others cannot enter
-    with as_nobody():
+    with as_unprivileged():
         found = [finding for finding in examiner.examine(1, count_votes=True) if finding.level == "problem"]
     problems = [f"{finding.says} -> {finding.remedy}" for finding in found]
     public_folder.chmod(0o755)
@@ -479,7 +479,7 @@ def test_a_folder_that_cannot_be_entered_is_a_problem(public_folder: Path, monke
     examiner = Container().doctor()
     for folder, remedy in ((inner, "chown .* && chmod u[+]rwx"), (public_folder, "chmod a[+]x")):
         folder.chmod(0o600)
-        with as_nobody():
+        with as_unprivileged():
             found = [finding for finding in examiner.examine(1, count_votes=True) if finding.level != "ok"]
         folder.chmod(0o755)
         assert [finding.level for finding in found] == ["problem", "warning"]

@@ -71,9 +71,8 @@ def test_production_does_not_start_on_weak_settings(values: dict[str, str], word
     assert values["SECRET_KEY"] not in said
 
 
-@pytest.mark.usefixtures("blank")
-def test_an_unmigrated_database_is_not_served() -> None:
-    assert "run: agora migrate" in run("serve").refused()
+def test_an_unmigrated_database_is_not_served(blank: URL) -> None:
+    assert "run: agora migrate" in run_command("serve", DATABASE_URL=plain(blank)).refused()
 
 
 @pytest.mark.parametrize("command", ["serve", "migrate"])
@@ -82,7 +81,7 @@ def test_a_schema_of_a_newer_release_is_not_touched(at: URL, command: str) -> No
     with engine.begin() as connection:
         connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
     try:
-        assert "newer than this release" in run(command).refused()
+        assert "newer than this release" in run_command(command, DATABASE_URL=plain(at)).refused()
     finally:
         with engine.begin() as connection:
             connection.execute(text("UPDATE alembic_version SET version_num = :head"), {"head": HEAD})
@@ -93,7 +92,7 @@ def test_a_schema_of_a_newer_release_is_not_touched(at: URL, command: str) -> No
     ("wrong", "words"),
     [
         ({"password": "wrong"}, "password authentication failed"),
-        ({"username": "nobody"}, "password authentication failed"),
+        ({"username": "stranger"}, "password authentication failed"),
         ({"database": "nowhere"}, 'database "nowhere" does not exist'),
     ],
 )
@@ -135,23 +134,22 @@ def test_a_server_that_waits_for_its_database_can_be_ended(
     assert set(events(server)) == {"waiting for the database"}
 
 
-@pytest.mark.usefixtures("at")
-def test_a_port_that_is_taken_is_one_line() -> None:
+def test_a_port_that_is_taken_is_one_line(at: URL) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        said = run("serve", "--port", str(port)).refused()
+        said = run_command("serve", "--port", str(port), DATABASE_URL=plain(at)).refused()
     assert "Address already in use" in said
     assert str(port) in said
 
 
-@pytest.mark.usefixtures("at")
-def test_an_address_that_is_not_ours_is_one_line() -> None:
-    assert "cannot listen" in run("serve", "--host", "192.0.2.1", "--port", "0").refused()
+def test_an_address_that_is_not_ours_is_one_line(at: URL) -> None:
+    words = ("serve", "--host", "192.0.2.1", "--port", "0")
+    assert "cannot listen" in run_command(*words, DATABASE_URL=plain(at)).refused()
 
 
 @pytest.mark.parametrize("words", [("--port", "-1"), ("--port", "65536"), ("--port", "http"), ("--workers", "0")])
 def test_a_port_or_a_number_of_workers_that_cannot_be_is_a_wrong_call(words: tuple[str, str]) -> None:
-    done = run("serve", *words)
+    done = run_command("serve", *words)
     assert done.code == 2
     assert words[0] in done.errors
 
@@ -195,7 +193,7 @@ def test_a_server_of_which_nothing_can_start_ends_and_says_why(
     assert "builtins.ModuleNotFoundError" in server.said
 
 
-def test_outside_production_a_failed_start_prints_a_traceback(
+def test_development_server_that_cannot_start_prints_a_traceback(
     database_of: Callable[[str], URL], broken: dict[str, Any]
 ) -> None:
     with starting(database_of("sqlite"), **broken | {"FASTAPI_ENV": "development"}) as server:
@@ -203,9 +201,7 @@ def test_outside_production_a_failed_start_prints_a_traceback(
     assert "ModuleNotFoundError: import of interfaces.server.protocol halted" in server.said
 
 
-def test_failed_worker_is_retried_after_a_delay_while_others_serve(
-    database_of: Callable[[str], URL], folder: Path
-) -> None:
+def test_failed_worker_is_restarted_while_the_others_serve(database_of: Callable[[str], URL], folder: Path) -> None:
     with serving(database_of("sqlite"), workers=2, **PRODUCTION) as server:
         (folder / ".env").write_text("DATABASE_CONNECTIONS=0\n")
         os.kill(server.workers[0], signal.SIGKILL)
@@ -268,7 +264,7 @@ def test_a_server_that_is_told_to_end_serves_on_and_is_not_ready(
 def test_workers_whose_parent_was_killed_alone_leave(database_of: Callable[[str], URL], drain: str) -> None:
     with serving(database_of("sqlite"), workers=2, patience=20, DRAIN_SECONDS=drain) as server:
         server.process.kill()
-        server.wait()  # until nobody is left who could say something
+        server.wait()  # until no process is left that could log
     assert server.said.count("the parent is gone") == 2
     assert server.said.count("Finished server process") == 2
     assert "Traceback" not in server.said
@@ -294,7 +290,7 @@ def test_a_given_key_signs_across_restarts_and_is_not_warned_about(database_of: 
 def test_what_one_worker_signs_every_other_reads(at: URL) -> None:
     with serving(at, workers=2) as server:
         one, other = server.workers
-        # A new connection for each request, so that whoever is awake takes it.
+        # A new connection for each request, so that any running worker accepts it.
         with httpx2.Client(base_url=server.address, headers={"Connection": "close"}, timeout=30) as client:
             assert client.post("/users", json=ANN).status_code == 201
             for signer, reader in ((one, other), (other, one)):

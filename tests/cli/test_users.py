@@ -41,19 +41,19 @@ def lines(*words: str) -> list[str]:
 
 def test_the_list_is_one_aligned_line_for_each_account(uow: UnitOfWorkFactory) -> None:
     add_user(uow, "ann")
-    add_user(uow, "somebody_else", Role.ADMIN)
+    add_user(uow, "another_user", Role.ADMIN)
     with uow() as tx:
         tx.users.add(replace(a_user("bob"), username=None, is_active=False))
 
     assert lines("list") == [
         "1  ann@example.com            ann            user   active    2026-01-01",
-        "2  somebody_else@example.com  somebody_else  admin  active    2026-01-01",
+        "2  another_user@example.com  another_user  admin  active    2026-01-01",
         "3  bob@example.com            -              user   inactive  2026-01-01",
     ]
 
 
 @pytest.mark.usefixtures("at")
-def test_the_list_of_nobody_is_empty() -> None:
+def test_list_without_accounts_is_empty() -> None:
     assert lines("list") == []
 
 
@@ -109,12 +109,12 @@ COMMANDS = [("show",), ("promote",), ("demote",), ("deactivate",), ("activate",)
 @pytest.mark.usefixtures("at")
 @pytest.mark.parametrize("words", COMMANDS)
 def test_an_account_that_is_not_there_is_one_line(words: tuple[str, ...]) -> None:
-    assert "user with e-mail: nobody@example.com not found" in run("users", *words, "nobody@example.com").refused()
+    assert "user with e-mail: missing@example.com not found" in run("users", *words, "missing@example.com").refused()
 
 
 @pytest.mark.usefixtures("at")
 @pytest.mark.parametrize("who", ["7", "0", "9" * 5_000])
-def test_an_id_that_nobody_has_is_one_line(who: str) -> None:
+def test_unknown_account_is_one_line(who: str) -> None:
     assert f"user with id: {who[:40]} not found" in run("users", "show", who).refused()
 
 

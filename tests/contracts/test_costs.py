@@ -41,7 +41,7 @@ def round_trips() -> Iterator[list[str]]:
     """Collect what the driver sends over connections that are opened in the block."""
     sent: list[str] = []
 
-    class NotingCursor(psycopg2.extensions.cursor):
+    class CountingCursor(psycopg2.extensions.cursor):
         def execute(self, query: Any, values: Any = None) -> None:
             sent.append(str(query))
             super().execute(query, values)
@@ -50,7 +50,7 @@ def round_trips() -> Iterator[list[str]]:
         if isinstance(connection, sqlite3.Connection):
             connection.set_trace_callback(sent.append)
         else:
-            connection.cursor_factory = NotingCursor
+            connection.cursor_factory = CountingCursor
 
     event.listen(Pool, "connect", note)
     try:

@@ -203,7 +203,7 @@ def gaps(deeds: Sequence[str]) -> st.SearchStrategy[list[list[Deed]]]:
     return st.lists(st.lists(st.tuples(st.sampled_from(deeds), st.integers(0, 99)), max_size=4), max_size=8)
 
 
-class Forum:
+class ListedPosts:
     """Posts that change, a model of them, and the ids that changed since `begin`."""
 
     DEEDS = ("write", "remove", "toggle", "retitle", "vote", "vote")
@@ -264,11 +264,16 @@ class Forum:
 
 
 def test_pages_of_posts_are_stable_under_writes(backend: Backend) -> None:
-    forum = Forum(backend)
+    forum = ListedPosts(backend)
     filters = st.sampled_from([PostFilter(), PostFilter(search="apple"), PostFilter(since=NOW + MINUTE)])
 
     @settings(QUICK, max_examples=30)
-    @given(st.sampled_from([*ORDERS, Order(), Order(descending=False)]), filters, st.integers(1, 4), gaps(Forum.DEEDS))
+    @given(
+        st.sampled_from([*ORDERS, Order(), Order(descending=False)]),
+        filters,
+        st.integers(1, 4),
+        gaps(ListedPosts.DEEDS),
+    )
     def nothing_is_repeated_or_missed(order: Order, which: PostFilter, limit: int, between: list[list[Deed]]) -> None:
         forum.begin(9)
         coming = iter(between)

@@ -9,28 +9,28 @@ from sqlalchemy import URL
 
 from infrastructure.database.schema import Migrations
 from tests.support.backends import empty
-from tests.support.load import Forum
+from tests.support.load import VotingForum
 from tests.support.postgres import Postgres, private_server
 
 
 @pytest.fixture(scope="session")
 def breakable() -> Iterator[Postgres]:
-    """A PostgreSQL that nobody else uses, migrated."""
+    """A migrated PostgreSQL of its own."""
     with private_server() as server:
         Migrations(server.url).upgrade()
         yield server
 
 
 @pytest.fixture(scope="module")
-def forum(breakable: Postgres) -> Forum:
+def forum(breakable: Postgres) -> VotingForum:
     """People and posts on PostgreSQL."""
     empty(breakable.url)
-    return Forum(breakable.url)
+    return VotingForum(breakable.url)
 
 
 @pytest.fixture
-def file_forum(tmp_path: Path, sqlite_template: Path) -> Forum:
+def file_forum(tmp_path: Path, sqlite_template: Path) -> VotingForum:
     """People and posts on SQLite."""
     file = tmp_path / "agora.db"
     shutil.copy(sqlite_template, file)
-    return Forum(URL.create("sqlite", database=str(file)))
+    return VotingForum(URL.create("sqlite", database=str(file)))

@@ -17,7 +17,7 @@ from alembic import command
 from infrastructure.database.engine import open_engine
 from infrastructure.database.schema import Migrations, config
 from tests.support.disks import Limit, SmallDisk, can_mount
-from tests.support.load import HANG_SECONDS, TIMES, Forum, Load, is_refusal, serve
+from tests.support.load import HANG_SECONDS, TIMES, Load, VotingForum, is_refusal, serve
 from tests.support.proxy import Proxy
 from tests.support.servers import Server
 
@@ -78,7 +78,7 @@ class Turns(Proxy):
         raise ConnectionRefusedError
 
 
-def test_servers_that_end_one_after_the_other_fail_no_request(forum: Forum) -> None:
+def test_servers_that_end_one_after_the_other_fail_no_request(forum: VotingForum) -> None:
     with ExitStack() as stack, Balancer() as balancer:
         balancer.servers = [stack.enter_context(serve(forum.url, DRAIN_SECONDS="1")) for _ in range(2)]
         while balancer.next_port() is None:
@@ -95,7 +95,7 @@ def test_servers_that_end_one_after_the_other_fail_no_request(forum: Forum) -> N
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_a_server_that_ends_lets_in_who_has_come_and_refuses_the_others(forum: Forum, workers: int) -> None:
+def test_a_server_that_ends_lets_in_who_has_come_and_refuses_the_others(forum: VotingForum, workers: int) -> None:
     with ExitStack() as stack, Turns() as proxy:
         proxy.servers = [stack.enter_context(serve(forum.url, DRAIN_SECONDS="1", workers=workers)) for _ in range(2)]
         with Load(f"http://127.0.0.1:{proxy.port}", forum, rate=200, stays=False) as load:
@@ -111,7 +111,7 @@ def test_a_server_that_ends_lets_in_who_has_come_and_refuses_the_others(forum: F
         load.require_kept()
 
 
-def test_one_worker_that_is_told_to_end_leaves_the_doors_open(forum: Forum) -> None:
+def test_one_worker_that_is_told_to_end_leaves_the_doors_open(forum: VotingForum) -> None:
     with serve(forum.url, DRAIN_SECONDS="0", workers=2) as server:
         os.kill(server.workers[0], signal.SIGTERM)
         server.wait_until_it_says("Started server process", 3)
@@ -120,7 +120,7 @@ def test_one_worker_that_is_told_to_end_leaves_the_doors_open(forum: Forum) -> N
         assert server.end() == 0
 
 
-def test_a_schema_that_changes_meanwhile_fails_no_request(forum: Forum) -> None:
+def test_a_schema_that_changes_meanwhile_fails_no_request(forum: VotingForum) -> None:
     engine = open_engine(forum.url, connections=1)
     with serve(forum.url) as server, Load(server.address, forum) as load:
         for _ in range(TIMES):
@@ -138,7 +138,7 @@ def test_a_schema_that_changes_meanwhile_fails_no_request(forum: Forum) -> None:
 
 
 @pytest.mark.parametrize("kind", DISKS)
-def test_a_full_disk_is_503_for_those_who_write_and_heals(file_forum: Forum, kind: type[SmallDisk | Limit]) -> None:
+def test_full_disk_is_503_for_writers_and_heals(file_forum: VotingForum, kind: type[SmallDisk | Limit]) -> None:
     voter, disk = file_forum.voters[0], kind(Path(str(file_forum.url.database)))
     with (
         disk.serve() as server,

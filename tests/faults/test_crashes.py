@@ -6,11 +6,11 @@ from contextlib import ExitStack
 
 import pytest
 
-from tests.support.load import TIMES, Forum, Load, serve
+from tests.support.load import TIMES, Load, VotingForum, serve
 from tests.support.postgres import Postgres, free_port
 
 
-def test_a_database_that_is_killed_loses_no_vote(breakable: Postgres, forum: Forum) -> None:
+def test_a_database_that_is_killed_loses_no_vote(breakable: Postgres, forum: VotingForum) -> None:
     with serve(forum.url) as server:
         with Load(server.address, forum, answer_seconds=3) as load:
             for _ in range(2 * TIMES):
@@ -26,7 +26,7 @@ def test_a_database_that_is_killed_loses_no_vote(breakable: Postgres, forum: For
 
 @pytest.mark.parametrize("kind", ["file_forum"] if TIMES == 1 else ["file_forum", "forum"])
 def test_a_server_that_is_killed_loses_no_vote(request: pytest.FixtureRequest, kind: str) -> None:
-    forum: Forum = request.getfixturevalue(kind)
+    forum: VotingForum = request.getfixturevalue(kind)
     with ExitStack() as stack:
         server = stack.enter_context(serve(forum.url, port=free_port()))
         with Load(server.address, forum, may_break=True) as load:

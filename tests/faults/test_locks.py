@@ -1,4 +1,4 @@
-"""Somebody else holds locks for long: only those who want the same are refused."""
+"""Another session holds locks for long: only requests for the same rows are refused."""
 
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
@@ -9,13 +9,13 @@ import httpx2
 from sqlalchemy import text
 
 from infrastructure.database.engine import open_engine
-from tests.support.load import HANG_SECONDS, TIMES, Forum, is_refusal, serve
+from tests.support.load import HANG_SECONDS, TIMES, VotingForum, is_refusal, serve
 
 VOTERS = 40
-"""So many that one of them would always be first to take a turn that gets free."""
+"""More voters than connections: one of them would always acquire the next free connection."""
 
 
-def test_a_post_that_is_locked_for_long_refuses_those_who_vote_on_it_and_nobody_else(forum: Forum) -> None:
+def test_locked_post_refuses_its_own_votes_and_no_others(forum: VotingForum) -> None:
     locked, other = forum.posts[:2]
     is_expired = Event()
     others: Counter[str] = Counter()

@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import text
 
 from infrastructure.database.engine import open_engine
-from tests.support.load import HANG_SECONDS, TIMES, Forum, Load, is_refusal, serve
+from tests.support.load import HANG_SECONDS, TIMES, Load, VotingForum, is_refusal, serve
 from tests.support.postgres import Postgres
 from tests.support.proxy import Proxy
 from tests.support.servers import Server
@@ -21,18 +21,18 @@ ANSWER_SECONDS = HANG_SECONDS if TIMES == 1 else 6
 
 REQUESTS = 250 if TIMES == 1 else 1_000 * TIMES
 THREADS = 2
-"""Fewer than there are voters: those who wait for a turn are refused as well. And two connections lost are all."""
+"""Fewer than there are voters: waiters for a connection are refused as well. And two lost connections are all."""
 
 
 @pytest.fixture(scope="module")
-def way(forum: Forum) -> Iterator[Proxy]:
+def way(forum: VotingForum) -> Iterator[Proxy]:
     """The network between server and database."""
     with Proxy(lambda: forum.url.port) as way:
         yield way
 
 
 @pytest.fixture(scope="module")
-def server(forum: Forum, way: Proxy) -> Iterator[Server]:
+def server(forum: VotingForum, way: Proxy) -> Iterator[Server]:
     """A server with few connections."""
     with serve(forum.url.set(port=way.port), DATABASE_CONNECTIONS=str(THREADS)) as server:
         yield server
@@ -66,7 +66,7 @@ STALLS = (frozen, slowed, swallowed) if TIMES > 1 else (frozen, slowed)
 @pytest.mark.parametrize("stalled", STALLS)
 def test_a_database_that_does_not_answer_is_503_and_comes_back(
     breakable: Postgres,
-    forum: Forum,
+    forum: VotingForum,
     way: Proxy,
     server: Server,
     stalled: Callable[[Postgres, Proxy], AbstractContextManager[None]],
@@ -90,7 +90,7 @@ def test_a_database_that_does_not_answer_is_503_and_comes_back(
 
 @pytest.mark.parametrize("ended", ["restarted", "cut"])
 def test_connections_that_end_between_two_requests_are_no_matter(
-    breakable: Postgres, forum: Forum, way: Proxy, server: Server, ended: str
+    breakable: Postgres, forum: VotingForum, way: Proxy, server: Server, ended: str
 ) -> None:
     with Load(server.address, forum, rate=100) as load:
         load.wait_for("acknowledged", 40)  # every connection is open
@@ -109,7 +109,7 @@ def test_connections_that_end_between_two_requests_are_no_matter(
             assert set(pool.map(read, range(20))) == {200}
 
 
-def test_clients_who_hang_up_leave_nothing_behind(forum: Forum, server: Server) -> None:
+def test_clients_who_hang_up_leave_nothing_behind(forum: VotingForum, server: Server) -> None:
     voter = forum.voters[0]
     path = f"/posts/{forum.posts[0]}/vote"
     body = b'{"dir": 1}'

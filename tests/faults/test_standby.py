@@ -1,4 +1,4 @@
-"""A standby that lags, freezes, dies and is promoted: whoever writes and reads at once sees what they wrote, always."""
+"""A standby that lags, freezes, dies and is promoted: a client that writes and reads at once sees its write."""
 
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
@@ -13,7 +13,7 @@ from sqlalchemy import text
 from infrastructure.database.engine import open_database
 from tests.support.backends import empty
 from tests.support.command import plain
-from tests.support.load import HANG_SECONDS, TIMES, Forum, Load, Voter, serve
+from tests.support.load import HANG_SECONDS, TIMES, Load, Voter, VotingForum, serve
 from tests.support.metrics import values
 from tests.support.postgres import Postgres
 from tests.support.servers import Server
@@ -24,7 +24,7 @@ WRITERS = 4
 class Writers:
     """People who look for what they have just written, until the block ends. Nothing they ask may fail."""
 
-    def __init__(self, address: str, forum: Forum) -> None:
+    def __init__(self, address: str, forum: VotingForum) -> None:
         self._address = address
         self._forum = forum
         self._rounds = 0
@@ -45,7 +45,7 @@ class Writers:
         assert not self._faults, self._faults[:3]
 
     def go_on(self, rounds: int = 10 * TIMES) -> None:
-        """Wait until they have written and read so many times more."""
+        """Wait until they have written and read this many times more."""
         with self._more:
             until = self._rounds + rounds
             while self._rounds < until and not self._faults:
@@ -97,8 +97,8 @@ def answered(server: Server) -> float:
     return values(page, "agora_standby_reads_total")["answered",]
 
 
-def test_whatever_happens_to_a_standby_nobody_misses_what_they_wrote(breakable: Postgres, standby: Postgres) -> None:
-    forum = Forum(breakable.url)
+def test_faults_of_a_standby_hide_no_write_from_its_author(breakable: Postgres, standby: Postgres) -> None:
+    forum = VotingForum(breakable.url)
     with (
         serve(forum.url, DATABASE_READ_URL=plain(standby.url), METRICS="true") as server,
         closing(open_database(standby.url, 1)) as at_standby,
@@ -139,10 +139,8 @@ def test_whatever_happens_to_a_standby_nobody_misses_what_they_wrote(breakable: 
     assert "Traceback" not in server.said
 
 
-def test_when_the_primary_dies_and_its_standby_is_promoted_service_comes_back_by_itself(
-    breakable: Postgres, standby: Postgres
-) -> None:
-    forum = Forum(breakable.url)
+def test_service_returns_when_the_standby_is_promoted(breakable: Postgres, standby: Postgres) -> None:
+    forum = VotingForum(breakable.url)
     hosts = tuple(f"127.0.0.1:{server.url.port}" for server in (breakable, standby))
     both = {"host": hosts, "target_session_attrs": "read-write"}
     with (
@@ -165,7 +163,7 @@ def test_when_the_primary_dies_and_its_standby_is_promoted_service_comes_back_by
 
 @contextmanager
 def killed_for_good(primary: Postgres) -> Iterator[Callable[[], None]]:
-    """Let a primary be killed, and start it only when nobody could take it for the primary any more."""
+    """Let a primary be killed, and start it only when no process takes it for the primary any more."""
     is_dead = False
 
     def kill() -> None:

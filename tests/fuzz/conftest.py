@@ -8,21 +8,21 @@ import pytest
 from sqlalchemy import URL
 
 from infrastructure.database.engine import open_engine
-from tests.support.fuzz import EXAMPLES, World
+from tests.support.fuzz import EXAMPLES, FuzzWorld
 from tests.support.servers import serving
 
 PATIENCE_SECONDS = 120 + 30 * EXAMPLES
 
 
 @pytest.fixture(scope="module", params=["sqlite", "postgres"])
-def world(request: pytest.FixtureRequest, database_of: Callable[[str], URL]) -> Iterator[World]:
-    """A server on each kind of database, which slows nobody down."""
+def world(request: pytest.FixtureRequest, database_of: Callable[[str], URL]) -> Iterator[FuzzWorld]:
+    """A server on each kind of database, without throttling."""
     url = database_of(request.param)
     cheap: dict[str, Any] = {"THROTTLE": "false", "ARGON2_MEMORY_KIB": "8", "ARGON2_TIME_COST": "1"}
     engine = open_engine(url, connections=1)
     with serving(url, patience=PATIENCE_SECONDS, **cheap) as server:
         with httpx2.Client(base_url=server.address, timeout=30) as client:
-            yield World(client, engine)
+            yield FuzzWorld(client, engine)
         assert server.end() == 0
         assert "Traceback" not in server.said
     engine.dispose()

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.support.fuzz import CHECKS, DOCUMENT, EXAMPLES, SCHEMA, World, fuzzing
+from tests.support.fuzz import CHECKS, DOCUMENT, EXAMPLES, SCHEMA, FuzzWorld, fuzzing
 from tests.support.openapi import FORM, SAMPLES, Operation, Slot
 
 DEEP = 100_000
@@ -116,7 +116,7 @@ def request_with(operation: Operation, slot: Slot, value: bytes, valid: Mapping[
 
 
 @pytest.mark.parametrize("operation", OPERATIONS, ids=lambda operation: f"{operation.method} {operation.path}")
-def test_no_value_is_a_surprise(world: World, operation: Operation) -> None:
+def test_no_value_is_a_surprise(world: FuzzWorld, operation: Operation) -> None:
     @fuzzing(EXAMPLES * len(slots_of(operation)))
     @given(made_up(operation), st.sampled_from(sorted(world.people)))
     def send(bad: tuple[Slot, bytes], role: str) -> None:

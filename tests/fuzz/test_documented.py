@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 from hypothesis.errors import Unsatisfiable
 from schemathesis import GenerationMode
 
-from tests.support.fuzz import CHECKS, OPERATIONS, World, fuzzing
+from tests.support.fuzz import CHECKS, OPERATIONS, FuzzWorld, fuzzing
 
 
-def answered(world: World, session: requests.Session, case: Any, role: str, *, theirs: bool) -> int:
-    """Send a request as somebody, with what is theirs if so told, and require the answer to be a documented one."""
+def answered(world: FuzzWorld, session: requests.Session, case: Any, role: str, *, theirs: bool) -> int:
+    """Send a request as an account, with its own ids if asked for, and require a documented response."""
     person = world.people[role]
     headers = person.headers()
     if theirs:
@@ -28,7 +28,7 @@ def answered(world: World, session: requests.Session, case: Any, role: str, *, t
 
 
 @pytest.mark.parametrize("operation", OPERATIONS, ids=lambda operation: operation.label)
-def test_every_answer_is_documented(world: World, operation: Any) -> None:
+def test_every_answer_is_documented(world: FuzzWorld, operation: Any) -> None:
     statuses = []
     with requests.Session() as session:
         for mode in GenerationMode:

@@ -31,7 +31,7 @@ def frozen_api(url: URL, clock: FrozenClock) -> Iterator[Api]:
 
 @pytest.fixture
 def ann(api: Api) -> Person:
-    """Somebody who writes."""
+    """An author."""
     return api.person("ann")
 
 
@@ -45,3 +45,19 @@ def bob(api: Api) -> Person:
 def root(api: Api) -> Person:
     """An administrator."""
     return api.admin()
+
+
+ON_POSTGRESQL_ALONE = {
+    f"tests.http.test_{name}" for name in ("access_log", "cors", "ground_rules", "refused_bodies", "roles")
+}
+"""Modules about HTTP itself. What the storages do in them, the contracts require of every storage.
+
+The modules about a feature run on both, and so do hostile values and what has to do with threads or connections.
+"""
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run the tests of some modules on one kind of database."""
+    if "url" in metafunc.fixturenames and metafunc.module.__name__ in ON_POSTGRESQL_ALONE:
+        metafunc.definition.add_marker(pytest.mark.parametrize("url", ["postgres"], indirect=True))

@@ -18,7 +18,7 @@ def access_line(log: list[Any]) -> dict[str, Any]:
     return line
 
 
-def test_a_line_says_who_asked_for_what_and_how_it_ended(ann: Person) -> None:
+def test_a_line_has_the_client_the_request_and_its_status(ann: Person) -> None:
     post_id = ann.posts()
     with capture_logs() as log:
         ann("GET", f"/posts/{post_id}?search=secret")
@@ -41,7 +41,7 @@ def test_a_line_says_who_asked_for_what_and_how_it_ended(ann: Person) -> None:
         ("POST", "/users", "/users", 422),
     ],
 )
-def test_of_a_stranger_no_id_is_told_and_of_a_path_only_its_template(
+def test_anonymous_request_logs_no_user_and_the_template_of_its_path(
     api: Api, method: str, path: str, route: str, status: int
 ) -> None:
     with capture_logs() as log:
@@ -51,14 +51,14 @@ def test_of_a_stranger_no_id_is_told_and_of_a_path_only_its_template(
     assert "secret" not in str(log)
 
 
-def test_a_head_request_is_told_like_any_other(ann: Person) -> None:
+def test_head_request_is_logged(ann: Person) -> None:
     with capture_logs() as log:
         ann("HEAD", "/profile")
     line = access_line(log)
     assert (line["method"], line["route"], line["status"], line["user_id"]) == ("HEAD", "/profile", 200, ann.id)
 
 
-def test_behind_a_proxy_of_ours_the_client_is_told(url: URL) -> None:
+def test_client_behind_a_trusted_proxy_is_logged(url: URL) -> None:
     with running_api(url, trusted_proxies=("127.0.0.1",)) as api, capture_logs() as log:
         api.client.get("/", headers={"X-Forwarded-For": "203.0.113.9\\r\\nevil, 198.51.100.7"})
     assert access_line(log)["client"] == "198.51.100.7"

@@ -1,4 +1,4 @@
-"""Control over accounts over HTTP: over one's own, and administrators' over everybody's."""
+"""Changes of accounts over HTTP: by their owners, and by administrators."""
 
 from collections import Counter
 from datetime import timedelta
@@ -23,7 +23,7 @@ def edit(person: Person, **fields: object) -> httpx2.Response:
 
 
 def require_invalid(answer: httpx2.Response, *names: str) -> str:
-    """Require a 422 about these fields, and give what it says of the first."""
+    """Require a 422 about these fields, and return the message for the first."""
     errors = require_problem(answer, "validation")["errors"]
     assert [error["loc"] for error in errors] == [["body", name] for name in names]
     message: str = errors[0]["message"]
@@ -41,8 +41,8 @@ def test_people_change_their_username(ann: Person, bob: Person) -> None:
     assert answer.status_code == 200
     assert answer.json() == ann("GET", "/profile").json() == before | {"username": "Ann_2"}
     assert bob("GET", f"/users/{ann.id}").json()["username"] == "Ann_2"
-    assert edit(ann, username="ANN_2").json()["username"] == "ANN_2"  # one's own name is free to oneself
-    assert edit(bob, username="ann").status_code == 200  # and what she gave up to others
+    assert edit(ann, username="ANN_2").json()["username"] == "ANN_2"  # one's own name is not taken
+    assert edit(bob, username="ann").status_code == 200  # nor is one that was replaced
 
 
 def test_changing_nothing_changes_nothing(ann: Person) -> None:
@@ -91,7 +91,7 @@ def test_each_field_of_ones_own_account_has_its_bounds(ann: Person, name: str) -
     assert ann("GET", "/profile").json() == before
 
 
-def test_what_somebody_else_has_is_taken(ann: Person, bob: Person) -> None:
+def test_email_or_username_of_another_account_is_refused(ann: Person, bob: Person) -> None:
     for username in ("bob", "BOB"):
         require_problem(edit(ann, username=username), "username-taken")
     for email in ("bob@example.com", "BOB@Example.com"):
@@ -159,7 +159,7 @@ def test_a_new_password_has_bounds(api: Api, ann: Person) -> None:
     assert sign_in(api, ann.email, ann.password).status_code == 200
 
 
-def test_a_new_password_is_kept_as_it_was_typed(api: Api, ann: Person) -> None:
+def test_new_password_is_stored_unchanged(api: Api, ann: Person) -> None:
     for password in (
         "  spaces  ",
         "p" * 128,
@@ -176,7 +176,7 @@ def test_a_new_password_is_kept_as_it_was_typed(api: Api, ann: Person) -> None:
 COMMON = ["password", "PASSWORD", "Password1", "12345678", "qwertyuiop", "iloveyou", "football", "11111111"]
 
 
-def test_a_password_that_everybody_uses_is_refused(api: Api, ann: Person) -> None:
+def test_common_password_is_refused(api: Api, ann: Person) -> None:
     messages = set()
     for common in COMMON:
         message = require_invalid(change(ann, common), "new_password")
@@ -192,10 +192,10 @@ def test_ones_own_email_or_username_is_no_password(api: Api) -> None:
     for own in ("Annabel@Example.com", "annabel@example.com", "ANNABEL_1", "annabel_1"):
         answer = api.client.post("/users", json=account | {"password": own})
         assert "your own" in require_invalid(answer, "password")
-    ann, other = api.person("annabel_1"), api.person("somebody")
+    ann, other = api.person("annabel_1"), api.person("other")
     for own in ("annabel_1", "ANNABEL_1", "annabel_1@example.com", "Annabel_1@Example.COM"):
         assert "your own" in require_invalid(change(ann, own), "new_password")
-        assert change(other, own).status_code == 204  # to somebody else it is a word like any other
+        assert change(other, own).status_code == 204  # another account may use it as a password
         other.password = own
 
 
@@ -209,7 +209,7 @@ def test_of_two_new_passwords_at_once_one_counts(api: Api, ann: Person) -> None:
     assert sign_in(api, ann.email, won).status_code == 200
 
 
-# The end of one's own account.
+# Deleting one's own account.
 
 
 def leave(person: Person, password: object = None) -> httpx2.Response:
@@ -305,7 +305,7 @@ def test_leaving_amid_votes_keeps_every_counter_true(api: Api) -> None:
     assert tallies == [(3, 1)] * 4  # of users 8 to 11, the ninth voted down
 
 
-# One's own votes, and everything to take away.
+# One's own votes, and the export.
 
 
 def test_people_see_what_they_voted_on(frozen_api: Api, clock: FrozenClock) -> None:
@@ -400,7 +400,7 @@ def test_administrators_give_and_take_the_role(ann: Person, root: Person) -> Non
 
     assert promoted.status_code == 200
     assert promoted.json() == ann("GET", "/profile").json() == before | {"role": "admin"}
-    assert ann("GET", "/admin-dashboard").status_code == 200  # with the token that she had
+    assert ann("GET", "/admin-dashboard").status_code == 200  # with the earlier token
     assert administer(ann, root.id, role="user").json()["role"] == "user"
     require_problem(administer(root, ann.id, role="user"), "admins-only")
     assert administer(ann, root.id).json() == root("GET", "/profile").json()

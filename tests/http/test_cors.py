@@ -80,7 +80,7 @@ def answers_to(api: Api, origin: str) -> dict[int, httpx2.Response]:
     return found
 
 
-def test_a_page_of_an_allowed_origin_can_read_every_answer(friendly: Api) -> None:
+def test_page_of_an_allowed_origin_can_read_every_response(friendly: Api) -> None:
     for status, answer in answers_to(friendly, FRIEND).items():
         assert answer.headers["Access-Control-Allow-Origin"] == FRIEND, status
         assert names(answer.headers, "Access-Control-Expose-Headers") == EXPOSED, status

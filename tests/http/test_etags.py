@@ -1,4 +1,4 @@
-"""Conditional requests: tags of posts, what is not sent again, and edits that overwrite nobody's."""
+"""Conditional requests: tags of posts, 304 for known tags, 412 for stale edits."""
 
 import re
 from collections import Counter
@@ -38,7 +38,7 @@ def with_version(tag: str, version: int) -> str:
 # If-None-Match.
 
 
-def test_every_answer_with_a_post_has_the_tag_that_reading_it_gives(ann: Person) -> None:
+def test_every_response_with_a_post_has_the_tag_of_a_read(ann: Person) -> None:
     answers = [ann("POST", "/posts", json=POST)]
     path = answers[0].headers["Location"]
     for send in (
@@ -58,7 +58,7 @@ def test_every_answer_with_a_post_has_the_tag_that_reading_it_gives(ann: Person)
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
-def test_what_the_client_has_is_not_sent_again(ann: Person, method: str) -> None:
+def test_known_tag_gets_304(ann: Person, method: str) -> None:
     path = f"/posts/{ann.posts()}"
     whole = ann(method, path)
     known = whole.headers["ETag"]
@@ -108,7 +108,7 @@ def test_who_sees_something_else_has_another_tag(ann: Person, bob: Person) -> No
     assert tag(ann, post_id) != tag(bob, post_id)
 
 
-def test_what_comes_back_to_what_it_was_has_its_tag_again(ann: Person) -> None:
+def test_reverted_representation_has_its_earlier_tag(ann: Person) -> None:
     post_id = ann.posts()
     before = tag(ann, post_id)
 
@@ -148,7 +148,7 @@ def test_tags_may_stand_on_several_lines(ann: Person) -> None:
     assert ann("PATCH", f"/posts/{post_id}", json={"title": "Another"}, headers=lines).status_code == 200
 
 
-def test_whether_there_is_anything_is_judged_before_what_the_client_has(ann: Person, bob: Person) -> None:
+def test_missing_post_is_404_whatever_the_tag(ann: Person, bob: Person) -> None:
     post_id = ann.posts(published=False)
     known = tag(ann, post_id)
 
@@ -160,7 +160,7 @@ def test_whether_there_is_anything_is_judged_before_what_the_client_has(ann: Per
     )
 
 
-def test_anybody_may_ask_again_where_anybody_may_read(url: URL) -> None:
+def test_public_reads_accept_if_none_match_without_a_token(url: URL) -> None:
     with running_api(url, public_reads=True) as api:
         path = f"/posts/{api.person('ann').posts()}"
         known = tag_of(api.client.get(path))
@@ -182,11 +182,11 @@ def conditional(change: Change, condition: str) -> httpx2.Response:
     return change(headers={"If-Match": condition.encode("latin-1")})
 
 
-def test_whoever_knows_the_present_version_may_change_it(ann: Person, bob: Person) -> None:
+def test_current_version_in_if_match_allows_the_change(ann: Person, bob: Person) -> None:
     for kind, form in product(CHANGES, ("{}", '"a", {}', "{},", "*", 'W/"1-0", {}', '"7-00", {}')):
         post_id = ann.posts()
         known = tag(ann, post_id)
-        for person, direction in ((bob, 1), (ann, -1)):  # votes stand in nobody's way
+        for person, direction in ((bob, 1), (ann, -1)):  # votes do not change the version
             person("PUT", f"/posts/{post_id}/vote", json={"dir": direction})
         assert tag(ann, post_id) != known
 
@@ -204,7 +204,7 @@ STALE += ['"2"', '"2-"', '"2-00', '"2-xyz"', '"-2-00"', '"+2-00"', '"02-00"', '"
 STALE += ['"' + "9" * digits + '-00"' for digits in (18, 20, 5_000)]
 
 
-def test_whoever_knows_another_version_or_none_changes_nothing(ann: Person, bob: Person) -> None:
+def test_other_versions_in_if_match_refuse_the_change(ann: Person, bob: Person) -> None:
     post_id = ann.posts()
     old = tag(ann, post_id)
     ann("PATCH", f"/posts/{post_id}", json={"title": "Another"})
@@ -248,7 +248,7 @@ def test_administrators_obey_conditions_as_well(ann: Person, root: Person) -> No
     assert conditional(CHANGES["delete"](root, post_id), tag(root, post_id)).status_code == 204
 
 
-def test_a_condition_is_judged_last(ann: Person, bob: Person, root: Person) -> None:
+def test_condition_is_checked_last(ann: Person, bob: Person, root: Person) -> None:
     shown, draft = ann.posts(), ann.posts(published=False)
     conditions = (tag(ann, shown), '"9-00"', "*", "nonsense")
 

@@ -206,7 +206,7 @@ def test_a_request_id_is_echoed_if_it_is_one_and_made_up_otherwise(api: Api) -> 
     assert len(made_up) == 11
 
 
-def test_answers_to_somebody_are_kept_by_no_shared_cache(ann: Person) -> None:
+def test_shared_caches_store_no_authenticated_response(ann: Person) -> None:
     answers = [
         ann("POST", "/posts", json=POST),
         ann("GET", "/posts/1"),
@@ -341,7 +341,7 @@ def test_pages_of_allowed_origins_read_answers_and_no_others_do(url: URL) -> Non
 
 
 def sized(size: int) -> bytes:
-    """Make a registration of so many bytes."""
+    """Make a registration of this many bytes."""
     body = json.dumps({"email": "ann@example.com", "password": "a password", "padding": ""}).encode()
     return body[:-2] + b"x" * (size - len(body)) + body[-2:]
 
@@ -590,7 +590,7 @@ def test_no_refusal_repeats_the_value(root: Person) -> None:
 # The order of judgement.
 
 
-def test_whoever_asks_is_judged_before_what_they_ask(api: Api) -> None:
+def test_caller_is_judged_before_the_request(api: Api) -> None:
     def forger(method: str, path: str, headers: dict[bytes, bytes], **options: Any) -> httpx2.Response:
         return api.client.request(method, path, headers={**headers, b"Authorization": b"Bearer x"}, **options)
 

@@ -1,4 +1,4 @@
-"""Lists over HTTP: what may be asked, the links from page to page, and cursors that nobody can alter."""
+"""Lists over HTTP: parameters, links between pages, and signed cursors."""
 
 import re
 from collections.abc import Iterator
@@ -28,7 +28,7 @@ LAST = re.compile(r'<([^<>"]+)>; rel="first"')
 
 
 def links(answer: httpx2.Response) -> tuple[str | None, str]:
-    """Tell where the next page is, if there is one, and where the first."""
+    """Get the links to the next page, if there is one, and to the first."""
     assert answer.status_code == 200, answer.text
     if found := NEXT.fullmatch(answer.headers["Link"]):
         return found[1], found[2]
@@ -67,7 +67,7 @@ def ids(answer: httpx2.Response) -> list[int]:
 
 @pytest.fixture
 def written(frozen_api: Api, clock: FrozenClock) -> tuple[Person, list[int]]:
-    """Somebody who has written twelve posts, one a second but for two of the same, and liked some of them."""
+    """An author of twelve posts, one a second except for two, with votes on some."""
     ann = frozen_api.person("ann")
     posts = []
     for number in range(12):
@@ -132,14 +132,14 @@ BAD = [
 ]
 
 
-def test_what_a_list_may_be_asked(ann: Person) -> None:
+def test_list_accepts_its_parameters(ann: Person) -> None:
     assert {query: ann("GET", f"/posts?{query}").status_code for query in GOOD} == dict.fromkeys(GOOD, 200)
     for query in BAD:
         problem = require_problem(ann("GET", f"/posts?{query}"), "validation")
         assert [error["loc"] for error in problem["errors"]] == [["query", query.partition("=")[0]]], query
 
 
-def test_who_skips_too_much_is_told_of_cursors(root: Person) -> None:
+def test_skip_beyond_the_limit_is_refused_with_a_hint_at_cursors(root: Person) -> None:
     for path in PATHS:
         assert root("GET", f"{path}?skip=10000").status_code == 200
         problem = require_problem(root("GET", f"{path}?skip=10001"), "validation")
@@ -147,7 +147,7 @@ def test_who_skips_too_much_is_told_of_cursors(root: Person) -> None:
         assert [error["loc"] for error in problem["errors"]] == [["query", "skip"]]
 
 
-def test_what_is_asked_of_every_list_has_its_bounds(root: Person) -> None:
+def test_parameters_of_every_list_are_bounded(root: Person) -> None:
     for path in PATHS:
         for name, value in (("limit", "0"), ("limit", "101"), ("limit", "ten"), ("skip", "-1"), ("skip", "")):
             problem = require_problem(root("GET", f"{path}?{name}={value}"), "validation")
@@ -189,7 +189,7 @@ def test_a_list_may_be_cut_to_a_span_of_time_its_end_excluded(frozen_api: Api, c
             assert walked(ann, f"/posts?{query}&order={order}&limit=1") == wanted
 
 
-def test_each_order_puts_first_what_it_is_about(frozen_api: Api, clock: FrozenClock) -> None:
+def test_each_order_sorts_by_its_key(frozen_api: Api, clock: FrozenClock) -> None:
     people = [frozen_api.person(f"person{number}") for number in range(10)]
     ann = people[0]
     liked, old = ann.posts(), ann.posts()
@@ -286,7 +286,7 @@ def test_head_tells_the_same_links(written: tuple[Person, list[int]]) -> None:
     assert head.content == b""
 
 
-def test_a_search_is_kept_in_links_whatever_is_in_it(ann: Person) -> None:
+def test_links_repeat_the_search_with_any_characters(ann: Person) -> None:
     for search in ("ä & b", "100%", "a+b=c", "what?", "<>\"'; rel=", "#1", "\\_%", "🦊 ü", "a\r\nb"):
         posts = [ann.posts(title=f"{number} {search}!") for number in range(3)]
 
@@ -348,7 +348,7 @@ def test_a_cursor_goes_with_no_skip(written: tuple[Person, list[int]]) -> None:
     assert "cursor" in problem["detail"]
 
 
-def test_what_is_no_cursor_is_refused(root: Person) -> None:
+def test_malformed_cursor_is_refused(root: Person) -> None:
     wrong = ["", "x", "0", "null", "%00", "%20", "%ED%A0%80", "ü", "-1", "....", "="]
     wrong += ["A" * size for size in (4, 22, 60, 5_000)]
     for path, cursor in product(PATHS, wrong):
@@ -445,7 +445,7 @@ def test_a_cursor_outlives_the_key_that_signed_it_by_one_rotation(url: URL) -> N
         assert ids(api.client.get(after)) == [posts[1]]
 
 
-def test_a_cursor_is_judged_after_who_asks_and_the_rest_of_the_question(ann: Person, root: Person) -> None:
+def test_cursor_is_checked_after_the_token_and_the_other_parameters(ann: Person, root: Person) -> None:
     require_problem(ann("GET", "/posts?cursor=x", headers={"Authorization": ""}), "not-authenticated")
     require_problem(ann("GET", "/posts?cursor=x", headers={"Authorization": "Bearer x"}), "invalid-token")
     require_problem(ann("GET", "/users?cursor=x"), "admins-only")

@@ -1,4 +1,4 @@
-"""What Prometheus reads: only where it is told to be, only of what happened, and nobody's data."""
+"""The page of metrics: served only if enabled, without personal data."""
 
 import pytest
 from sqlalchemy import URL
@@ -19,7 +19,7 @@ def test_unless_enabled_there_is_nothing(api: Api) -> None:
 
 
 @pytest.mark.parametrize("header", ["X-Forwarded-For", "Forwarded"])
-def test_what_a_proxy_passes_on_finds_nothing(url: URL, header: str) -> None:
+def test_forwarded_request_for_metrics_gets_404(url: URL, header: str) -> None:
     with running_api(url, metrics=True) as api:
         require_problem(api.client.get("/metrics", headers={header: "203.0.113.9"}), "not-found")
 
@@ -44,13 +44,13 @@ def test_requests_are_counted_by_route_method_and_status(url: URL) -> None:
     assert "secret" not in str(requests)
 
 
-def test_votes_are_counted_by_what_they_did(url: URL) -> None:
+def test_votes_are_counted_by_outcome(url: URL) -> None:
     with running_api(url, metrics=True) as api:
         ann = api.person("ann")
         post_id = ann.posts()
         for direction in (1, -1, -1):
             ann("PUT", f"/posts/{post_id}/vote", json={"dir": direction})
-        ann("POST", "/vote", json={"post_id": post_id, "dir": -1})  # refused: it stands already
+        ann("POST", "/vote", json={"post_id": post_id, "dir": -1})  # refused: already voted
 
         votes = counted(api, "agora_votes_total")
     assert votes == {("added",): 1, ("changed",): 1, ("deleted",): 0, ("unchanged",): 1}

@@ -32,7 +32,7 @@ def titles(answer: httpx2.Response) -> list[str]:
 # Writing.
 
 
-def test_a_request_that_is_repeated_under_its_key_is_answered_again(ann: Person) -> None:
+def test_request_repeated_with_its_key_gets_the_same_response(ann: Person) -> None:
     once = {"headers": {"Idempotency-Key": "a-key"}}
     first = ann("POST", "/posts", json=POST, **once)
     assert first.status_code == 201
@@ -69,14 +69,14 @@ def test_a_key_that_is_in_use_is_a_conflict(url: URL) -> None:
 
 
 @pytest.mark.parametrize("key", ["!", "~" * 255, '"in-quotes"', "8e03978e-40d5-43dd-bc93-6894a57f9324"])
-def test_what_a_key_may_be(ann: Person, key: str) -> None:
+def test_valid_keys_are_accepted(ann: Person, key: str) -> None:
     for replayed in (None, "true"):
         answer = ann("POST", "/posts", json=POST, headers={"Idempotency-Key": key})
         assert (answer.status_code, answer.headers.get("Idempotency-Replayed")) == (201, replayed)
 
 
 @pytest.mark.parametrize("key", [b"", b"~" * 256, b"two words", b"caf\xc3\xa9", b"a\x7f", b"a\tb"])
-def test_what_a_key_may_not_be(ann: Person, key: bytes) -> None:
+def test_invalid_keys_are_refused(ann: Person, key: bytes) -> None:
     answer = ann("POST", "/posts", json=POST, headers={b"Idempotency-Key": key})
 
     problem = require_problem(answer, "validation")
@@ -164,7 +164,7 @@ def test_title_and_content_are_required(ann: Person, method: str) -> None:
         assert [(error["loc"], error["code"]) for error in problem["errors"]] == [(["body", name], "missing")]
 
 
-def test_a_rule_about_text_is_told_in_words_about_text(ann: Person) -> None:
+def test_length_of_text_is_reported_in_terms_of_text(ann: Person) -> None:
     problem = require_problem(ann("POST", "/posts", json={"title": "", "content": "c" * 65_537}), "validation")
 
     assert {(error["loc"][1], error["code"]) for error in problem["errors"]} == {
@@ -282,7 +282,7 @@ FILTERS: dict[tuple[str, str], list[str]] = {
 }
 
 
-def test_filters_show_what_the_reader_may_see_and_nothing_more(ann: Person, bob: Person, root: Person) -> None:
+def test_filters_reveal_no_post_that_the_caller_cannot_see(ann: Person, bob: Person, root: Person) -> None:
     assert (ann.id, bob.id, root.id) == (ANN, BOB, ROOT)
     for person, title, published in (
         (ann, "ann's post", True),
@@ -339,7 +339,7 @@ PATCHES: list[dict[str, Any]] = [
 ]
 
 
-def test_patching_changes_what_it_names(frozen_api: Api, clock: FrozenClock) -> None:
+def test_patch_changes_only_the_fields_it_names(frozen_api: Api, clock: FrozenClock) -> None:
     ann = frozen_api.person("ann")
     written = {ann.posts(): changes for changes in PATCHES}
     before = {post_id: get(ann, post_id) for post_id in written}
@@ -483,12 +483,12 @@ def test_nothing_about_posts_goes_without_a_token(api: Api, ann: Person) -> None
 
 @pytest.fixture
 def public_api(url: URL) -> Iterator[Api]:
-    """The API that anybody may read."""
+    """The API with public reads."""
     with running_api(url, public_reads=True) as api:
         yield api
 
 
-def test_public_reads_show_published_posts_to_anybody(public_api: Api) -> None:
+def test_public_reads_show_published_posts_without_a_token(public_api: Api) -> None:
     ann, client = public_api.person("ann"), public_api.client
     shown, draft = ann.posts(title="shown"), ann.posts(title="draft", published=False)
     ann("POST", "/vote", json={"post_id": shown, "dir": 1})
@@ -504,7 +504,7 @@ def test_public_reads_show_published_posts_to_anybody(public_api: Api) -> None:
     assert but_its_id(hidden) == but_its_id(client.get(f"/posts/{draft}"))
 
 
-def test_public_reads_still_judge_tokens_and_requests_and_let_nobody_write(public_api: Api) -> None:
+def test_public_reads_still_check_tokens_and_refuse_anonymous_writes(public_api: Api) -> None:
     ann, client = public_api.person("ann"), public_api.client
     post_id = ann.posts()
     for path in ("/posts", f"/posts/{post_id}"):

@@ -1,4 +1,4 @@
-"""Where a request comes from: what proxies of ours wrote is believed, and nothing that anybody else did."""
+"""Client addresses and schemes, from the headers of trusted proxies alone."""
 
 from typing import Any
 
@@ -95,7 +95,7 @@ def test_without_an_address_the_client_is_unknown_and_untrusted() -> None:
 
 
 @given(st.lists(st.binary(max_size=60), max_size=4))
-def test_whatever_the_header_holds_the_answer_is_an_address_or_unknown(values: list[bytes]) -> None:
+def test_any_header_yields_an_address_or_unknown(values: list[bytes]) -> None:
     assert OURS.client(request(CLIENT, *values)) == CLIENT
     found = OURS.client(request(PROXY, *values))
     assert found == UNKNOWN or Proxies([found])
@@ -148,6 +148,6 @@ def test_a_proxy_of_ours_tells_whether_the_client_came_over_tls(proto: str, *, s
     assert OURS.is_secure(request(f"::ffff:{PROXY}", proto=proto)) is secure
 
 
-def test_a_proxy_that_says_nothing_leaves_it_at_the_connection() -> None:
+def test_without_forwarded_proto_the_scheme_of_the_connection_counts() -> None:
     assert OURS.is_secure(request(PROXY)) is False
     assert OURS.is_secure(request(PROXY, scheme="https")) is True

@@ -1,7 +1,7 @@
 """Who may do what to what: every operation of the OpenAPI document, every kind of caller, every object, one table.
 
-The posts belong to `owner`; `own` is the caller's, `other` somebody else's. An anonymous caller owns nothing, so `own`
-is somebody else's to them. `deactivated` is somebody whom an administrator deactivated after they had signed in.
+The posts belong to `owner`; `own` is the caller's, `other` another account's. An anonymous caller owns nothing, so
+`own` is another account's then. `deactivated` is an account that an administrator deactivated after its sign-in.
 Requests are valid: with the caller's own password, tokens and e-mail, where they have any.
 """
 

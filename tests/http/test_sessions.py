@@ -1,4 +1,4 @@
-"""Signing in and out over HTTP, staying signed in, and which tokens are worth something."""
+"""Sessions over HTTP: sign-in, refresh, sign-out, and the validation of tokens."""
 
 import base64
 import hmac
@@ -64,7 +64,7 @@ def test_an_email_may_be_typed_in_any_case_and_form(api: Api, ann: Person) -> No
         assert sign_in(api, username=email, password=ann.password).status_code == 200, email
 
 
-def test_nobody_learns_from_the_answer_who_is_registered(api: Api, ann: Person) -> None:
+def test_response_does_not_reveal_which_emails_are_registered(api: Api, ann: Person) -> None:
     wrong_password = sign_in(api, username=ann.email, password="wrong password")
     require_problem(wrong_password, "invalid-credentials")
 
@@ -76,7 +76,7 @@ def test_nobody_learns_from_the_answer_who_is_registered(api: Api, ann: Person) 
         assert but_its_id(answer) == but_its_id(wrong_password), password
 
 
-def test_only_the_right_password_is_told_that_the_account_is_inactive(api: Api, ann: Person) -> None:
+def test_inactive_account_is_revealed_only_to_the_right_password(api: Api, ann: Person) -> None:
     api.run_sql("UPDATE users SET is_active = false WHERE id = :id", id=ann.id)
 
     require_problem(sign_in(api, username=ann.email, password="wrong password"), "invalid-credentials")
@@ -135,7 +135,7 @@ def test_a_form_that_cannot_be_read_is_invalid(api: Api) -> None:
         require_problem(answer, "validation")
 
 
-def test_what_else_oauth2_sends_is_ignored(api: Api, ann: Person) -> None:
+def test_other_oauth2_fields_are_ignored(api: Api, ann: Person) -> None:
     extras = {"grant_type": "password", "scope": "", "client_id": "x", "client_secret": "y", "unknown": "z"}
 
     assert sign_in(api, username=ann.email, password=ann.password, **extras).status_code == 200
@@ -156,14 +156,14 @@ def as_base64(data: bytes) -> str:
 
 
 def token_of(header: object, claims: object, key: str = SECRET_KEY, digest: str = "sha256") -> str:
-    """Sign a token by hand, whatever is in it; bytes go in as they are."""
+    """Sign a token of any content; bytes are used unchanged."""
     parts = [as_base64(part if isinstance(part, bytes) else json.dumps(part).encode()) for part in (header, claims)]
     signature = hmac.digest(key.encode(), ".".join(parts).encode(), digest)
     return ".".join([*parts, as_base64(signature)])
 
 
 class Forge:
-    """Makes tokens that differ from a good one in what is named."""
+    """Makes tokens that differ from a valid one in the named part."""
 
     def __init__(self, person: Person) -> None:
         self.good = person.token
@@ -194,17 +194,17 @@ class Forge:
 
 @pytest.fixture
 def person(frozen_api: Api) -> Person:
-    """Somebody at whose sign-in time stopped."""
+    """An account that signed in while the clock is frozen."""
     return frozen_api.person("ann")
 
 
 @pytest.fixture
 def forge(person: Person) -> Forge:
-    """A workshop that knows the secret key."""
+    """A forger of tokens with the secret key."""
     return Forge(person)
 
 
-def test_a_token_says_what_the_contract_says(person: Person, forge: Forge) -> None:
+def test_token_has_the_documented_claims(person: Person, forge: Forge) -> None:
     assert forge.header == {"alg": "HS256", "typ": "at+jwt", "kid": key_id(SECRET_KEY)}
     assert forge.claims == {
         "iss": "agora",
@@ -221,7 +221,7 @@ def test_a_token_says_what_the_contract_says(person: Person, forge: Forge) -> No
 def test_a_token_that_is_right_is_accepted(person: Person, forge: Forge, scheme: str) -> None:
     for token in (
         forge.good,
-        forge.claiming(),  # the workshop forges well: what fails below fails for what was changed
+        forge.claiming(),  # valid: the tokens below fail for their change alone
         forge.claiming(unknown=[1, {"a": None}]),
         forge.headed(jku="https://evil.example", jwk={}, x5u="https://evil.example", cty="x"),
         forge.moved(10),  # as far as clocks may differ
@@ -332,8 +332,8 @@ def claiming_otherwise(forge: Forge) -> Iterator[tuple[str, str]]:
     for digits in UNKNOWN_IDS:
         yield f"subject {digits!r:.30}", forge.claiming(sub=digits)
         yield f"session {digits!r:.30}", forge.claiming(sid=digits)
-    yield "somebody else's session", forge.claiming(sid="2")
-    yield "somebody else with one's own session", forge.claiming(sub="2")
+    yield "another account's session", forge.claiming(sid="2")
+    yield "another account with one's own session", forge.claiming(sub="2")
 
 
 def at_another_time(forge: Forge) -> Iterator[tuple[str, str]]:
@@ -353,7 +353,7 @@ def bad_tokens(forge: Forge) -> Iterator[tuple[str, str]]:
         yield from tokens(forge)
 
 
-def test_every_other_token_gets_one_and_the_same_answer(frozen_api: Api, person: Person, forge: Forge) -> None:
+def test_every_other_token_gets_the_same_response(frozen_api: Api, person: Person, forge: Forge) -> None:
     def send(token: str) -> httpx2.Response:
         return frozen_api.client.get("/profile", headers={b"Authorization": f"Bearer {token}".encode()})
 
@@ -395,7 +395,7 @@ def test_another_algorithm_is_used_where_the_settings_say_so(url: URL) -> None:
 # Keys.
 
 
-def test_a_key_is_replaced_without_anybody_signing_in_again(url: URL) -> None:
+def test_key_rotation_keeps_sessions(url: URL) -> None:
     def serving(key: str, previous: str | None = None) -> Any:
         older = SecretStr(previous) if previous else None
         return running_api(url, secret_key=SecretStr(key), secret_key_previous=older)
@@ -438,7 +438,7 @@ def refresh(api: Api, token: object, **options: Any) -> httpx2.Response:
 
 
 def spend(api: Api, token: str) -> tuple[str, str]:
-    """Exchange a refresh token, and give the access token and the refresh token that come for it."""
+    """Exchange a refresh token for an access token and a refresh token."""
     answer = refresh(api, token)
     assert answer.status_code == 200, answer.text
     body = answer.json()
@@ -531,11 +531,11 @@ def test_a_session_ends_after_thirty_days_however_it_is_used(
     assert body["refresh_expires_in"] == 60
     assert works(frozen_api, body["access_token"])
     clock.advance(timedelta(seconds=60))
-    assert not works(frozen_api, body["access_token"])  # its half hour notwithstanding
+    assert not works(frozen_api, body["access_token"])  # although it has not expired
     require_problem(refresh(frozen_api, body["refresh_token"]), "invalid-token")
 
 
-def test_what_is_no_refresh_token_is_refused(api: Api, ann: Person) -> None:
+def test_malformed_refresh_token_is_refused(api: Api, ann: Person) -> None:
     good = ann.refresh_token
     other_end = "A" if good[-1] != "A" else "B"
     strangers = ("", " ", "x", "r" * 86, good[:-1], good + "A", good[1:], f" {good}", f"{good}\n", good.swapcase())

@@ -29,7 +29,7 @@ def test_the_root_greets(api: Api) -> None:
 # Health and failures.
 
 
-def test_a_healthy_house_says_so(api: Api) -> None:
+def test_healthy_server_reports_ready(api: Api) -> None:
     assert api.client.get("/health/live").json() == {"status": "ok"}
     ready = api.client.get("/health/ready")
     assert ready.status_code == 200
@@ -79,7 +79,7 @@ def test_a_schema_of_another_release_is_not_ready(api: Api) -> None:
     assert api.client.get("/health/ready").status_code == 200
 
 
-def test_what_nobody_expected_is_a_problem_without_details(url: URL) -> None:
+def test_unexpected_exception_is_a_problem_without_details(url: URL) -> None:
     with running_api(url, {"post_lists": Failing(RuntimeError(SECRET))}) as api, capture_logs() as log:
         ann = api.person("ann")
         answer = ann("GET", "/posts", headers={"X-Request-ID": "my-request"})
@@ -91,7 +91,7 @@ def test_what_nobody_expected_is_a_problem_without_details(url: URL) -> None:
     assert {"event": "request failed", "log_level": "error", "exc_info": True} in log
 
 
-def test_an_adapter_that_cannot_answer_now_is_unavailable(url: URL) -> None:
+def test_failing_adapter_is_unavailable(url: URL) -> None:
     unavailable = Unavailable("the database cannot answer now")
     unavailable.__cause__ = TimeoutError("a value")
     with running_api(url, {"post_lists": Failing(unavailable)}) as api, capture_logs() as log:
@@ -173,7 +173,7 @@ def test_an_unknown_problem_has_no_page(api: Api) -> None:
         require_problem(api.client.get(f"/problems/{slug}"), "not-found")
 
 
-def test_the_page_of_a_problem_is_where_the_problem_says(api: Api, ann: Person) -> None:
+def test_type_of_a_problem_is_the_path_of_its_page(api: Api, ann: Person) -> None:
     problem = require_problem(ann("GET", "/posts/9"), "post-not-found")
 
     page = api.client.get(problem["type"])

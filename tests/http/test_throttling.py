@@ -1,4 +1,4 @@
-"""Slowing down whoever guesses passwords or registers in bulk, and nobody else."""
+"""Limits on guesses of passwords and on registrations, and their exceptions."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -19,14 +19,14 @@ HOME, ELSEWHERE = "203.0.113.7", "198.51.100.9"
 
 @pytest.fixture
 def guarded(url: URL, clock: FrozenClock) -> Iterator[Api]:
-    """The API behind a proxy of ours, as strict as it is by default; time stands still."""
+    """The API behind a trusted proxy, with default limits and a frozen clock."""
     with running_api(url, {"clock": clock}, throttle=True, peer="10.0.0.1", trusted_proxies=("10.0.0.0/8",)) as api:
         yield api
 
 
 @pytest.fixture
 def ann(guarded: Api) -> Person:
-    """Somebody who has never signed in from where the tests do."""
+    """An account that never signed in from the address of the tests."""
     return guarded.person("ann")
 
 
@@ -64,7 +64,7 @@ def test_the_refusal_ends_when_it_said_it_would(guarded: Api, ann: Person, clock
     fail(guarded, ann.email, 1)
     require_refusal(sign_in(guarded, ann.email, ann.password), 840)
     clock.advance(timedelta(seconds=839, milliseconds=500))
-    require_refusal(sign_in(guarded, ann.email, ann.password), 1)  # being refused made it no longer
+    require_refusal(sign_in(guarded, ann.email, ann.password), 1)  # a refusal does not extend it
 
     clock.advance(timedelta(milliseconds=500))
 
@@ -73,11 +73,11 @@ def test_the_refusal_ends_when_it_said_it_would(guarded: Api, ann: Person, clock
 
 def test_an_account_that_is_not_there_is_refused_alike(guarded: Api, ann: Person) -> None:
     hers = [but_its_id(sign_in(guarded, ann.email, "a wrong guess")) for _ in range(7)]
-    nobodys = [but_its_id(sign_in(guarded, "nobody@example.com", "a wrong guess")) for _ in range(7)]
+    unknown = [but_its_id(sign_in(guarded, "unknown@example.com", "a wrong guess")) for _ in range(7)]
     no_email = [but_its_id(sign_in(guarded, "no e-mail", "a wrong guess")) for _ in range(7)]
 
-    assert hers == nobodys == no_email
-    require_problem(sign_in(guarded, "nobody@example.com", ann.password), "rate-limited")
+    assert hers == unknown == no_email
+    require_problem(sign_in(guarded, "unknown@example.com", ann.password), "rate-limited")
 
 
 def test_one_account_is_one_however_its_email_is_written(guarded: Api, ann: Person) -> None:
@@ -88,7 +88,7 @@ def test_one_account_is_one_however_its_email_is_written(guarded: Api, ann: Pers
         require_problem(sign_in(guarded, spelling, ann.password), "rate-limited")
 
 
-def test_a_stranger_elsewhere_locks_nobody_out(guarded: Api, ann: Person) -> None:
+def test_guesses_from_another_address_do_not_lock_the_account(guarded: Api, ann: Person) -> None:
     fail(guarded, ann.email, 5, ELSEWHERE)
     require_problem(sign_in(guarded, ann.email, ann.password, ELSEWHERE), "rate-limited")
 
@@ -103,7 +103,7 @@ def test_another_account_at_the_same_address_is_not_concerned(guarded: Api, ann:
     assert sign_in(guarded, bob.email, bob.password).status_code == 200
 
 
-def test_the_right_password_begins_the_count_anew(guarded: Api, ann: Person) -> None:
+def test_right_password_resets_the_count(guarded: Api, ann: Person) -> None:
     for _ in range(3):
         fail(guarded, ann.email, 4)
         assert sign_in(guarded, ann.email, ann.password).status_code == 200
@@ -117,7 +117,7 @@ def test_a_deactivated_account_is_guessed_no_faster(guarded: Api, ann: Person) -
     require_problem(sign_in(guarded, ann.email, ann.password), "rate-limited")
 
 
-def test_what_cannot_be_a_guess_is_not_counted(guarded: Api, ann: Person) -> None:
+def test_invalid_sign_in_is_not_counted(guarded: Api, ann: Person) -> None:
     for _ in range(10):
         require_problem(guarded.client.post("/login", data={"username": ann.email}), "validation")
         require_problem(guarded.client.post("/login", data={"username": ann.email, "password": "\0"}), "validation")
@@ -125,7 +125,7 @@ def test_what_cannot_be_a_guess_is_not_counted(guarded: Api, ann: Person) -> Non
     fail(guarded, ann.email, 5)
 
 
-def test_of_many_guesses_at_once_no_more_than_five_are_answered(guarded: Api, ann: Person) -> None:
+def test_at_most_five_concurrent_guesses_are_checked(guarded: Api, ann: Person) -> None:
     answers = all_at_once([partial(sign_in, guarded, ann.email, "a wrong guess")] * 20)
 
     assert Counter(answer.status_code for answer in answers) == {403: 5, 429: 15}
@@ -139,7 +139,7 @@ def test_right_password_among_concurrent_guesses_counts_only_in_time(guarded: Ap
 
     answered = Counter(answer.status_code for answer in guesses)[403]
     assert right.status_code in {200, 429}
-    assert 5 <= answered <= (10 if right.status_code == 200 else 5)  # in time, it began the count anew
+    assert 5 <= answered <= (10 if right.status_code == 200 else 5)  # in time, it reset the count
 
 
 def test_a_restart_forgets_nothing(url: URL, clock: FrozenClock) -> None:
@@ -193,7 +193,7 @@ def test_who_signed_in_from_there_before_is_not_locked_out(guarded: Api, ann: Pe
     clock.advance(timedelta(days=29))
     for number in range(40):
         sign_in(guarded, f"user{number}@example.com", "a wrong guess")
-    require_problem(sign_in(guarded, "nobody@example.com", "a wrong guess"), "rate-limited")
+    require_problem(sign_in(guarded, "unknown@example.com", "a wrong guess"), "rate-limited")
 
     assert sign_in(guarded, ann.email, ann.password).status_code == 200
     assert sign_in(guarded, ann.email, ann.password).status_code == 200
@@ -207,7 +207,7 @@ def test_neighbours_in_one_ipv6_network_are_one_address(guarded: Api, ann: Perso
     assert sign_in(guarded, ann.email, ann.password, "2001:db8:1:3::1").status_code == 200
 
 
-def test_nobody_chooses_their_own_address(guarded: Api, ann: Person) -> None:
+def test_client_cannot_choose_its_address(guarded: Api, ann: Person) -> None:
     for number in range(5):
         fail(guarded, ann.email, 1, f"192.0.2.{number}, {HOME}")  # the proxy wrote the last
 
@@ -215,7 +215,7 @@ def test_nobody_chooses_their_own_address(guarded: Api, ann: Person) -> None:
         require_problem(sign_in(guarded, ann.email, ann.password, forged), "rate-limited")
 
 
-def test_a_header_is_believed_from_no_stranger(url: URL, clock: FrozenClock) -> None:
+def test_forwarding_header_of_an_untrusted_peer_is_ignored(url: URL, clock: FrozenClock) -> None:
     with running_api(url, {"clock": clock}, throttle=True, trusted_proxies=("10.0.0.0/8",)) as api:
         ann = api.person("ann")
         for number in range(5):
@@ -231,7 +231,7 @@ def register(api: Api, number: int, address: str = HOME, **fields: str) -> httpx
     return api.client.post("/users", json=body, headers=coming_from(address))
 
 
-def test_an_address_registers_so_many_in_an_hour(url: URL, clock: FrozenClock) -> None:
+def test_address_registers_a_limited_number_in_an_hour(url: URL, clock: FrozenClock) -> None:
     proxied: dict[str, Any] = {"peer": "10.0.0.1", "trusted_proxies": ("10.0.0.0/8",)}
     with running_api(url, {"clock": clock}, throttle=True, throttle_registrations=3, **proxied) as api:
         for number in range(3):
@@ -267,9 +267,9 @@ def test_the_limits_are_settings(url: URL) -> None:
     with running_api(url, throttle=True, **limits) as api:
         ann, bob = api.person("ann"), api.person("bob")
         require_problem(register(api, 1), "rate-limited")
-        fail(api, "nobody@example.com", 2)
-        require_problem(sign_in(api, "nobody@example.com", "a wrong guess"), "rate-limited")
-        require_problem(sign_in(api, "somebody@example.com", "a wrong guess"), "rate-limited")
+        fail(api, "unknown@example.com", 2)
+        require_problem(sign_in(api, "unknown@example.com", "a wrong guess"), "rate-limited")
+        require_problem(sign_in(api, "other@example.com", "a wrong guess"), "rate-limited")
         for person in (ann, bob):
             assert sign_in(api, person.email, person.password).status_code == 200  # known here
 
@@ -284,7 +284,7 @@ def test_a_limit_of_nothing_is_none(url: URL, off: str) -> None:
     with running_api(url, throttle=True, **limits | {off: 0}) as api:
         registrations = [register(api, number).status_code for number in range(4)]
         one_account = [sign_in(api, "user0@example.com", "a wrong guess").status_code for _ in range(4)]
-        for_many = [sign_in(api, f"nobody{number}@example.com", "a wrong guess").status_code for number in range(4)]
+        for_many = [sign_in(api, f"unknown{number}@example.com", "a wrong guess").status_code for number in range(4)]
 
     assert registrations == ([201] * 4 if off == "throttle_registrations" else [201, 201, 429, 429])
     assert one_account == [403, 403, 429, 429]  # the other limit holds

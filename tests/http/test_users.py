@@ -1,4 +1,4 @@
-"""Accounts over HTTP: registering, who sees what of whom, and rights that end on the next request."""
+"""Accounts over HTTP: registration, visibility, and the revocation of rights."""
 
 from collections import Counter
 from datetime import timedelta
@@ -46,7 +46,7 @@ def test_a_username_may_be_left_out_by_many(api: Api, fields: dict[str, None]) -
         assert (answer.status_code, answer.json()["username"]) == (201, None)
 
 
-def test_no_answer_holds_a_password_or_its_hash(api: Api, ann: Person, root: Person) -> None:
+def test_no_response_contains_a_password_or_its_hash(api: Api, ann: Person, root: Person) -> None:
     post_id = ann.posts()
     paths = ("/profile", "/users/me", f"/users/{ann.id}", "/users", "/posts", f"/posts/{post_id}", "/admin-dashboard")
     answers = [root("GET", path) for path in paths]
@@ -72,14 +72,14 @@ OTHER_EMAILS = ["ann@example.org", "a.nn@example.com", "ann+1@example.com", "jos
 def test_emails_that_a_person_would_take_for_one_are_one(api: Api) -> None:
     for first, second in SAME_EMAILS:
         answer = register(api, email=first)
-        assert (answer.status_code, answer.json().get("email")) == (201, first)  # kept as it was given
+        assert (answer.status_code, answer.json().get("email")) == (201, first)  # stored unchanged
         for again in (first, second):
             require_problem(register(api, email=again), "email-taken")
     for other in OTHER_EMAILS:
         assert register(api, email=other).status_code == 201, other
 
 
-def test_a_username_is_taken_in_any_case_and_kept_as_given(api: Api) -> None:
+def test_username_is_unique_ignoring_case_and_stored_unchanged(api: Api) -> None:
     assert register(api, email="ann@example.com", username="Ann").json()["username"] == "Ann"
 
     for number, again in enumerate(("Ann", "ann", "ANN")):
@@ -180,11 +180,11 @@ def test_an_account_is_shown_as_its_reader_may_see_it(api: Api, ann: Person, bob
     assert bob("GET", path).json() == api.client.get(path).json() == public
 
 
-def test_an_administrators_own_account_says_so(root: Person) -> None:
+def test_own_account_of_an_administrator_shows_the_role(root: Person) -> None:
     assert root("GET", "/profile").json()["role"] == "admin"
 
 
-def test_a_token_that_is_sent_is_judged_even_where_none_is_needed(api: Api, ann: Person) -> None:
+def test_optional_token_is_checked(api: Api, ann: Person) -> None:
     for user_id in (ann.id, 99, "abc"):
         answer = api.client.get(f"/users/{user_id}", headers={"Authorization": "Bearer forged"})
         require_problem(answer, "invalid-token")
@@ -220,7 +220,7 @@ def test_administrators_list_search_and_page_through_accounts(api: Api, root: Pe
     assert found(search="äpfel") == [everybody[2]]
     assert found(search="nn_1") == [everybody[1]]
     assert found(search="100_X") == [everybody[3]]
-    assert found(search="%") == found(search="\\") == found(search="nobody") == []
+    assert found(search="%") == found(search="\\") == found(search="absent") == []
     assert found(search="b", limit=1, skip=1) == [everybody[3]]
     assert root("GET", "/users").json()[0] == root("GET", "/profile").json()
 
@@ -260,7 +260,7 @@ def test_the_token_of_an_account_that_ended_is_worth_nothing_at_once(api: Api, a
         require_problem(ann(method, path, **options), "invalid-token")
 
 
-def test_a_deleted_account_is_gone_for_others(api: Api, ann: Person, bob: Person) -> None:
+def test_deleted_account_and_its_posts_are_not_found(api: Api, ann: Person, bob: Person) -> None:
     post_id = ann.posts()
     api.run_sql("DELETE FROM users WHERE id = :id", id=ann.id)
 
@@ -297,7 +297,7 @@ def test_the_dashboard_of_an_empty_house(root: Person) -> None:
     }
 
 
-def test_the_dashboard_counts_everything_and_what_is_new(frozen_api: Api, clock: FrozenClock) -> None:
+def test_dashboard_counts_all_rows_and_those_of_the_last_day(frozen_api: Api, clock: FrozenClock) -> None:
     root, ann = frozen_api.admin(), frozen_api.person("ann")
     old = [ann.posts(title=f"old {number}") for number in range(3)]
     for post_id in old:

@@ -165,7 +165,7 @@ def test_post_id_of_a_vote_is_a_valid_integer_or_refused(ann: Person) -> None:
         require_problem(cast(ann, "PUT", unused, UP), "post-not-found")
 
 
-def test_drafts_are_voted_on_by_those_who_see_them(ann: Person, root: Person) -> None:
+def test_owner_and_administrators_vote_on_a_draft(ann: Person, root: Person) -> None:
     post_id = ann.posts(published=False)
 
     assert [cast(person, "POST", post_id, UP).status_code for person in (ann, root)] == [201, 201]
@@ -181,7 +181,7 @@ def test_votes_are_no_edits(ann: Person, bob: Person) -> None:
     assert ann("GET", f"/posts/{post_id}").json() == before | {"votes": -1, "downvotes": 1}
 
 
-def test_nobody_votes_without_a_token(api: Api, ann: Person) -> None:
+def test_vote_without_a_token_is_refused(api: Api, ann: Person) -> None:
     post_id = ann.posts()
     for method, path in (("POST", "/vote"), ("PUT", f"/posts/{post_id}/vote"), ("DELETE", f"/posts/{post_id}/vote")):
         answer = api.client.request(method, path, json={"post_id": post_id, "dir": UP})

@@ -5,7 +5,7 @@ from datetime import timedelta
 from infrastructure.clock import SystemClock
 
 
-def test_the_time_is_told_in_utc() -> None:
+def test_time_is_in_utc() -> None:
     assert SystemClock().now().utcoffset() == timedelta(0)
 
 

@@ -438,7 +438,7 @@ def test_a_server_that_does_not_listen_is_unavailable() -> None:
             ask(querier, "SELECT 1")
 
 
-@pytest.mark.parametrize("wrong", [{"password": "wrong"}, {"username": "nobody"}, {"database": "nowhere"}])
+@pytest.mark.parametrize("wrong", [{"password": "wrong"}, {"username": "stranger"}, {"database": "nowhere"}])
 def test_a_server_that_does_not_let_us_in_is_unavailable(postgres_url: URL, wrong: dict[str, Any]) -> None:
     with (
         opened(postgres_url.set(**wrong)) as database,

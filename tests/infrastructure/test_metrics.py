@@ -17,8 +17,8 @@ from tests.support.metrics import values
 def test_requests_are_counted_and_timed() -> None:
     metrics = PrometheusMetrics()
     for seconds in (0.002, 0.2):
-        metrics.answered("GET", "/posts", 200, seconds)
-    metrics.answered("GET", "/posts", 503, 2)
+        metrics.responded("GET", "/posts", 200, seconds)
+    metrics.responded("GET", "/posts", 503, 2)
 
     page = metrics.page()
     counted = {("GET", "/posts", "200"): 2, ("GET", "/posts", "503"): 1}
@@ -29,7 +29,7 @@ def test_requests_are_counted_and_timed() -> None:
     assert values(page, "agora_http_request_duration_seconds_bucket")["0.25", "GET", "/posts"] == 2
 
 
-def test_what_happened_never_is_there_from_the_start() -> None:
+def test_counters_start_at_zero_on_the_page() -> None:
     page = PrometheusMetrics().page()
     assert values(page, "agora_http_errors_total") == {("500",): 0, ("503",): 0}
     assert values(page, "agora_votes_total") == {(outcome.name.lower(),): 0 for outcome in Outcome}
@@ -61,7 +61,7 @@ def test_votes_refusals_and_repetitions_are_counted() -> None:
         ("hashes_waiting", "agora_password_hashes_waiting"),
     ],
 )
-def test_what_goes_on_is_seen_while_it_does(name: str, gauge: str) -> None:
+def test_gauges_count_operations_in_progress(name: str, gauge: str) -> None:
     metrics = PrometheusMetrics()
     span = getattr(metrics, name)
     with span:
@@ -73,7 +73,7 @@ def test_what_goes_on_is_seen_while_it_does(name: str, gauge: str) -> None:
 
 def test_disabled_metrics_store_nothing() -> None:
     metrics = Metrics()
-    metrics.answered("GET", "/posts", 200, 1)
+    metrics.responded("GET", "/posts", 200, 1)
     metrics.retried()
     with metrics.connections_in_use, metrics.hashes_waiting:
         assert metrics.page() is None
@@ -85,7 +85,7 @@ from domain.votes import Outcome
 from infrastructure.metrics import PrometheusMetrics
 
 metrics = PrometheusMetrics()
-metrics.answered("GET", "/posts", 200, 0.01)
+metrics.responded("GET", "/posts", 200, 0.01)
 metrics.voted(Outcome.ADDED)
 with metrics.connections_in_use:
     if sys.argv[1] == "die":
@@ -99,7 +99,7 @@ def work(how: str) -> str:
     return subprocess.run([sys.executable, "-c", WORKER, how], capture_output=True, text=True, check=False).stdout
 
 
-def test_workers_count_together_and_what_the_dead_had_at_work_is_forgotten() -> None:
+def test_workers_share_totals_and_drop_the_gauges_of_dead_ones() -> None:
     with counting_together(2):
         for _ in range(2):
             work("die")
@@ -115,7 +115,7 @@ def folders() -> set[Path]:
     return set(Path(tempfile.gettempdir()).glob("agora-metrics-*"))
 
 
-def test_the_folder_is_there_only_as_long_as_the_workers(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_folder_for_metrics_exists_while_workers_run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     with counting_together(1):
         assert not folders()
@@ -125,7 +125,9 @@ def test_the_folder_is_there_only_as_long_as_the_workers(monkeypatch: pytest.Mon
     assert "PROMETHEUS_MULTIPROC_DIR" not in os.environ
 
 
-def test_without_a_place_for_the_folder_there_is_a_remedy(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_folder_that_cannot_be_created_is_reported_with_a_remedy(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "missing"))
     with pytest.raises(Unavailable, match="TMPDIR"), counting_together(2):
         pass

@@ -60,7 +60,7 @@ ECHO = Statement(select(cast(bindparam("said"), Text)))
 ALL = (BACKEND, TOTAL, ADD, RAISE, REMOVE, SIX_BY, ECHO, *FIXED_SET)
 
 
-class Wire:
+class RecordedDatabase:
     """A database with one connection to it, and the messages that went over it."""
 
     def __init__(self, database: Database) -> None:
@@ -74,25 +74,25 @@ class Wire:
     def _listen(self, raw: Any, _entry: object) -> None:
         messages = self.messages
 
-        class NotingCursor(driver_cursor):
+        class RecordingCursor(driver_cursor):
             def execute(self, query: Any, values: Any = None) -> None:
                 messages.append(query.decode() if isinstance(query, bytes) else str(query))
                 super().execute(query, values)
 
-        raw.cursor_factory = NotingCursor
+        raw.cursor_factory = RecordingCursor
 
 
 @pytest.fixture(params=[True, False], ids=["prepared", "unprepared"])
-def wire(request: pytest.FixtureRequest, postgres_url: URL) -> Iterator[Wire]:
+def wire(request: pytest.FixtureRequest, postgres_url: URL) -> Iterator[RecordedDatabase]:
     """A connection over which statements are prepared, and one over which they are not."""
     with closing(open_database(postgres_url, 1, prepared=ALL if request.param else ())) as database:
-        yield Wire(database)
+        yield RecordedDatabase(database)
 
 
 @pytest.fixture
-def preparing_wire(postgres_url: URL) -> Iterator[Wire]:
+def preparing_wire(postgres_url: URL) -> Iterator[RecordedDatabase]:
     with closing(open_database(postgres_url, 1, prepared=ALL)) as database:
-        yield Wire(database)
+        yield RecordedDatabase(database)
 
 
 @pytest.fixture
@@ -116,7 +116,7 @@ def total(database: Database) -> object:
 # Messages.
 
 
-def test_use_cases_take_the_fewest_round_trips(wire: Wire) -> None:
+def test_use_cases_take_the_fewest_round_trips(wire: RecordedDatabase) -> None:
     uow, posts, clock = SqlUnitOfWorkFactory(wire.database), SqlPostReader(wire.database.read), FrozenClock()
     ann = add_user(uow)
 
@@ -135,7 +135,7 @@ def test_use_cases_take_the_fewest_round_trips(wire: Wire) -> None:
     assert messages(DeletePost(uow), ann, post.id) == 2
 
 
-def test_refusal_takes_one_round_trip_and_the_rollback(wire: Wire) -> None:
+def test_refusal_takes_one_round_trip_and_the_rollback(wire: RecordedDatabase) -> None:
     uow = SqlUnitOfWorkFactory(wire.database)
     ann = add_user(uow)
     post, cast_vote = add_post(uow, ann), CastVote(uow, FrozenClock())
@@ -149,7 +149,7 @@ def test_refusal_takes_one_round_trip_and_the_rollback(wire: Wire) -> None:
     assert wire.messages[1] == "ROLLBACK"
 
 
-def test_transaction_without_statements_sends_nothing(wire: Wire) -> None:
+def test_transaction_without_statements_sends_nothing(wire: RecordedDatabase) -> None:
     with wire.database.write():
         pass
     with pytest.raises(ValueError, match="changed my mind"), wire.database.write():
@@ -158,7 +158,7 @@ def test_transaction_without_statements_sends_nothing(wire: Wire) -> None:
     assert wire.messages == []
 
 
-def test_queued_statements_travel_in_order_with_the_next_query(wire: Wire) -> None:
+def test_queued_statements_travel_in_order_with_the_next_query(wire: RecordedDatabase) -> None:
     with wire.database.write() as querier:
         querier.enqueue(ADD, {"name": "one"})
         querier.enqueue(RAISE, {"by": 5})
@@ -173,7 +173,7 @@ def test_queued_statements_travel_in_order_with_the_next_query(wire: Wire) -> No
     assert total(wire.database) == 1
 
 
-def test_queued_statements_precede_those_of_sqlalchemy(wire: Wire) -> None:
+def test_queued_statements_precede_those_of_sqlalchemy(wire: RecordedDatabase) -> None:
     with wire.database.write() as querier:
         querier.enqueue(ADD, {"name": "one"})
         assert querier.execute(select(attempts.c.bucket)).scalars().all() == ["one"]
@@ -183,7 +183,7 @@ def test_queued_statements_precede_those_of_sqlalchemy(wire: Wire) -> None:
     assert total(wire.database) == 3
 
 
-def test_queued_statements_alone_travel_with_the_commit(wire: Wire, observer: Database) -> None:
+def test_queued_statements_alone_travel_with_the_commit(wire: RecordedDatabase, observer: Database) -> None:
     with wire.database.write() as querier:
         querier.enqueue(ADD, {"name": "one"})
         assert total(observer) == 0
@@ -192,7 +192,7 @@ def test_queued_statements_alone_travel_with_the_commit(wire: Wire, observer: Da
     assert total(observer) == 1
 
 
-def test_exception_drops_queued_statements(wire: Wire) -> None:
+def test_exception_drops_queued_statements(wire: RecordedDatabase) -> None:
     with pytest.raises(ValueError, match="changed my mind"), wire.database.write() as querier:
         querier.enqueue(ADD, {"name": "one"})
         raise ValueError("changed my mind")
@@ -201,7 +201,7 @@ def test_exception_drops_queued_statements(wire: Wire) -> None:
     assert total(wire.database) == 0
 
 
-def test_one_statement_may_be_queued_several_times(wire: Wire) -> None:
+def test_one_statement_may_be_queued_several_times(wire: RecordedDatabase) -> None:
     twice = Statement(insert(attempts).values(bucket=bindparam("name"), count=bindparam("by"), ends_at=func.now()))
 
     with wire.database.write() as querier:
@@ -214,7 +214,7 @@ def test_one_statement_may_be_queued_several_times(wire: Wire) -> None:
 @pytest.mark.parametrize(
     "said", ["", "%", "%s %(said)s %%", "it's", 'a "b"', "\\", "E'\\n", "$1", "; --", "ü 🦊\n\x7f"]
 )
-def test_values_arrive_unchanged(wire: Wire, said: str) -> None:
+def test_values_arrive_unchanged(wire: RecordedDatabase, said: str) -> None:
     with wire.database.read() as querier:
         assert [value(querier, ECHO, said=said) for _ in range(3)] == [said] * 3
 
@@ -222,7 +222,7 @@ def test_values_arrive_unchanged(wire: Wire, said: str) -> None:
 # Refusals.
 
 
-def test_error_of_a_queued_statement_surfaces_at_commit(wire: Wire) -> None:
+def test_error_of_a_queued_statement_surfaces_at_commit(wire: RecordedDatabase) -> None:
     uow = SqlUnitOfWorkFactory(wire.database)
     post = add_post(uow, add_user(uow))
     reached = False
@@ -237,7 +237,7 @@ def test_error_of_a_queued_statement_surfaces_at_commit(wire: Wire) -> None:
         assert tx.posts.lock(post.id) == post
 
 
-def test_error_of_a_queued_statement_surfaces_at_the_next_query(wire: Wire) -> None:
+def test_error_of_a_queued_statement_surfaces_at_the_next_query(wire: RecordedDatabase) -> None:
     with wire.database.write() as querier:
         querier.enqueue(ADD, {"name": "one"})
 
@@ -250,7 +250,7 @@ def test_error_of_a_queued_statement_surfaces_at_the_next_query(wire: Wire) -> N
     assert total(wire.database) == 1
 
 
-def test_failing_statement_is_sent_once_and_leaves_the_connection(wire: Wire) -> None:
+def test_failing_statement_is_sent_once_and_leaves_the_connection(wire: RecordedDatabase) -> None:
     six_by, other = SIX_BY, dividing(12)
     for check_out in (wire.database.read, wire.database.write):
         wire.messages.clear()
@@ -265,7 +265,7 @@ def test_failing_statement_is_sent_once_and_leaves_the_connection(wire: Wire) ->
         assert [value(querier, statement, by=3) for statement in (other, six_by, other)] == [4, 2, 4]
 
 
-def test_value_that_cannot_be_encoded_sends_nothing(wire: Wire) -> None:
+def test_value_that_cannot_be_encoded_sends_nothing(wire: RecordedDatabase) -> None:
     with wire.database.read() as querier:
         value(querier, BACKEND)
         wire.messages.clear()
@@ -288,7 +288,7 @@ def test_fixed_set_is_prepared_when_a_connection_opens(postgres_url: URL) -> Non
         assert value(querier, PREPARED) == 2
 
 
-def test_statement_outside_the_set_is_sent_whole(preparing_wire: Wire) -> None:
+def test_statement_outside_the_set_is_sent_whole(preparing_wire: RecordedDatabase) -> None:
     with preparing_wire.database.read() as querier:
         assert [value(querier, dividing(12), by=by) for by in (1, 2, 3)] == [12, 6, 4]
         assert value(querier, SIX_BY, by=1) == 6
@@ -377,7 +377,7 @@ def test_pooler_is_noticed_and_statements_are_sent_whole(postgres_url: URL, hide
 # Loss.
 
 
-def test_connection_lost_while_idle_is_replaced_unnoticed(wire: Wire, observer: Database) -> None:
+def test_connection_lost_while_idle_is_replaced_unnoticed(wire: RecordedDatabase, observer: Database) -> None:
     end_backend(observer, wire.backend)
     with wire.database.read() as querier:
         replacement = value(querier, BACKEND)
@@ -394,7 +394,7 @@ def test_connection_lost_while_idle_is_replaced_unnoticed(wire: Wire, observer: 
         assert querier.execute(select(attempts.c.count)).scalar_one() == 1
 
 
-def test_replacement_of_a_lost_connection_prepares_the_set(wire: Wire, observer: Database) -> None:
+def test_replacement_of_a_lost_connection_prepares_the_set(wire: RecordedDatabase, observer: Database) -> None:
     for by in (1, 2):
         with wire.database.read() as querier:
             assert value(querier, SIX_BY, by=by) == 6 / by
@@ -405,7 +405,7 @@ def test_replacement_of_a_lost_connection_prepares_the_set(wire: Wire, observer:
         assert value(querier, SIX_BY, by=3) == 2
 
 
-def test_connection_lost_in_a_transaction_is_not_sent_again(wire: Wire, observer: Database) -> None:
+def test_connection_lost_in_a_transaction_is_not_sent_again(wire: RecordedDatabase, observer: Database) -> None:
     with pytest.raises(Unavailable), wire.database.write() as querier:
         querier.enqueue(ADD, {"name": "one"})
         assert value(querier, TOTAL) == 1
@@ -418,7 +418,7 @@ def test_connection_lost_in_a_transaction_is_not_sent_again(wire: Wire, observer
     assert total(wire.database) == 0
 
 
-def test_connection_lost_before_the_commit_is_not_sent_again(wire: Wire, observer: Database) -> None:
+def test_connection_lost_before_the_commit_is_not_sent_again(wire: RecordedDatabase, observer: Database) -> None:
     with pytest.raises(Unavailable), wire.database.write() as querier:
         querier.enqueue(ADD, {"name": "one"})
         assert value(querier, TOTAL) == 1
@@ -428,7 +428,7 @@ def test_connection_lost_before_the_commit_is_not_sent_again(wire: Wire, observe
     assert total(wire.database) == 0
 
 
-def test_commit_that_may_have_arrived_is_not_sent_again(wire: Wire, observer: Database) -> None:
+def test_commit_that_may_have_arrived_is_not_sent_again(wire: RecordedDatabase, observer: Database) -> None:
     with pytest.raises(Unavailable), wire.database.write() as querier:
         querier.enqueue(ADD, {"name": "one"})
         end_backend(observer, wire.backend)
@@ -437,7 +437,7 @@ def test_commit_that_may_have_arrived_is_not_sent_again(wire: Wire, observer: Da
     assert total(wire.database) == 0
 
 
-def test_error_of_a_block_stays_itself_where_the_connection_is_lost(wire: Wire, observer: Database) -> None:
+def test_error_of_a_block_stays_itself_where_the_connection_is_lost(wire: RecordedDatabase, observer: Database) -> None:
     with pytest.raises(ValueError, match="changed my mind"), wire.database.write() as querier:
         querier.enqueue(ADD, {"name": "one"})
         assert value(querier, TOTAL) == 1

@@ -81,7 +81,7 @@ def test_a_token_speaks_for_its_account_and_session(algorithm: str, claims: Clai
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
-def test_a_token_is_what_the_contract_says(algorithm: str) -> None:
+def test_token_has_the_documented_header_and_claims(algorithm: str) -> None:
     signed = JwtTokenCodec(KEY, None, algorithm, LIFETIME).issue(SPOKEN_FOR, NOW)
     header, claims, _ = signed.access_token.split(".")
     assert unpart(header) == {"alg": algorithm, "typ": "at+jwt", "kid": key_id(KEY)}
@@ -245,7 +245,7 @@ def test_claims_that_we_do_not_know_change_nothing() -> None:
     ],
     ids=lambda header: str(header)[:60],
 )
-def test_a_header_says_what_ours_say(header: object) -> None:
+def test_header_must_equal_that_of_issued_tokens(header: object) -> None:
     assert refused(sign(header, CLAIMS))
 
 
@@ -269,7 +269,7 @@ def test_a_token_of_another_key_is_refused(key: str) -> None:
 
 
 @pytest.mark.parametrize("kid", ["1", key_id(KEY), key_id("their own key, of thirty-two bytes or more")])
-def test_a_key_in_the_token_itself_is_not_believed(kid: str) -> None:
+def test_key_in_the_token_is_ignored(kid: str) -> None:
     theirs = "their own key, of thirty-two bytes or more"
     header = {**HEADER, "jwk": {"kty": "oct", "k": part(theirs.encode())}, "jku": "https://example.com/", "kid": kid}
     assert refused(sign(header, CLAIMS, key=theirs))
@@ -291,7 +291,7 @@ def test_a_token_of_a_third_key_is_refused() -> None:
     assert refused(sign({**HEADER, "kid": key_id(OLD_KEY)}, CLAIMS), rotated)
 
 
-def test_a_key_is_named_without_being_told() -> None:
+def test_key_id_does_not_reveal_the_key() -> None:
     assert re.fullmatch("[0-9a-f]{8}", key_id(KEY))
     assert key_id(KEY) != key_id(OLD_KEY)
     assert key_id(KEY) == key_id(KEY)

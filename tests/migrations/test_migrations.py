@@ -149,11 +149,9 @@ def test_migrating_what_is_up_to_date_changes_no_row(engine: Engine) -> None:
 
 def test_a_look_at_the_schema_takes_no_lock(engine: Engine) -> None:
     Migrations(engine.url).upgrade()
-    with engine.begin() as somebody:
-        somebody.execute(text("UPDATE users SET role = 'user'"))  # on SQLite whoever writes has locked the file
-        Migrations(
-            engine.url.update_query_dict({"timeout": "0"} if somebody.dialect.name == "sqlite" else {})
-        ).upgrade()
+    with engine.begin() as other:
+        other.execute(text("UPDATE users SET role = 'user'"))  # on SQLite a writer has locked the file
+        Migrations(engine.url.update_query_dict({"timeout": "0"} if other.dialect.name == "sqlite" else {})).upgrade()
         Migrations(engine.url).require_current()
 
 
@@ -161,13 +159,13 @@ def test_a_file_that_is_locked_is_waited_for(tmp_path: Path) -> None:
     url = URL.create("sqlite", database=str(tmp_path / "agora.db"), query={"timeout": "0"})
     Migrations(url).upgrade()
     heard = []
-    with closing(sqlite3.connect(str(url.database), isolation_level=None)) as somebody:
-        somebody.execute("PRAGMA locking_mode = EXCLUSIVE")
-        somebody.execute("BEGIN EXCLUSIVE")
+    with closing(sqlite3.connect(str(url.database), isolation_level=None)) as other:
+        other.execute("PRAGMA locking_mode = EXCLUSIVE")
+        other.execute("BEGIN EXCLUSIVE")
 
         def hear(said: str) -> None:
             heard.append(said)
-            somebody.close()
+            other.close()
 
         migrations = Migrations(url)
         migrations.when_available(migrations.require_current, hear)
@@ -245,7 +243,7 @@ def test_searches_have_an_index_on_postgresql(postgres: PostgresServer) -> None:
             assert found[index]["dialect_options"]["postgresql_using"] == "gin"
 
 
-def test_where_the_extension_may_not_be_had_the_administrator_is_named_and_search_works(
+def test_search_works_where_the_extension_cannot_be_installed(
     postgres: PostgresServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     with postgres.database(migrated=False) as url:

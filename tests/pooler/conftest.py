@@ -1,83 +1,13 @@
 """A real PgBouncer in transaction mode before a private PostgreSQL. `make pooler` runs these tests."""
 
-import os
-import pwd
-import shutil
-import subprocess
-import tempfile
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
-from typing import Any
 
-import psycopg2
 import pytest
 from sqlalchemy import URL
 
 from infrastructure.database.schema import Migrations
-from tests.support.postgres import Postgres, free_port, private_server
-
-START_SECONDS = 20
-SERVER_CONNECTIONS = 3
-
-
-def find_pgbouncer() -> str:
-    found = shutil.which(os.environ.get("PGBOUNCER", "pgbouncer"), path=f"{os.environ.get('PATH', '')}:/usr/sbin")
-    if found is None:
-        raise RuntimeError("PgBouncer is missing; on Debian: apt install pgbouncer; elsewhere name it in PGBOUNCER")
-    return found
-
-
-@contextmanager
-def pgbouncer(server: URL) -> Iterator[URL]:
-    """Run PgBouncer before a server, as the URL of the database through it."""
-    folder = Path(tempfile.mkdtemp(prefix="agora-pgbouncer-", dir="/tmp"))
-    port = free_port()
-    secret = str(server.password).replace('"', '""')
-    (folder / "users.txt").write_text(f'"{server.username}" "{secret}"\n')
-    (folder / "pgbouncer.ini").write_text(
-        f"""[databases]
-* = host={server.host} port={server.port}
-[pgbouncer]
-listen_addr = 127.0.0.1
-listen_port = {port}
-unix_socket_dir =
-auth_type = scram-sha-256
-auth_file = {folder}/users.txt
-pool_mode = transaction
-default_pool_size = {SERVER_CONNECTIONS}
-max_client_conn = 200
-query_wait_timeout = 5
-ignore_startup_parameters = options
-logfile = {folder}/log
-"""
-    )
-    identity: dict[str, Any] = {}
-    if os.geteuid() == 0:  # as which PgBouncer refuses to run
-        user = pwd.getpwnam("nobody")
-        identity = {"user": user.pw_uid, "group": user.pw_gid}
-        for path in (folder, *folder.iterdir()):
-            os.chown(path, user.pw_uid, user.pw_gid)
-    command = [find_pgbouncer(), str(folder / "pgbouncer.ini")]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, **identity)
-    url = server.set(port=port)
-    try:
-        deadline = time.monotonic() + START_SECONDS
-        while True:
-            try:
-                psycopg2.connect(**url.translate_connect_args(username="user", database="dbname")).close()
-                break
-            except psycopg2.OperationalError:
-                if process.poll() is not None or time.monotonic() > deadline:
-                    log = (folder / "log").read_text() if (folder / "log").exists() else ""
-                    raise RuntimeError(f"PgBouncer did not start:\n{log}") from None
-                time.sleep(0.05)
-        yield url
-    finally:
-        process.terminate()
-        process.wait()
-        shutil.rmtree(folder)
+from tests.support.pgbouncer import pgbouncer
+from tests.support.postgres import Postgres, private_server
 
 
 @pytest.fixture(scope="module")

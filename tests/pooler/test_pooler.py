@@ -13,9 +13,9 @@ from sqlalchemy import URL, Text, bindparam, cast, func, select
 from domain.posts import Post
 from infrastructure.database.engine import open_database
 from infrastructure.database.pipeline import Statement
-from tests.pooler.conftest import pgbouncer
 from tests.support.backends import sql_backend
-from tests.support.load import KEY, Forum, Load, Voter
+from tests.support.load import KEY, Load, Voter, VotingForum
+from tests.support.pgbouncer import pgbouncer
 from tests.support.postgres import Postgres
 from tests.support.roles import SPOILED, role_with
 from tests.support.samples import NOW
@@ -35,9 +35,9 @@ PATHS = [
 
 
 @pytest.fixture(scope="module")
-def forum(server: Postgres) -> Forum:
+def forum(server: Postgres) -> VotingForum:
     """Voters with posts and drafts."""
-    forum = Forum(server.url)
+    forum = VotingForum(server.url)
     with sql_backend(server.url) as backend:
         for voter, number in product(forum.voters, range(DRAFTS)):
             title, published = f"draft {number} of {voter.id}", number % 2 == 0
@@ -48,7 +48,7 @@ def forum(server: Postgres) -> Forum:
 
 
 @pytest.fixture(scope="module")
-def behind(pooled: URL, forum: Forum) -> Iterator[Server]:
+def behind(pooled: URL, forum: VotingForum) -> Iterator[Server]:
     assert forum.voters
     with serving(pooled, workers=2, patience=300, SECRET_KEY=KEY) as server:
         yield server
@@ -67,7 +67,7 @@ def ask(address: str, voter: Voter, paths: list[str]) -> list[tuple[str, int, ob
     return [(path, response.status_code, response.json()) for path, response in responses]
 
 
-def test_lists_are_those_of_a_direct_connection(server: Postgres, behind: Server, forum: Forum) -> None:
+def test_lists_are_those_of_a_direct_connection(server: Postgres, behind: Server, forum: VotingForum) -> None:
     with serving(server.url, patience=300, SECRET_KEY=KEY) as direct:
         chosen = {voter.id: Random(voter.id).choices(PATHS, k=REQUESTS) for voter in forum.voters}
         with ThreadPoolExecutor(len(forum.voters)) as threads:
@@ -77,14 +77,14 @@ def test_lists_are_those_of_a_direct_connection(server: Postgres, behind: Server
     assert list(pooled) == expected
 
 
-def test_drafts_of_others_are_in_no_list(behind: Server, forum: Forum) -> None:
+def test_drafts_of_others_are_in_no_list(behind: Server, forum: VotingForum) -> None:
     for voter in forum.voters:
         for _, _, posts in ask(behind.address, voter, ["/posts?limit=100", "/posts?published=false&limit=100"]):
             assert isinstance(posts, list)
             assert {post["owner_id"] for post in posts if not post["published"]} == {voter.id}
 
 
-def test_votes_are_all_counted(behind: Server, forum: Forum) -> None:
+def test_votes_are_all_counted(behind: Server, forum: VotingForum) -> None:
     with Load(behind.address, forum, rate=200) as load:
         load.wait_for("acknowledged", 400, within_seconds=60)
     load.require_kept()

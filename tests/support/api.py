@@ -106,7 +106,7 @@ def as_json(body: object) -> dict[str, Any]:
 
 
 class Person:
-    """Somebody with an account, and their requests."""
+    """A user with an account, and their requests."""
 
     def __init__(self, client: TestClient, name: str) -> None:
         self.name = name
@@ -150,7 +150,7 @@ class Api:
         return Person(self.client, name)
 
     def admin(self, name: str = "root") -> Person:
-        """Register somebody and make them an administrator, which no request can."""
+        """Register a user and make them an administrator, which no request can."""
         person = self.person(name)
         self.run_sql("UPDATE users SET role = 'admin' WHERE id = :id", id=person.id)
         return person
@@ -164,7 +164,7 @@ class Api:
 def running_api(
     url: URL, stand_ins: Mapping[str, object] | None = None, *, peer: str = "127.0.0.1", **settings: Any
 ) -> Iterator[Api]:
-    """Build the real API on a database; the hasher is a fake, for speed, and nobody is slowed down unless told so.
+    """Build the real API on a database; the hasher is a fake, for speed, and nothing is throttled unless asked for.
 
     `stand_ins` puts other adapters in the places that the container names; `peer` is where requests come from.
     """

@@ -100,7 +100,7 @@ class PostgresServer:
 
     @contextmanager
     def database(self, *, migrated: bool = True) -> Iterator[URL]:
-        """Lend a database of one's own."""
+        """Create a database, and drop it after the block."""
         if migrated and self._template is None:
             self._template = self._create(None)
             Migrations(self._url.set(database=self._template)).upgrade()
@@ -130,7 +130,7 @@ class PostgresServer:
 
 
 def empty(url: URL) -> None:
-    """Remove every row, and start the ids anew."""
+    """Remove every row, and restart the ids."""
     engine = open_engine(url, connections=1)
     with engine.begin() as connection:
         if url.get_backend_name() == "sqlite":
@@ -170,7 +170,7 @@ LOCK = Statement(  # however long it takes
 
 
 def require_true_counters(url: URL) -> None:
-    """Count the votes of every post anew."""
+    """Recount the votes of every post."""
     found = contents(url)
     ways = Counter((vote.post_id, vote.dir) for vote in found["votes"])
     for post in found["posts"]:

@@ -15,6 +15,7 @@ from tests.support.forks import Forked
 from tests.support.process import kept
 
 COMMAND = Path(sys.executable).with_name("agora")
+COMMAND_SECONDS = 60
 NAMES = {name.upper() for name in Settings.model_fields}
 
 
@@ -46,7 +47,7 @@ class Ended:
 
 
 def run(*words: str, typed: str | bytes = "") -> Ended:
-    """Run the command in this process, as if somebody typed at its prompts."""
+    """Run the command in this process, with input for its prompts."""
     before = sys.argv
     sys.argv = ["agora", *words]
     code: object = 0
@@ -73,12 +74,12 @@ def environment(**values: str) -> dict[str, str]:
 
 
 def run_command(*words: str, typed: str = "", **values: str) -> Ended:
-    """Run the command in a process of its own."""
+    """Run the command in a process of its own, forked; a command that does not end is killed after a minute."""
     with TemporaryFile("w+") as given, TemporaryFile("w+") as output, TemporaryFile("w+") as errors:
         given.write(typed)
         given.seek(0)
         streams = given.fileno(), output.fileno(), errors.fileno()
-        code = Forked(words, environment(**values), streams, session=False).wait()
+        code = Forked(words, environment(**values), streams, session=False).wait(COMMAND_SECONDS)
         output.seek(0)
         errors.seek(0)
         return Ended(code, output.read(), errors.read())

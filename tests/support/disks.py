@@ -18,7 +18,7 @@ from tests.support.load import serve
 from tests.support.servers import Server
 
 APART: Final = ("unshare", "--mount", *(() if os.geteuid() == 0 else ("--user", "--map-root-user")))
-"""How to start a process whose mounts nobody else sees; they go with it, however it ends."""
+"""How to start a process with private mounts; they end with it."""
 
 MOUNT: Final = 'mount -t tmpfs -o size=4m none "$0" && cp "$1" "$0" && shift && exec "$@"'
 BALLAST: Final = "ballast"

@@ -51,7 +51,10 @@ class Forked:
     def poll(self) -> int | None:
         return self._process.exitcode
 
-    def wait(self) -> int:
+    def wait(self, seconds: float | None = None) -> int:
+        """Wait for the end, and return the exit code; kill the process when the seconds have passed."""
+        self._process.join(seconds)
+        self.kill()
         self._process.join()
         assert self._process.exitcode is not None
         return self._process.exitcode

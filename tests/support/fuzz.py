@@ -56,8 +56,8 @@ OPERATIONS: Sequence[Any] = [
 PASSWORD = "correct horse battery"
 
 
-class Person:
-    """Somebody with an account, a session and a post, who starts over when one of them is gone."""
+class FuzzUser:
+    """A user with an account, a session and a post, who starts over when one of them was deleted."""
 
     def __init__(self, client: httpx2.Client, engine: Engine, role: str) -> None:
         self._client = client
@@ -101,10 +101,10 @@ class Person:
         return answer.json()
 
 
-class World:
+class FuzzWorld:
     """A server, and people who use it."""
 
     def __init__(self, client: httpx2.Client, engine: Engine) -> None:
         self.client = client
         self.address = str(client.base_url)
-        self.people = {role: Person(client, engine, role) for role in ("user", "admin")}
+        self.people = {role: FuzzUser(client, engine, role) for role in ("user", "admin")}

@@ -31,13 +31,13 @@ HANG_SECONDS = 8
 
 @dataclass(frozen=True)
 class Voter:
-    """Somebody who is signed in."""
+    """A user who is signed in."""
 
     id: int
     headers: dict[str, str]
 
 
-class Forum:
+class VotingForum:
     """People and posts in a database, put there past the API."""
 
     def __init__(self, url: URL) -> None:
@@ -77,7 +77,7 @@ class Forum:
 
 
 class Load:
-    """Votes of everybody, at so many a second in all, until the block ends; what must not happen is raised there.
+    """Votes of all voters at this rate in all, until the block ends; forbidden responses are raised there.
 
     An answer is a success, or a 503 that says when to come back. `may_break` allows connections to break as well: it is
     the server that dies. Nothing may take longer than `answer_seconds`. Who does not stay connects for every vote.
@@ -86,7 +86,7 @@ class Load:
     def __init__(
         self,
         address: str,
-        forum: Forum,
+        forum: VotingForum,
         *,
         rate: int = 50,
         may_break: bool = False,
@@ -118,7 +118,7 @@ class Load:
         assert not self._faults, self._faults[:3]
 
     def wait_for(self, what: str, times: int = 1, within_seconds: float | None = None) -> None:
-        """Wait until something has happened so many times more: "acknowledged", "refused" or "broken"."""
+        """Wait until something has happened this many times more: "acknowledged", "refused" or "broken"."""
         with self._more:
             until = self.counts[what] + times
             is_expired = self._more.wait_for(lambda: self._faults or self.counts[what] >= until, within_seconds)

@@ -34,7 +34,7 @@ START_SECONDS = 60
 
 @contextmanager
 def running_server(**options: str) -> Iterator[URL]:
-    """Lend a PostgreSQL server with the given options, as the URL of its database `postgres`."""
+    """Run a PostgreSQL server with these options, and give the URL of its database `postgres`."""
     given = os.environ.get("TEST_DATABASE_URL")
     if given:
         yield database_url(given)
@@ -45,14 +45,14 @@ def running_server(**options: str) -> Iterator[URL]:
 
 @contextmanager
 def private_server(**options: str) -> Iterator["Postgres"]:
-    """Lend a PostgreSQL server of one's own with the given options."""
-    # Not in TMPDIR, which may be private: the server runs as somebody else when we are root.
+    """Run a private PostgreSQL server with these options."""
+    # Not in TMPDIR, which may be private: the server runs as another user when we are root.
     folder = Path(tempfile.mkdtemp(prefix="agora-pg-", dir="/tmp"))
     try:
         user = _unprivileged_user()
         if user is not None:
             os.chown(folder, user.pw_uid, user.pw_gid)
-        server = Postgres(_readable(find_binaries(), folder, as_somebody_else=user is not None), folder, user, options)
+        server = Postgres(_readable(find_binaries(), folder, as_another_user=user is not None), folder, user, options)
         try:
             server.make()
             server.start()
@@ -64,11 +64,11 @@ def private_server(**options: str) -> Iterator["Postgres"]:
 
 
 def _unprivileged_user() -> pwd.struct_passwd | None:
-    """Name who runs the server if we are root, as whom it refuses to run."""
+    """Choose the user that runs the server if we are root, as which it refuses to run."""
     if os.geteuid() != 0:
         return None
     users = {user.pw_name: user for user in pwd.getpwall() if user.pw_uid != 0}
-    for name in ("postgres", "nobody", *users):
+    for name in ("postgres", "daemon", *users):
         if name in users:
             return users[name]
     raise RuntimeError("the tests run as root and find no other user for PostgreSQL; run them as an ordinary user")
@@ -95,11 +95,11 @@ def find_binaries() -> Path:
     )
 
 
-def _readable(binaries: Path, folder: Path, *, as_somebody_else: bool) -> Path:
+def _readable(binaries: Path, folder: Path, *, as_another_user: bool) -> Path:
     """Give the binaries where the server's user can read them: a copy, if they lie under a private folder."""
     everybody = stat.S_IROTH | stat.S_IXOTH
     reachable = all(parent.stat().st_mode & stat.S_IXOTH for parent in (binaries, *binaries.parents))
-    if not as_somebody_else or (
+    if not as_another_user or (
         reachable and all(file.stat().st_mode & everybody == everybody for file in binaries.iterdir())
     ):
         return binaries
@@ -147,7 +147,7 @@ class Postgres:
 
     @contextmanager
     def standby(self, name: str = "standby") -> Iterator["Postgres"]:
-        """Lend a hot standby that follows this server."""
+        """Run a hot standby of this server."""
         folder = self._folder / name
         folder.mkdir()
         self._give(folder)
@@ -231,7 +231,7 @@ class Postgres:
 
     @contextmanager
     def frozen(self) -> Iterator[None]:
-        """Stop all of its processes for a while: connections stay open, and nobody answers."""
+        """Stop all of its processes for a while: connections stay open, and there is no response."""
         self._signal(signal.SIGSTOP)
         try:
             yield
@@ -268,7 +268,7 @@ class Postgres:
 
 
 def free_port() -> int:
-    """Find a port on loopback that nobody listens on, none of those that the system lends to clients in passing."""
+    """Find a free port on loopback, outside the range of ephemeral ports."""
     while True:
         port = secrets.choice(range(20_000, 32_000))
         with socket.socket() as probe, suppress(OSError):

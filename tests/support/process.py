@@ -18,7 +18,7 @@ ENDS = (signal.SIGINT, signal.SIGTERM)
 
 @contextmanager
 def kept() -> Iterator[None]:
-    """Put everything back as it was: how it logs, who tells what nobody has caught, how it is ended."""
+    """Restore logging, hooks for uncaught exceptions and signal handlers after the block."""
     root = logging.getLogger()
     level, handlers = root.level, root.handlers[:]
     levels = {name: logging.getLogger(name).level for name in LEVELS}

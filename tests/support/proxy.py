@@ -18,7 +18,7 @@ class Proxy:
     """Passes connections on to wherever `target` says at that moment; None is nowhere."""
 
     def __init__(self, target: Callable[[], int | None], answers: float = inf) -> None:
-        """Make one that swallows everything after so many answers of PostgreSQL's; the first is that it lets us in."""
+        """Make one that drops everything after this many responses of PostgreSQL; the first is the login."""
         self._target = target
         self._answers = answers
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=512)

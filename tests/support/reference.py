@@ -71,7 +71,7 @@ def _accepted(field: FieldInfo) -> str:
 
 def _metrics() -> Iterator[Sequence[str]]:
     metrics = PrometheusMetrics()
-    metrics.answered("GET", "/posts", 200, 0.1)  # the labels of a request appear with its first count
+    metrics.responded("GET", "/posts", 200, 0.1)  # the labels of a request appear with its first count
     for family in text_string_to_metric_families(metrics.page().decode()):
         name = f"`{family.name}{'_total' if family.type == 'counter' else ''}`"
         labels = ", ".join(f"`{label}`" for label in sorted({*family.samples[0].labels} - {"le"})) or "-"

@@ -23,7 +23,7 @@ def add_user(uow: UnitOfWorkFactory, name: str = "ann", role: Role = Role.USER) 
 
 
 def a_post(owner: Actor, title: str = "A title", *, published: bool = True, minutes: int = 0) -> Post:
-    """Make a post that is not stored yet, so many minutes after the first."""
+    """Make a post that is not stored yet, this many minutes after the first."""
     return Post.write(
         owner_id=owner.id,
         title=title,

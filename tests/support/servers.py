@@ -46,7 +46,7 @@ class Server:
         return "".join(self._lines)
 
     def wait_until_it_says(self, words: str, times: int = 1) -> None:
-        """Wait for words to have been said so many times."""
+        """Wait until the output contains words this many times."""
         with self._more:
             while sum(words in line for line in self._lines) < times:
                 assert not self._has_ended, f"the server ended:\n{self.said}"

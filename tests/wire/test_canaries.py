@@ -39,7 +39,7 @@ REFUSE = {
     "sqlite": "CREATE TRIGGER refuse BEFORE INSERT ON posts BEGIN SELECT RAISE(ABORT, 'canary-refusal'); END",
     "postgresql": "ALTER TABLE posts ADD CONSTRAINT refuse CHECK (id = 1)",
 }
-"""What makes the database refuse in a way that nobody expected; PostgreSQL quotes the whole row as it does so."""
+"""What makes the database refuse unexpectedly; PostgreSQL quotes the whole row as it does so."""
 
 REFUSED = {"sqlite": "sqlalchemy.exc.IntegrityError", "postgresql": "psycopg2.errors.CheckViolation"}
 """What such a refusal is: on PostgreSQL, statements that are sent often go past SQLAlchemy."""

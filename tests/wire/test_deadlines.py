@@ -1,4 +1,4 @@
-"""Connections on which no request arrives whole are cut in time, and nobody else notices."""
+"""Connections on which no request arrives whole are cut in time, and no other client notices."""
 
 import sqlite3
 import time
@@ -102,12 +102,12 @@ def test_a_whole_request_may_take_longer_to_answer_than_to_arrive(
     body = b'{"email": "slow@example.com", "password": "a slow password"}'
     with (
         Wire(hurried_server.port) as wire,
-        closing(sqlite3.connect(str(database_of("sqlite").database), isolation_level=None)) as somebody,
+        closing(sqlite3.connect(str(database_of("sqlite").database), isolation_level=None)) as other,
     ):
-        somebody.execute("BEGIN IMMEDIATE")
+        other.execute("BEGIN IMMEDIATE")
         wire.send(POST + b"Content-Length: %d\r\n\r\n%s" % (len(body), body))
         assert wire.is_silent_for(REQUEST_SECONDS * 2)
-        somebody.execute("ROLLBACK")
+        other.execute("ROLLBACK")
 
         assert wire.answer().status == 201
 

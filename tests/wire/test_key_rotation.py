@@ -1,4 +1,4 @@
-"""The steps of docs/keys.md, taken while people use the service: nobody is refused."""
+"""The steps of docs/keys.md, taken while clients use the service: none is refused."""
 
 import secrets
 from collections import Counter
@@ -23,7 +23,7 @@ OLD, NEW = secrets.token_hex(32), secrets.token_hex(32)
 
 
 class Fleet:
-    """Two servers on one database. Whoever asks one that is just being restarted is sent to the other."""
+    """Two servers on one database. A client of one that is just being restarted is sent to the other."""
 
     def __init__(self, database: URL, key: str) -> None:
         self._database = database
@@ -73,7 +73,7 @@ class Fleet:
 
 
 class Client:
-    """Somebody who has tokens, and keeps signing in anew: both servers are asked about each token at once."""
+    """A user with tokens, who signs in again and again: both servers are asked about each token at once."""
 
     def __init__(self, fleet: Fleet, tokens: list[str]) -> None:
         self.seen = Counter[int]()
@@ -91,7 +91,7 @@ class Client:
         self._thread.join()
 
     def wait_for_turns(self, turns: int) -> None:
-        """Wait until so many more turns were begun and ended."""
+        """Wait until this many more rounds were begun and ended."""
         with self._changed:
             enough = self._turns + turns + 1  # one is under way
             self._changed.wait_for(lambda: self._turns >= enough or self.failure)
@@ -114,7 +114,7 @@ class Client:
 
 @contextmanager
 def under_load(fleet: Fleet, tokens: list[str]) -> Iterator[Callable[[], None]]:
-    """Keep clients busy meanwhile, and require that none of them is ever refused; lend a way to let all go round."""
+    """Keep clients busy, require that none is refused, and yield a function that completes a round."""
     clients = [Client(fleet, tokens) for _ in range(CLIENTS)]
 
     def let_all_go_round() -> None:
@@ -145,7 +145,7 @@ def test_a_key_is_rotated_under_load_and_no_request_is_refused(database_of: Call
                     let_all_go_round()
         new_tokens = [fleet.token(which) for which in (0, 1)]
 
-        # By now every token that the old key signed has expired, so nobody has one.
+        # By now every token that the old key signed has expired.
         with under_load(fleet, new_tokens) as let_all_go_round:
             for which in (0, 1):
                 fleet.restart(which, NEW)

@@ -73,7 +73,7 @@ UNUSUAL = {
     "a trace": b"TRACE / HTTP/1.1\r\nHost: agora\r\nConnection: close\r\n\r\n",
     "two slashes": b"GET //other.example/ HTTP/1.1\r\nHost: agora\r\nConnection: close\r\n\r\n",
     "percents that are no escapes": b"GET /%zz%ff%c0%af%00 HTTP/1.1\r\nHost: agora\r\nConnection: close\r\n\r\n",
-    "a coding that is not undone": CHUNKED.replace(b" chunked\r\n", b" gzip, chunked\r\nConnection: close\r\n") + LAST,
+    "a coding that is not decoded": CHUNKED.replace(b" chunked\r\n", b" gzip, chunked\r\nConnection: close\r\n") + LAST,
     "a chunk with an extension": CHUNKED.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n")
     + b"2;a=b\r\n{}\r\n"
     + LAST,

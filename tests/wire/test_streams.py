@@ -123,7 +123,7 @@ def test_requests_sent_at_once_are_answered_in_their_order(port: int) -> None:
 
 
 @needs_proc
-def test_requests_whose_answers_nobody_reads_are_not_piled_up(server: Server) -> None:
+def test_pipelined_requests_of_a_silent_reader_are_bounded(server: Server) -> None:
     before = peak_bytes(server)
     with Wire(server.port) as greedy, Wire(server.port) as other:
         request = b"GET / HTTP/1.1\r\n\r\n"
@@ -158,7 +158,7 @@ def test_no_answer_says_what_the_server_is(port: int, path: bytes) -> None:
     assert headers["X-Content-Type-Options"] == "nosniff"
 
 
-def test_whoever_is_gone_before_the_answer_leaves_no_trace(server: Server) -> None:
+def test_client_that_disconnects_early_leaves_no_trace(server: Server) -> None:
     body = BODY.replace(b"late", b"gone")
     register = POST + b"Content-Length: %d\r\n\r\n%s" % (len(body), body)
     for _ in range(20):
@@ -220,9 +220,9 @@ def test_a_request_that_the_server_cannot_wait_for_is_told_to_come_back(
     with (
         quick(url, command=[sys.executable, "-c", IMPATIENT]) as server,
         Wire(server.port) as wire,
-        closing(sqlite3.connect(str(url.database))) as somebody,
+        closing(sqlite3.connect(str(url.database))) as other,
     ):
-        somebody.execute("BEGIN IMMEDIATE")
+        other.execute("BEGIN IMMEDIATE")
         wire.send(POST + b"Expect: 100-continue\r\nContent-Length: %d\r\n\r\n" % len(BODY))
         assert wire.line() == b"HTTP/1.1 100 Continue\r\n"
         assert wire.line() == b"\r\n"
