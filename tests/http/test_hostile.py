@@ -58,8 +58,16 @@ def values_for(slot: Slot) -> list[object]:
     return TEXTS + INTEGERS + OTHERS
 
 
-REACH_THE_STORAGE = ("Authorization", "Idempotency-Key", "If-Match", "If-None-Match", "User-Agent", "X-Forwarded-For")
-"""Headers whose values the storage reads or writes; the others are judged before, whatever the storage."""
+REACH_THE_STORAGE = (
+    "Authorization",
+    "Content-Length",
+    "Idempotency-Key",
+    "If-Match",
+    "If-None-Match",
+    "User-Agent",
+    "X-Forwarded-For",
+)
+"""Headers whose values or bodies the storage may see; all others are judged before, on every storage alike."""
 
 
 def slots_of(operation: Operation, headers: Iterable[str]) -> list[Slot]:

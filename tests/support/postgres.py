@@ -1,4 +1,4 @@
-"""A private PostgreSQL server for the tests: started once a run, on a free loopback port, gone afterwards.
+"""A private PostgreSQL server for the tests: started once a run, on a free loopback port.
 
 The benchmarks run on one too.
 

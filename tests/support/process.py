@@ -1,4 +1,4 @@
-"""What the server sets for its whole process, which here is that of the tests."""
+"""State of a whole process: log, hooks, signal handlers, descriptors."""
 
 import logging
 import os
