@@ -1,13 +1,12 @@
 """The schema's history: up, down and up again on data, and equal to the tables at its end."""
 
 import io
-import os
 import re
 import sqlite3
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +25,7 @@ from infrastructure.database.schema import Migrations, config
 from infrastructure.database.tables import metadata
 from tests.fakes.services import FrozenClock
 from tests.support.backends import PostgresServer, sql_backend
+from tests.support.command import plain, run_command
 from tests.support.samples import NOW, a_post, add_post, add_user
 from tests.support.schema import shape
 
@@ -203,16 +203,11 @@ def test_a_step_that_fails_leaves_nothing_behind(engine: Engine) -> None:
 
 
 def test_four_processes_that_migrate_at_once_apply_each_step_once(engine: Engine) -> None:
-    agora = Path(sys.executable).with_name("agora")
-    environment = os.environ | {"DATABASE_URL": engine.url.render_as_string(hide_password=False)}
-    processes = [
-        subprocess.Popen([agora, "migrate"], env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-        for _ in range(4)
-    ]
+    migrate = partial(run_command, "migrate", DATABASE_URL=plain(engine.url))
+    with ThreadPoolExecutor(4) as pool:
+        runs = [pool.submit(migrate) for _ in range(4)]
 
-    outputs = [process.communicate()[0].decode() for process in processes]
-
-    assert [process.returncode for process in processes] == [0] * 4, outputs
+    assert [run.result().code for run in runs] == [0] * 4, [run.result().errors for run in runs]
     Migrations(engine.url).require_current()
 
 

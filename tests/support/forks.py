@@ -16,6 +16,7 @@ from contextlib import chdir, suppress
 from multiprocessing import forkserver
 from multiprocessing.reduction import DupFd
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 from interfaces.cli import main as command_line
@@ -23,6 +24,7 @@ from interfaces.http import api
 
 ROOT = Path(__file__).parents[2]
 SHORT_WAIT_SECONDS = 0.001
+STARTING = Lock()
 
 assert api  # a server imports it by its name
 
@@ -35,11 +37,13 @@ class Forked:
     ) -> None:
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload([__name__])
-        with chdir(ROOT):  # where the fork server finds this module
-            forkserver.ensure_running()
+        with STARTING:  # the current folder is the whole process's
+            folder = str(Path.cwd())
+            with chdir(ROOT):  # where the fork server finds this module
+                forkserver.ensure_running()
         descriptors = _Descriptors(streams)
         self._process = context.Process(
-            target=_main, args=(words, dict(environment), str(Path.cwd()), descriptors), kwargs={"session": session}
+            target=_main, args=(words, dict(environment), folder, descriptors), kwargs={"session": session}
         )
         self._process.start()
         assert self._process.pid is not None
