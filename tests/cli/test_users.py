@@ -41,13 +41,13 @@ def lines(*words: str) -> list[str]:
 
 def test_the_list_is_one_aligned_line_for_each_account(uow: UnitOfWorkFactory) -> None:
     add_user(uow, "ann")
-    add_user(uow, "another_user", Role.ADMIN)
+    add_user(uow, "other_account", Role.ADMIN)
     with uow() as tx:
         tx.users.add(replace(a_user("bob"), username=None, is_active=False))
 
     assert lines("list") == [
         "1  ann@example.com            ann            user   active    2026-01-01",
-        "2  another_user@example.com  another_user  admin  active    2026-01-01",
+        "2  other_account@example.com  other_account  admin  active    2026-01-01",
         "3  bob@example.com            -              user   inactive  2026-01-01",
     ]
 
