@@ -1,5 +1,5 @@
-# Agora in two stages: the first installs it, the second holds what the first installed and nothing to build with.
-# The Python is the one that the tests run on.
+# Two stages: the first installs Agora, the second contains the installation without build tools. The version of Python
+# is the one that the tests run on.
 ARG PYTHON=3.11
 
 FROM python:${PYTHON}-slim AS build
@@ -22,14 +22,14 @@ RUN groupadd --system --gid 10001 agora \
     && install --directory --owner agora --group agora /var/lib/agora
 COPY --from=build /opt/agora /opt/agora
 ENV PATH=/opt/agora/bin:$PATH FASTAPI_ENV=production PYTHONUNBUFFERED=1
-# By number, so that an orchestrator can see that it is not root.
+# By number: orchestrators verify that it is not root.
 USER 10001:10001
 WORKDIR /var/lib/agora
 EXPOSE 8000
-# Whether the process is up, not whether it is ready: what restarts an unhealthy container would restart every server
-# because their database is down, and a restarted server does not come back before the database does.
+# Liveness, not readiness: otherwise an outage of the database would restart every server, and a restarted server waits
+# for the database as well.
 HEALTHCHECK --interval=10s --timeout=5s --start-period=30s --retries=3 \
     CMD ["python", "-c", "import http.client, sys; c = http.client.HTTPConnection('127.0.0.1', 8000, timeout=4); c.request('GET', '/health/live'); sys.exit(c.getresponse().status != 200)"]
-# No shell in between: SIGTERM reaches the server, which finishes the requests at work.
+# Exec form: SIGTERM reaches the server, which finishes running requests.
 ENTRYPOINT ["agora"]
 CMD ["serve", "--host", "0.0.0.0"]

@@ -7,7 +7,6 @@ of libraries (uvicorn, Alembic, SQLAlchemy) pass through the same processors.
 """
 
 import logging
-import sqlite3
 import sys
 import threading
 import traceback
@@ -18,9 +17,7 @@ from json import JSONEncoder
 from types import TracebackType
 from typing import Final, TextIO
 
-import psycopg2
 import structlog
-from sqlalchemy.exc import DBAPIError
 from structlog.stdlib import ProcessorFormatter
 from structlog.typing import EventDict, Processor, WrappedLogger
 
@@ -43,11 +40,11 @@ def configure_logs(settings: Settings, request_id: ContextVar[str] | None = None
     Python would print them.
     """
     as_json = settings.fastapi_env == "production"
-    finish: list[Processor] = [_tell_exception, *([_as_json] if as_json else [_escape, _console()])]
+    finish: list[Processor] = [_format_exception, *([_as_json] if as_json else [_escape, _console()])]
     common: list[Processor] = [
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
-        *([_identify(request_id)] if request_id else []),
+        *([_add_request_id(request_id)] if request_id else []),
     ]
     structlog.configure(
         processors=[*common, *finish],
@@ -66,42 +63,12 @@ def configure_logs(settings: Settings, request_id: ContextVar[str] | None = None
     logging.basicConfig(level=settings.log_level, handlers=[handler], force=True)
     logging.captureWarnings(True)
     if as_json:
-        sys.excepthook = _tell_uncaught
-        threading.excepthook = _tell_uncaught_in_thread
-        sys.unraisablehook = _tell_unraisable
+        sys.excepthook = _log_uncaught
+        threading.excepthook = _log_uncaught_in_thread
+        sys.unraisablehook = _log_unraisable
     is_debug = settings.log_level == "DEBUG"
     logging.getLogger("alembic").setLevel("DEBUG" if is_debug else "WARNING")  # it reports every check of the schema
     logging.getLogger("sqlalchemy.engine").setLevel("INFO" if is_debug else "WARNING")  # statements, without values
-
-
-DRIVER_ERRORS: Final = (DBAPIError, psycopg2.Error, sqlite3.Error)
-"""Errors of database drivers, raw and wrapped by SQLAlchemy."""
-
-
-def said_by_driver(error: BaseException) -> str:
-    """Get the driver's message of an error in one line, for operators, without values.
-
-    PostgreSQL quotes values in the details after its message, and in the message itself for data exceptions.
-    """
-    said = getattr(error, "orig", error)
-    if (getattr(said, "pgcode", None) or "").startswith("22"):  # DATA EXCEPTION
-        return type(said).__name__
-    return " ".join((getattr(getattr(said, "diag", None), "message_primary", None) or str(said)).split())
-
-
-def cause_of(error: Exception) -> str | None:
-    """Describe the cause of an error in one line.
-
-    Its type, and the first line of a driver's own message.
-
-    Of a message from PostgreSQL only the type is given, as it may quote values.
-    """
-    cause = getattr(error.__cause__, "orig", error.__cause__)
-    if cause is None:
-        return None
-    is_of_driver = isinstance(cause, (psycopg2.Error, sqlite3.Error)) and not getattr(cause, "pgcode", None)
-    said = str(cause).strip().partition("\n")[0] if is_of_driver else ""
-    return ": ".join(filter(None, (type(cause).__name__, said)))
 
 
 class _Handler(logging.StreamHandler[TextIO]):
@@ -115,16 +82,16 @@ class _Handler(logging.StreamHandler[TextIO]):
             structlog.get_logger().error("a line could not be logged", logger=record.name, exc_info=True)
 
 
-def _tell_uncaught(_kind: type[BaseException], error: BaseException, _at: TracebackType | None) -> None:
+def _log_uncaught(_kind: type[BaseException], error: BaseException, _at: TracebackType | None) -> None:
     structlog.get_logger().error("uncaught", exc_info=error)
 
 
-def _tell_uncaught_in_thread(args: threading.ExceptHookArgs) -> None:
+def _log_uncaught_in_thread(args: threading.ExceptHookArgs) -> None:
     if args.exc_type is not SystemExit:
         structlog.get_logger().error("uncaught in a thread", exc_info=args.exc_value)
 
 
-def _tell_unraisable(args: "sys.UnraisableHookArgs") -> None:
+def _log_unraisable(args: "sys.UnraisableHookArgs") -> None:
     structlog.get_logger().error("uncaught where nothing can be raised", exc_info=args.exc_value)
 
 
@@ -138,7 +105,7 @@ def _drop_values(record: logging.LogRecord) -> bool:
     return record.levelno >= logging.INFO or not record.name.startswith("sqlalchemy.engine")
 
 
-def _identify(request_id: ContextVar[str]) -> Processor:
+def _add_request_id(request_id: ContextVar[str]) -> Processor:
     def add(_logger: WrappedLogger, _method: str, fields: EventDict) -> EventDict:
         if this_id := request_id.get(""):
             fields["request_id"] = this_id
@@ -147,18 +114,18 @@ def _identify(request_id: ContextVar[str]) -> Processor:
     return add
 
 
-def _tell_exception(_logger: WrappedLogger, _method: str, fields: EventDict) -> EventDict:
+def _format_exception(_logger: WrappedLogger, _method: str, fields: EventDict) -> EventDict:
     """Replace an exception by its traceback."""
     raised = fields.pop("exc_info", None)
     error = (
         raised if isinstance(raised, BaseException) else (raised if isinstance(raised, tuple) else sys.exc_info())[1]
     )
     if raised and error:
-        fields["exception"] = "".join(_format(error, set())).rstrip()
+        fields["exception"] = "".join(_traceback_lines(error, set())).rstrip()
     return fields
 
 
-def _format(error: BaseException, seen: set[int]) -> Iterator[str]:
+def _traceback_lines(error: BaseException, seen: set[int]) -> Iterator[str]:
     """Format a traceback as Python does, without messages and notes.
 
     These may quote a request.
@@ -168,14 +135,14 @@ def _format(error: BaseException, seen: set[int]) -> Iterator[str]:
     seen.add(id(error))
     earlier = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
     if earlier is not None and id(earlier) not in seen:
-        yield from _format(earlier, seen)
+        yield from _traceback_lines(earlier, seen)
         yield "\nThe above exception led to this one:\n\n"
     yield "Traceback (most recent call last):\n"
     yield from traceback.format_tb(error.__traceback__)
     yield f"{type(error).__module__}.{type(error).__qualname__}\n"
     for part in error.exceptions if isinstance(error, BaseExceptionGroup) else ():
         yield "\nIn this group of exceptions:\n\n"
-        yield from _format(part, seen)
+        yield from _traceback_lines(part, seen)
 
 
 def _as_json(_logger: WrappedLogger, _method: str, fields: EventDict) -> str:

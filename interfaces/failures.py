@@ -7,7 +7,7 @@ import structlog
 
 from application.errors import Refused, Unavailable
 from domain.errors import DomainError
-from infrastructure.logs import DRIVER_ERRORS, said_by_driver
+from infrastructure.database.errors import DRIVER_ERRORS, driver_message
 from infrastructure.settings import SettingsError
 
 log = structlog.get_logger()
@@ -22,11 +22,11 @@ def reason(error: Exception) -> str:
     Responses of the API never contain that message.
     """
     if isinstance(error, DRIVER_ERRORS):
-        return f"the database refuses: {said_by_driver(error)}"
+        return f"the database refuses: {driver_message(error)}"
     cause = error.__cause__
     if not isinstance(cause, DRIVER_ERRORS):
         return str(error)
-    said = said_by_driver(cause)
+    said = driver_message(cause)
     if "FATAL" in said:  # PostgreSQL rejected the connection
         return f"the database does not let us in ({said}); agora doctor says what to do"
     return f"{error} ({said})"

@@ -19,6 +19,7 @@ from dotenv import dotenv_values
 from sqlalchemy import URL
 from starlette.types import Scope
 
+from infrastructure.database.engine import HEALTH_CONNECTIONS
 from infrastructure.settings import Settings, SettingsError, load_settings
 from infrastructure.timeouts import DEFAULT_TIMEOUTS
 from interfaces.cli.main import app
@@ -33,7 +34,7 @@ ROOT = Path(__file__).parent.parent
 PORT = 8000
 NAMES = {name.upper() for name in Settings.model_fields}
 PACKAGES = ("domain", "application", "infrastructure", "interfaces", "migrations")
-PEOPLE_AND_TOOLS = 13
+OTHER_CONNECTIONS = 13
 """Connections that no request uses: 10 for backups and people, 3 that PostgreSQL reserves for its superuser."""
 
 
@@ -225,12 +226,12 @@ def test_compose_gives_the_server_time_to_end_and_enough_of_everything(compose: 
     server, postgres = compose["services"]["server"], compose["services"]["postgres"]
     workers = parse(server["command"])["workers"]
     allowed = int(re.findall(r"max_connections=(\d+)", " ".join(postgres["command"]))[0])
-    threads, cores = re.findall(r"(\d+) threads on up to (\d+) cores", read("compose.yaml"))[0]
+    named_workers, connections = re.findall(r"(\d+) workers of \((\d+) \+ 1\)", read("compose.yaml"))[0]
 
-    assert seconds(server["stop_grace_period"]) > DEFAULT_TIMEOUTS.graceful_shutdown
+    assert seconds(server["stop_grace_period"]) > Settings().drain_seconds + DEFAULT_TIMEOUTS.graceful_shutdown
     assert server["ulimits"]["nofile"] >= 2 * CLIENTS_MAX
-    assert int(threads) == Settings().database_connections
-    assert workers * (int(threads) + int(cores)) <= allowed - 3
+    assert (int(named_workers), int(connections)) == (workers, Settings().database_connections)
+    assert workers * (Settings().database_connections + HEALTH_CONNECTIONS) + OTHER_CONNECTIONS <= allowed
 
 
 # The settings.
@@ -362,7 +363,7 @@ def test_the_unit_serves_production_from_where_it_is_installed(service: dict[str
 
 def test_the_unit_gives_the_server_time_to_end_and_files_enough(service: dict[str, str]) -> None:
     assert service["KillMode"] == "mixed"
-    assert int(service["TimeoutStopSec"]) > DEFAULT_TIMEOUTS.graceful_shutdown
+    assert int(service["TimeoutStopSec"]) > Settings().drain_seconds + DEFAULT_TIMEOUTS.graceful_shutdown
     assert int(service["LimitNOFILE"]) >= 2 * CLIENTS_MAX
 
 

@@ -47,6 +47,12 @@ CONSTRAINTS: Final[dict[str, type[EmailTaken | UsernameTaken | InvalidToken | Ke
 }
 """The domain error of each violated constraint: by its name on PostgreSQL, by table.column on SQLite."""
 
+DRIVER_ERRORS: Final = (DBAPIError, psycopg2.Error, sqlite3.Error)
+"""Errors of database drivers, raw and wrapped by SQLAlchemy."""
+
+DATA_EXCEPTION: Final = "22"
+"""The class of SQLSTATEs whose messages quote values."""
+
 DISCONNECTED: Final = psycopg2.OperationalError | psycopg2.InterfaceError
 """The driver's kinds of error for failures of a connection."""
 
@@ -193,3 +199,29 @@ def constraint_error(error: Exception) -> DomainError | None:
     """Give the domain error of a violated constraint, where it has one."""
     kind = CONSTRAINTS.get(violated_constraint(error))
     return kind() if kind else None
+
+
+def driver_message(error: BaseException) -> str:
+    """Get the driver's message of an error in one line, for operators, without values.
+
+    PostgreSQL quotes values in the details after its message, and in the message itself for data exceptions.
+    """
+    cause: Any = driver_error(error)
+    if (getattr(cause, "pgcode", None) or "").startswith(DATA_EXCEPTION):
+        return type(cause).__name__
+    return " ".join((getattr(getattr(cause, "diag", None), "message_primary", None) or str(cause)).split())
+
+
+def cause_of(error: Exception) -> str | None:
+    """Describe the cause of an error in one line.
+
+    Its type, and the first line of a driver's own message.
+
+    Of a message from PostgreSQL only the type is given, as it may quote values.
+    """
+    cause = driver_error(error.__cause__)
+    if cause is None:
+        return None
+    is_of_driver = isinstance(cause, psycopg2.Error | sqlite3.Error) and not getattr(cause, "pgcode", None)
+    message = str(cause).strip().partition("\n")[0] if is_of_driver else ""
+    return ": ".join(filter(None, (type(cause).__name__, message)))

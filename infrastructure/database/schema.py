@@ -16,10 +16,9 @@ from sqlalchemy import URL, Connection, inspect
 import migrations
 from application.errors import Unavailable
 from infrastructure.database.engine import Database, connected
-from infrastructure.database.errors import is_transient
+from infrastructure.database.errors import driver_message, is_transient
 from infrastructure.database.tables import metadata
 from infrastructure.database.wait_callback import bounded_waits
-from infrastructure.logs import said_by_driver
 from infrastructure.timeouts import DEFAULT_TIMEOUTS, Timeouts
 
 COURSE_TABLES: Final = frozenset({"users", "posts", "votes"})
@@ -89,7 +88,7 @@ class Migrations:
             except Unavailable as error:
                 if not is_transient(error) or time.monotonic() + pause > until:
                     raise
-                report(said_by_driver(error.__cause__ or error))
+                report(driver_message(error.__cause__ or error))
                 time.sleep(pause)
             else:
                 return

@@ -10,9 +10,9 @@ from sqlalchemy import text
 
 from application.errors import TransactionAborted, Unavailable
 from infrastructure.database.engine import Database
+from infrastructure.database.errors import cause_of
 from infrastructure.database.pipeline import Querier, Statement
 from infrastructure.execution.deadline import within
-from infrastructure.logs import cause_of
 from infrastructure.metrics import StandbyOutcome
 from infrastructure.timeouts import Timeouts
 

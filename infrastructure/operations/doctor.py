@@ -17,11 +17,11 @@ from application.errors import Unavailable
 from application.ports.services import Clock
 from application.votes import VerifyVotes
 from infrastructure.database.engine import HEALTH_CONNECTIONS, connected
+from infrastructure.database.errors import DRIVER_ERRORS, driver_message
 from infrastructure.database.pipeline import Querier
 from infrastructure.database.schema import Migrations
 from infrastructure.database.standby import position_of, replayed_by, unfit
 from infrastructure.database.tables import metadata
-from infrastructure.logs import DRIVER_ERRORS, said_by_driver
 from infrastructure.operations.findings import Finding, Level, ok, problem, warning
 from infrastructure.settings import Settings
 from infrastructure.timeouts import Timeouts
@@ -375,7 +375,7 @@ def _is_file(file: Path) -> bool:
 
 def _reason(error: Exception) -> str:
     """Return the driver's message in one line; drivers repeat no password."""
-    return said_by_driver(error.__cause__ or error)
+    return driver_message(error.__cause__ or error)
 
 
 def _user() -> str:

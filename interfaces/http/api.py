@@ -17,8 +17,8 @@ from starlette.routing import Match
 from application.errors import Unavailable
 from domain.errors import DomainError
 from infrastructure.container import Container
+from infrastructure.database.errors import cause_of
 from infrastructure.execution.deadline import clear_deadline
-from infrastructure.logs import cause_of
 from interfaces.http import admin, middleware, posts, sessions, system, users, votes
 from interfaces.http.deps import ApiState
 from interfaces.http.drain import Drain

@@ -23,8 +23,9 @@ from sqlalchemy.exc import DBAPIError
 
 from application.errors import Unavailable
 from infrastructure.database.engine import open_database
+from infrastructure.database.errors import cause_of, driver_message
 from infrastructure.database.pipeline import Statement
-from infrastructure.logs import cause_of, configure_logs, said_by_driver
+from infrastructure.logs import configure_logs
 from infrastructure.settings import Settings
 from tests.support.process import kept
 
@@ -321,7 +322,7 @@ def test_operators_are_told_what_a_server_said_but_for_the_values_in_it(database
         for statement in wrong:
             with pytest.raises(DBAPIError) as refused, database.write() as querier:
                 querier.connection.exec_driver_sql(statement)
-            said += [said_by_driver(refused.value), said_by_driver(refused.value.orig or refused.value)]
+            said += [driver_message(refused.value), driver_message(refused.value.orig or refused.value)]
     assert said[::2] == said[1::2]
     assert said[::2] == [
         'null value in column "count" of relation "attempts" violates not-null constraint',
@@ -331,8 +332,8 @@ def test_operators_are_told_what_a_server_said_but_for_the_values_in_it(database
 
 
 def test_operators_are_told_what_a_driver_noticed_in_one_line() -> None:
-    assert said_by_driver(psycopg2.OperationalError("lost:\n\tmaybe it ended\n")) == "lost: maybe it ended"
-    assert said_by_driver(sqlite3.OperationalError("database is locked")) == "database is locked"
+    assert driver_message(psycopg2.OperationalError("lost:\n\tmaybe it ended\n")) == "lost: maybe it ended"
+    assert driver_message(sqlite3.OperationalError("database is locked")) == "database is locked"
 
 
 def test_of_other_causes_the_kind_is_told() -> None:
