@@ -167,21 +167,13 @@ class PostgresDatabase:
         self.prologue = "; ".join(f"SET LOCAL {name} = '{value}'" for name, value in settings.items()).encode()
 
     def _prepare_statements(self, raw: Any, entry: ConnectionPoolEntry) -> None:
-        """Prepare the fixed set on a new connection.
-
-        Not where a pooler shares the sessions of the server.
-
-        A pooler reports a process id of its own instead of the server's.
-        """
-        cursor = raw.cursor()
-        cursor.execute("SELECT pg_backend_pid()")
-        ((backend,),) = cursor.fetchall()
-        if backend != raw.get_backend_pid():
+        """Prepare the fixed set on a new connection, unless it leads to a pooler."""
+        if is_pooled(raw):
             self.adapt_to_pooler("a connection pooler stands before PostgreSQL")
         if not self._prepared:
             return
         try:
-            cursor.execute("; ".join(f"PREPARE {found.name} AS {found.text}" for found in self._prepared))
+            raw.cursor().execute("; ".join(f"PREPARE {found.name} AS {found.text}" for found in self._prepared))
         except psycopg2.Error as error:
             if raw.closed:
                 raise
@@ -279,6 +271,17 @@ class _Checkout:
             self._pipeline.rollback()
             raise
         self._pipeline.rollback()
+
+
+def is_pooled(raw: Any) -> bool:
+    """Tell whether a connection of the driver leads to a connection pooler.
+
+    A pooler reports a process id of its own instead of that of PostgreSQL's process.
+    """
+    cursor = raw.cursor()
+    cursor.execute("SELECT pg_backend_pid()")
+    ((backend,),) = cursor.fetchall()
+    return bool(backend != raw.get_backend_pid())
 
 
 def session_settings(timeouts: Timeouts, more: Mapping[str, str]) -> dict[str, str]:

@@ -19,6 +19,7 @@ from application.votes import VerifyVotes
 from infrastructure.database.engine import HEALTH_CONNECTIONS, connected
 from infrastructure.database.errors import DRIVER_ERRORS, driver_message
 from infrastructure.database.pipeline import Querier
+from infrastructure.database.postgres import is_pooled
 from infrastructure.database.schema import Migrations
 from infrastructure.database.standby import position_of, replayed_by, unfit
 from infrastructure.database.tables import metadata
@@ -128,6 +129,7 @@ class Doctor:
         if self._postgres:
             yield from self._tried("the clock", self._of_clock())
             yield from self._tried("the limit on connections", self._of_pool(workers))
+            yield from self._tried("the connection pooler", self._of_pooler())
         if self._settings.read_url is not None:
             yield from self._tried("the standby", self._of_standby(self._settings.read_url))
         if not count_votes:
@@ -314,6 +316,12 @@ class Doctor:
             lower = f"set DATABASE_CONNECTIONS to at most {threads}" if threads > 0 else "start fewer workers"
             level = Level.WARNING if total <= allowed else Level.PROBLEM
             yield Finding(level, says, f"{lower}; or {higher}")
+
+    def _of_pooler(self) -> Iterator[Finding]:
+        """Detect a connection pooler; no finding without one."""
+        with self._connection() as connection:
+            if is_pooled(connection.connection.dbapi_connection):
+                yield ok("a connection pooler stands before PostgreSQL: statements are not prepared")
 
     def _of_standby(self, standby: URL) -> Iterator[Finding]:
         """Check that the standby replicates this database.

@@ -77,6 +77,23 @@ class Supervisor(Multiprocess):
         """Start all workers."""
         self.processes = [self._start() for _ in range(self.processes_num)]
 
+    def restart_all(self) -> None:
+        """On SIGHUP, replace one worker after the other, each when its successor is ready."""
+        for place, old in enumerate(self.processes):
+            new = self._start()
+            if not new.wait_until_ready(self.config.timeout_worker_healthcheck, self.should_exit):
+                self._note_end(new)
+                del self._restart_at[new]
+                return
+            old.terminate()
+            old.join()
+            self.processes[place] = new
+
+    def handle_ttin(self) -> None:
+        """On SIGTTIN, start one more worker."""
+        self.processes_num += 1
+        self.processes.append(self._start())
+
     def join_all(self) -> None:
         """Wait for the workers to end; close the shared sockets after the drain."""
         until = time.monotonic() + self.config.drain_seconds

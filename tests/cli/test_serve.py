@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from datetime import datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
-from threading import Event
+from threading import Event, Thread
 from typing import Any
 
 import httpx2
@@ -257,6 +257,31 @@ def test_a_server_that_is_told_to_end_serves_on_and_is_not_ready(
         assert answer.json()["checks"] == {"database": "ok", "migrations": "ok", "server": "told to end"}
         answer = client.get("/profile", headers={"Authorization": "Bearer x"})
         assert (answer.status_code, answer.headers["Connection"]) == (401, "close")
+    assert "Traceback" not in server.said
+
+
+def test_sighup_replaces_the_workers_without_a_failed_request(database_of: Callable[[str], URL]) -> None:
+    statuses: list[int] = []
+
+    def ask() -> None:
+        while not is_over.is_set():
+            statuses.append(httpx2.get(f"{server.address}/health/live", timeout=30).status_code)
+
+    with serving(database_of("sqlite"), workers=2) as server:
+        before, is_over = set(server.workers), Event()
+        client = Thread(target=ask)
+        client.start()
+        try:
+            server.process.send_signal(signal.SIGHUP)
+            server.wait_until_it_says("Finished server process", 2)
+        finally:
+            is_over.set()
+            client.join()
+        after = {int(worker) for worker in re.findall(r"Started server process \[(\d+)\]", server.said)} - before
+        assert len(after) == 2
+        assert httpx2.get(f"{server.address}/health/ready").status_code == 200
+        assert server.end() == 0
+    assert set(statuses) == {200}
     assert "Traceback" not in server.said
 
 

@@ -14,6 +14,7 @@ from domain.posts import Post
 from infrastructure.database.engine import open_database
 from infrastructure.database.pipeline import Statement
 from tests.support.backends import sql_backend
+from tests.support.command import plain, run
 from tests.support.load import KEY, Load, Voter, VotingForum
 from tests.support.pgbouncer import pgbouncer
 from tests.support.postgres import Postgres
@@ -107,3 +108,11 @@ def test_session_settings_hold_behind_the_pooler(server: Postgres) -> None:
     with role_with(server.url, SPOILED), pgbouncer(server.url) as pooled:
         for transaction in (False, True):
             assert settings(pooled, transaction=transaction) == expected
+
+
+def test_doctor_finds_the_pooler(server: Postgres, pooled: URL, monkeypatch: pytest.MonkeyPatch) -> None:
+    for url, is_found in ((pooled, True), (server.url, False)):
+        monkeypatch.setenv("DATABASE_URL", plain(url))
+        done = run("doctor")
+        assert ("a connection pooler stands before PostgreSQL: statements are not prepared" in done.output) is is_found
+        assert "problem" not in done.output
