@@ -7,7 +7,7 @@ from hashlib import blake2b
 from typing import Any, Final, Protocol
 
 import psycopg2
-from sqlalchemy import Connection, CursorResult, Executable, NestedTransaction, select, text, true
+from sqlalchemy import Connection, Executable, select, text, true
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.exc import DBAPIError
 
@@ -58,21 +58,13 @@ class Querier:
 
     @property
     def connection(self) -> Connection:
-        """The connection itself."""
+        """The connection itself, for savepoints and for SQLAlchemy's own tools."""
         return self._connection
 
     @property
     def cache(self) -> dict[Any, Any]:
         """Values that live as long as the connection of the latest statement."""
         return self._connection.info
-
-    def execute(self, statement: Executable, values: Values | Sequence[Values] | None = None) -> CursorResult[Any]:
-        """Execute a statement through SQLAlchemy."""
-        return self.connection.execute(statement, values)
-
-    def begin_nested(self) -> NestedTransaction:
-        """Begin a savepoint."""
-        return self.connection.begin_nested()
 
     def fetch_all(self, statement: Statement, values: Values) -> Sequence[tuple[Any, ...]]:
         """Execute a statement, and return its rows."""

@@ -147,7 +147,7 @@ class SqlUserRepository:
         """
         values = {"user_id": user_id}
         while True:
-            savepoint = self._querier.begin_nested()
+            savepoint = self._querier.connection.begin_nested()
             locked = set(self._querier.fetch_all(LOCK_AFFECTED, values))
             self._querier.fetch_all(LOCK_FOR_REMOVAL, values)
             if locked.issuperset(self._querier.fetch_all(AFFECTED, values)):

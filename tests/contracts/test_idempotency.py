@@ -106,7 +106,7 @@ def test_expired_responses_do_not_accumulate(url: URL) -> None:
 
 def stored_keys(url: URL) -> list[str]:
     with closing(open_database(url, 1)) as database, database.read() as querier:
-        return list(querier.execute(text("SELECT key FROM answers ORDER BY key")).scalars())
+        return list(querier.connection.execute(text("SELECT key FROM answers ORDER BY key")).scalars())
 
 
 def test_concurrent_requests_with_one_key_write_one_post(backend: Backend) -> None:

@@ -69,7 +69,7 @@ def fill(database: Database) -> None:
     moments = [NOW + number * SECOND for number in range(POSTS)]
     scores = [number * 7 % 13 - 3 for number in range(POSTS)]
     with database.write() as querier:
-        querier.execute(
+        querier.connection.execute(
             users.insert(),
             [
                 {
@@ -84,7 +84,7 @@ def fill(database: Database) -> None:
                 for number in range(PEOPLE)
             ],
         )
-        querier.execute(
+        querier.connection.execute(
             posts.insert(),
             [
                 {
@@ -103,14 +103,14 @@ def fill(database: Database) -> None:
                 for number, (moment, score) in enumerate(zip(moments, scores, strict=True))
             ],
         )
-        querier.execute(
+        querier.connection.execute(
             titles.insert(),
             [
                 {"post_id": number + 1, "title_key": "a needle" if number == 77 else f"a title number {number}"}
                 for number in range(POSTS)
             ],
         )
-        querier.execute(
+        querier.connection.execute(
             votes.insert(),
             [
                 {"post_id": post, "user_id": user, "dir": Direction(1 - post % 3 // 2 * 2).value, "created_at": NOW}
@@ -118,7 +118,7 @@ def fill(database: Database) -> None:
                 for user in range(1, PEOPLE + 1)
             ],
         )
-        querier.execute(
+        querier.connection.execute(
             sessions.insert(),
             [
                 {

@@ -106,7 +106,7 @@ def test_faults_of_a_standby_hide_no_write_from_its_author(breakable: Postgres, 
 
         def say(statement: str) -> object:
             with at_standby.read() as querier:
-                return querier.execute(text(statement)).scalar()
+                return querier.connection.execute(text(statement)).scalar()
 
         def go_on_until_it_answers() -> None:
             before = answered(server)
@@ -153,7 +153,7 @@ def test_service_returns_when_the_standby_is_promoted(breakable: Postgres, stand
             kill()
             load.wait_for("refused", 5)
             with at_standby.read() as querier:
-                assert querier.execute(text("SELECT pg_promote(false)")).scalar()
+                assert querier.connection.execute(text("SELECT pg_promote(false)")).scalar()
             load.wait_for("acknowledged", 40)
         assert server.end() == 0
     assert "Traceback" not in server.said

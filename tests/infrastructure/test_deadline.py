@@ -180,7 +180,7 @@ def test_writers_on_sqlite_wait_together_no_longer_than_each_may(database_of: Ca
 
             def write() -> None:
                 with database.write() as querier:
-                    querier.execute(text("DELETE FROM posts"))
+                    querier.connection.execute(text("DELETE FROM posts"))
 
             with closing(sqlite3.connect(str(url.database))) as other:
                 other.execute("BEGIN IMMEDIATE")

@@ -82,20 +82,20 @@ def count_users(database: Database) -> object:
 
 def test_leaving_the_block_commits(database: Database) -> None:
     with database.write() as querier:
-        querier.execute(INSERT_USER, {"name": "ann"})
+        querier.connection.execute(INSERT_USER, {"name": "ann"})
     assert count_users(database) == 1
 
 
 def test_an_error_undoes_everything_and_stays_what_it_is(database: Database) -> None:
     with pytest.raises(UserNotFound), database.write() as querier:
-        querier.execute(INSERT_USER, {"name": "ann"})
+        querier.connection.execute(INSERT_USER, {"name": "ann"})
         raise UserNotFound(7)
     assert count_users(database) == 0
 
 
 def test_uncommitted_rows_are_invisible(database: Database) -> None:
     with database.write() as querier:
-        querier.execute(INSERT_USER, {"name": "ann"})
+        querier.connection.execute(INSERT_USER, {"name": "ann"})
         assert count_users(database) == 0
     assert count_users(database) == 1
 
@@ -103,7 +103,7 @@ def test_uncommitted_rows_are_invisible(database: Database) -> None:
 def test_foreign_keys_are_in_force(database: Database) -> None:
     orphan = text("INSERT INTO votes (post_id, user_id, dir, created_at) VALUES (1, 1, 1, '2026-01-01 12:00:00')")
     with pytest.raises(DBAPIError, match=r"(?i)foreign key"), database.write() as querier:
-        querier.execute(orphan)
+        querier.connection.execute(orphan)
 
 
 def test_a_wrong_statement_is_our_fault_and_no_excuse(postgres_database: Database) -> None:
@@ -139,7 +139,7 @@ def test_a_read_leaves_the_next_write_as_it_should_be(url: URL) -> None:
     with opened(url, connections=1) as database:
         assert count_users(database) == 0
         with pytest.raises(UserNotFound), database.write() as querier:
-            querier.execute(INSERT_USER, {"name": "ann"})
+            querier.connection.execute(INSERT_USER, {"name": "ann"})
             raise UserNotFound(7)
         assert count_users(database) == 0
 
@@ -312,7 +312,7 @@ def test_a_lock_held_too_long_is_unavailable_and_passes(sqlite_url: URL) -> None
                 pytest.fail("another thread has the lock")
             assert count_users(database) == 0
         with database.write() as querier:
-            querier.execute(INSERT_USER, {"name": "ann"})
+            querier.connection.execute(INSERT_USER, {"name": "ann"})
         assert count_users(database) == 1
 
 
@@ -331,7 +331,7 @@ def test_deleted_file_is_not_written_and_its_replacement_is_used(sqlite: Databas
     with closing(sqlite3.connect(file)) as connection:
         connection.execute("VACUUM INTO ?", [str(other)])
     with sqlite.write() as querier:
-        querier.execute(INSERT_USER, {"name": "ann"})
+        querier.connection.execute(INSERT_USER, {"name": "ann"})
     assert count_users(sqlite) == 1
 
     away = file.rename(file.with_suffix(".away"))
@@ -411,7 +411,7 @@ def test_a_reader_on_postgresql_holds_no_transaction_open(postgres_database: Dat
     state = text("SELECT state FROM pg_stat_activity WHERE pid = :backend")
     with postgres_database.read() as querier, postgres_database.read() as observer:
         backend = ask(querier, "SELECT pg_backend_pid()")
-        assert observer.execute(state, {"backend": backend}).scalar_one() == "idle"
+        assert observer.connection.execute(state, {"backend": backend}).scalar_one() == "idle"
 
 
 def test_a_password_of_specials_connects(postgres_url: URL) -> None:
@@ -453,7 +453,7 @@ def test_a_statement_that_takes_too_long_is_unavailable(postgres_url: URL) -> No
     with opened(postgres_url, connections=1) as database:
         with pytest.raises(Unavailable), database.write() as querier:
             querier.connection.exec_driver_sql("SET LOCAL statement_timeout = 20")
-            querier.execute(INSERT_USER, {"name": "ann"})
+            querier.connection.execute(INSERT_USER, {"name": "ann"})
             querier.connection.exec_driver_sql("SELECT pg_sleep(60)")
         assert count_users(database) == 0
 
@@ -471,16 +471,16 @@ def test_a_lock_that_takes_too_long_is_unavailable(postgres_database: Database) 
 def test_connection_lost_in_a_transaction_is_unavailable_once(postgres_url: URL, postgres_database: Database) -> None:
     with opened(postgres_url, connections=1) as database:
         with pytest.raises(Unavailable), database.write() as querier:
-            querier.execute(INSERT_USER, {"name": "ann"})
+            querier.connection.execute(INSERT_USER, {"name": "ann"})
             end_backend(postgres_database, ask(querier, "SELECT pg_backend_pid()"))
-            querier.execute(INSERT_USER, {"name": "bob"})
+            querier.connection.execute(INSERT_USER, {"name": "bob"})
         assert count_users(database) == 0
 
 
 def test_a_connection_lost_before_the_commit_is_unavailable(postgres_url: URL, postgres_database: Database) -> None:
     with opened(postgres_url, connections=1) as database:
         with pytest.raises(Unavailable), database.write() as querier:
-            querier.execute(INSERT_USER, {"name": "ann"})
+            querier.connection.execute(INSERT_USER, {"name": "ann"})
             end_backend(postgres_database, ask(querier, "SELECT pg_backend_pid()"))
         assert count_users(database) == 0
 
@@ -507,7 +507,9 @@ def test_a_transaction_that_idles_is_cut_off_and_unavailable(postgres_url: URL, 
             backend = {"backend": ask(querier, "SELECT pg_backend_pid()")}
             querier.connection.exec_driver_sql("SET LOCAL idle_in_transaction_session_timeout = 20")
             with postgres_database.read() as observer:
-                while observer.execute(text("SELECT 1 FROM pg_stat_activity WHERE pid = :backend"), backend).first():
+                while observer.connection.execute(
+                    text("SELECT 1 FROM pg_stat_activity WHERE pid = :backend"), backend
+                ).first():
                     pass
             ask(querier, "SELECT 1")
         assert count_users(database) == 0
@@ -517,12 +519,12 @@ def test_read_only_server_is_unavailable_and_tried_again_each_time(postgres_url:
     with opened(postgres_url, connections=1) as database, opened(postgres_url) as other:
         before = end_of(database, "SET default_transaction_read_only = on")
         with pytest.raises(Unavailable, match="no changes"), database.write() as querier:
-            querier.execute(INSERT_USER, {"name": "ann"})
+            querier.connection.execute(INSERT_USER, {"name": "ann"})
         assert end_of(database, "SET default_transaction_read_only = on") != before
         with pytest.raises(Unavailable, match="no changes"), database.write() as querier:
             querier.enqueue(Statement(INSERT_USER), {"name": "ann"})  # which is sent with the commit
         with database.write() as querier:
-            querier.execute(INSERT_USER, {"name": "ann"})
+            querier.connection.execute(INSERT_USER, {"name": "ann"})
         assert count_users(other) == 1
 
 
@@ -553,5 +555,5 @@ def test_what_a_server_says_when_it_hangs_up_is_a_lost_connection(state: str, po
     farewell = text(f"DO $$ BEGIN RAISE EXCEPTION 'farewell' USING ERRCODE = '{state}'; END $$")
     with opened(postgres_url) as database:
         with pytest.raises(TransactionAborted), database.write() as querier:
-            querier.execute(farewell)
+            querier.connection.execute(farewell)
         assert count_users(database) == 0

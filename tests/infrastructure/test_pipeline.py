@@ -176,8 +176,8 @@ def test_queued_statements_travel_in_order_with_the_next_query(wire: RecordedDat
 def test_queued_statements_precede_those_of_sqlalchemy(wire: RecordedDatabase) -> None:
     with wire.database.write() as querier:
         querier.enqueue(ADD, {"name": "one"})
-        assert querier.execute(select(attempts.c.bucket)).scalars().all() == ["one"]
-        querier.execute(attempts.update(), {"count": 3})
+        assert querier.connection.execute(select(attempts.c.bucket)).scalars().all() == ["one"]
+        querier.connection.execute(attempts.update(), {"count": 3})
         assert value(querier, TOTAL) == 3
 
     assert total(wire.database) == 3
@@ -391,7 +391,7 @@ def test_connection_lost_while_idle_is_replaced_unnoticed(wire: RecordedDatabase
         assert value(querier, BACKEND) not in {wire.backend, replacement}
         end_backend(observer, value(querier, BACKEND))
     with wire.database.write() as querier:
-        assert querier.execute(select(attempts.c.count)).scalar_one() == 1
+        assert querier.connection.execute(select(attempts.c.count)).scalar_one() == 1
 
 
 def test_replacement_of_a_lost_connection_prepares_the_set(wire: RecordedDatabase, observer: Database) -> None:

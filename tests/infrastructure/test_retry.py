@@ -79,14 +79,16 @@ def upvotes(database: Database) -> list[int]:
 
 
 def vote_up(querier: Querier, post_id: int) -> None:
-    querier.execute(VOTE_UP, {"post_id": post_id})
+    querier.connection.execute(VOTE_UP, {"post_id": post_id})
 
 
 def lose(database: Database, querier: Querier) -> None:
     """Close a connection on the server's side."""
     backend = querier.connection.exec_driver_sql("SELECT pg_backend_pid()").scalar_one()
     with database.read() as other:
-        assert other.execute(text("SELECT pg_terminate_backend(:backend, 10000)"), {"backend": backend}).scalar()
+        assert other.connection.execute(
+            text("SELECT pg_terminate_backend(:backend, 10000)"), {"backend": backend}
+        ).scalar()
 
 
 class Tries:
@@ -217,7 +219,7 @@ def test_missing_database_is_asked_once(database: Database) -> None:
         def read() -> None:
             assert tries.is_first()
             with lost.read() as querier:
-                querier.execute(text("SELECT 1"))
+                querier.connection.execute(text("SELECT 1"))
 
         with pytest.raises(Unavailable):
             run(read)

@@ -157,7 +157,7 @@ class Api:
 
     def run_sql(self, statement: str, **values: Any) -> None:
         with self.container.database().write() as connection:
-            connection.execute(text(statement), values)
+            connection.connection.execute(text(statement), values)
 
 
 @contextmanager

@@ -158,7 +158,9 @@ def contents(url: URL) -> dict[str, list[Row[Any]]]:
 def end_backend(database: Database, backend: object) -> None:
     """End a connection from the server's side, and wait until it has ended."""
     with database.read() as querier:
-        assert querier.execute(text("SELECT pg_terminate_backend(:backend, 10000)"), {"backend": backend}).scalar()
+        assert querier.connection.execute(
+            text("SELECT pg_terminate_backend(:backend, 10000)"), {"backend": backend}
+        ).scalar()
 
 
 LOCK = Statement(  # however long it takes

@@ -66,8 +66,8 @@ class VotingForum:
     def require_true_counters(self) -> dict[tuple[int, int], int]:
         """Compare every counter with the votes that are there, and give these by voter and post."""
         with closing(open_database(self.url, 1)) as database, database.read() as querier:
-            rows = querier.execute(text("SELECT user_id, post_id, dir FROM votes")).all()
-            tallies = querier.execute(text("SELECT id, upvotes, downvotes, score FROM posts")).all()
+            rows = querier.connection.execute(text("SELECT user_id, post_id, dir FROM votes")).all()
+            tallies = querier.connection.execute(text("SELECT id, upvotes, downvotes, score FROM posts")).all()
         votes = {(row.user_id, row.post_id): int(row.dir) for row in rows}
         counted = Counter((post_id, direction) for (_, post_id), direction in votes.items())
         for post in tallies:
