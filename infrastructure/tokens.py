@@ -89,8 +89,8 @@ class JwtTokenCodec:
         """
         if len(token) > TOKEN_MAX:
             raise InvalidToken
-        claims, issued, expires = self._verified(token)
-        if not issued - LEEWAY_SECONDS <= now.timestamp() < expires:
+        claims, begins, expires = self._verified(token)
+        if not begins - LEEWAY_SECONDS <= now.timestamp() < expires:
             raise InvalidToken
         return claims
 
@@ -118,11 +118,12 @@ class JwtTokenCodec:
         if header.get("typ") != TYPE or "crit" in header or not token.endswith("." + canonical):
             raise InvalidToken
         issued, expires = payload["iat"], payload["exp"]
-        if type(issued) is not int or type(expires) is not int:  # a bool is an int to isinstance
+        begins = payload.get("nbf", issued)
+        if {type(issued), type(begins), type(expires)} != {int}:  # a bool is an int to isinstance
             raise InvalidToken
         if not 0 < expires - issued <= self._lifetime:
             raise InvalidToken
-        return Claims(_id(payload["sub"]), _id(payload["sid"])), issued, expires
+        return Claims(_id(payload["sub"]), _id(payload["sid"])), max(issued, begins), expires
 
 
 class RandomRefreshTokens:

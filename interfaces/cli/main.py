@@ -83,7 +83,7 @@ app.add_typer(votes.app, name="votes")
 def main() -> None:
     """Run the command; an expected failure exits with one line."""
     try:
-        app()
+        app(prog_name="agora")
     except Exception as error:
         from interfaces.failures import EXPECTED, reason
 

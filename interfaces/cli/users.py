@@ -2,6 +2,7 @@
 
 import secrets
 import sys
+from codecs import BOM_UTF8
 from collections.abc import Sequence
 from typing import Annotated, BinaryIO, Final
 
@@ -59,11 +60,12 @@ Who = Annotated[str, typer.Argument(parser=_account, metavar="WHO", help="The ac
 
 
 def _first_line(stream: BinaryIO) -> str:
-    """Read a line of UTF-8 in any locale.
+    """Read a line of UTF-8 in any locale, without a byte order mark.
 
     Other bytes become characters that no password may contain.
     """
-    return stream.readline().decode(errors="surrogateescape").removesuffix("\n").removesuffix("\r")
+    line = stream.readline().removeprefix(BOM_UTF8)
+    return line.decode(errors="surrogateescape").removesuffix("\n").removesuffix("\r")
 
 
 @app.command(

@@ -34,7 +34,10 @@ from interfaces.http.proxies import Proxies
 
 CORS_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 CORS_ALLOWED = ("Authorization", "Content-Type", "If-Match", "If-None-Match", "Idempotency-Key", "X-Request-ID")
-CORS_EXPOSED = ("ETag", "Link", "Location", "Retry-After", "X-Request-ID")
+CORS_TRACING = ("baggage", "sentry-trace", "traceparent", "tracestate", "X-Requested-With")
+"""Request headers that libraries in a page add by themselves, such as OpenTelemetry's and Sentry's."""
+
+CORS_EXPOSED = ("ETag", "Idempotency-Replayed", "Link", "Location", "Retry-After", "X-Request-ID")
 
 log = structlog.get_logger()
 
@@ -90,7 +93,7 @@ def create_api(container: Container, drain: Drain | None = None) -> FastAPI:
         middleware.Cors,
         allow_origins=settings.cors_origins,
         allow_methods=CORS_METHODS,
-        allow_headers=CORS_ALLOWED,
+        allow_headers=CORS_ALLOWED + CORS_TRACING,
         expose_headers=CORS_EXPOSED,
     )
     api.add_middleware(middleware.SecurityHeaders, proxies=proxies, drain=drain)

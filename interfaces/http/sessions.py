@@ -72,7 +72,7 @@ async def sign_in(
     """Sign in with the OAuth2 password form."""
     response.headers["Cache-Control"] = "no-store"
     use_case = state.app.commands.sign_in
-    return TokenOut.of(await state.run(use_case, username, password, user_agent=user_agent, address=address))
+    return TokenOut.of(await state.run(use_case, username, password, user_agent=_utf8(user_agent), address=address))
 
 
 @router.post("/refresh", responses=problems("invalid-token"))
@@ -115,3 +115,11 @@ async def list_sessions(actor: SignedIn, state: StateDep) -> list[SessionOut]:
 async def end_session(session_id: SessionId, actor: SignedIn, state: StateDep) -> None:
     """End one of one's own sessions."""
     await state.run(state.app.commands.end_session, actor, session_id)
+
+
+def _utf8(header: str) -> str:
+    """Decode a header as UTF-8 where it is valid; the server decoded it as Latin-1."""
+    try:
+        return header.encode("latin-1").decode()
+    except UnicodeError:
+        return header

@@ -248,6 +248,12 @@ def test_a_password_comes_from_the_first_line_of_standard_input(ending: str) -> 
 
 
 @pytest.mark.usefixtures("at")
+def test_a_byte_order_mark_does_not_belong_to_a_password() -> None:
+    create_admin("--password-stdin", typed=f"\ufeff{PASSWORD}\n")
+    assert signs_in_as_admin("ann@example.com", PASSWORD)
+
+
+@pytest.mark.usefixtures("at")
 def test_blanks_belong_to_a_password() -> None:
     create_admin("--password-stdin", typed="  eight  \n")
     assert signs_in_as_admin("ann@example.com", "  eight  ")

@@ -11,7 +11,8 @@ from tests.support.api import Api, Failing, require_problem, running_api
 FRIEND, STRANGER = "https://a.example", "https://b.example"
 METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"}
 ALLOWED = {"authorization", "content-type", "if-match", "if-none-match", "idempotency-key", "x-request-id"}
-EXPOSED = {"ETag", "Link", "Location", "Retry-After", "X-Request-ID"}
+ALLOWED |= {"baggage", "sentry-trace", "traceparent", "tracestate", "x-requested-with"}
+EXPOSED = {"ETag", "Idempotency-Replayed", "Link", "Location", "Retry-After", "X-Request-ID"}
 
 
 @pytest.fixture

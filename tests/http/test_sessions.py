@@ -342,6 +342,8 @@ def at_another_time(forge: Forge) -> Iterator[tuple[str, str]]:
         yield f"issued {moment}", forge.claiming(iat=moment)
     for moment in (float(expires), str(expires), 0, -1, issued, expires + 1, 2**63, 2**70, 10**999, 1e300):
         yield f"expires {moment!s:.30}", forge.claiming(exp=moment)
+    for moment in (None, True, float(issued), str(issued), issued + 11, expires, 2**70, 1e300):
+        yield f"not before {moment!s:.30}", forge.claiming(nbf=moment)
     yield "expired", forge.moved(-1800)
     yield "from the future", forge.moved(11)
     yield "never", forge.claiming(exp=float("inf"))
@@ -659,6 +661,20 @@ def test_people_see_where_they_are_signed_in(frozen_api: Api, clock: FrozenClock
     assert len(seen) == 2
     from_the_phone = client.get("/users/me/sessions", headers=bearer(phone["access_token"])).json()
     assert [(session["id"], session["current"]) for session in from_the_phone] == [(1, False), (3, True)]
+
+
+@pytest.mark.parametrize(
+    ("sent", "shown"),
+    [("Zoë 🦊".encode(), "Zoë 🦊"), (b"Zo\xeb", "Zoë"), (b"plain", "plain"), (b"\xc3\xa9\xff", "Ã©ÿ")],
+)
+def test_a_user_agent_is_read_as_utf_8_or_else_as_latin_1(frozen_api: Api, sent: bytes, shown: str) -> None:
+    ann = frozen_api.person("ann")
+    form = {"username": ann.email, "password": ann.password}
+    assert frozen_api.client.post("/login", data=form, headers={b"User-Agent": sent}).status_code == 200
+
+    seen = frozen_api.client.get("/users/me/sessions", headers=bearer(ann.token)).json()
+
+    assert shown in [session["user_agent"] for session in seen]
 
 
 def test_no_ended_session_is_shown(frozen_api: Api, clock: FrozenClock) -> None:

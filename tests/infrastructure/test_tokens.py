@@ -137,6 +137,14 @@ def test_a_shorter_lifetime_ends_older_tokens_at_once() -> None:
     assert refused(REAL, JwtTokenCodec(KEY, None, "HS256", timedelta(minutes=29)))
 
 
+def test_a_token_is_refused_until_the_moment_of_its_nbf() -> None:
+    assert CODEC.read(sign(HEADER, {**CLAIMS, "nbf": 0}), NOW) == SPOKEN_FOR
+    assert CODEC.read(sign(HEADER, {**CLAIMS, "nbf": ISSUED + 10}), NOW) == SPOKEN_FOR
+    assert refused(sign(HEADER, {**CLAIMS, "nbf": ISSUED + 11}))
+    assert refused(sign(HEADER, {**CLAIMS, "nbf": None}))
+    assert refused(sign(HEADER, {**CLAIMS, "iat": ISSUED + 11, "nbf": 0}))
+
+
 @pytest.mark.parametrize("name", ["iat", "exp"])
 @pytest.mark.parametrize(
     "value",
