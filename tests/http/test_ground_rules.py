@@ -331,7 +331,7 @@ def test_pages_of_allowed_origins_read_answers_and_no_others_do(url: URL) -> Non
             allowed = api.client.get(path, headers={"Origin": "https://pages.example"}).headers
             assert allowed["Access-Control-Allow-Origin"] == "https://pages.example"
             exposed = set(allowed["Access-Control-Expose-Headers"].split(", "))
-            assert exposed == {"ETag", "Link", "Location", "Retry-After", "X-Request-ID"}
+            assert exposed == {"ETag", "Idempotency-Replayed", "Link", "Location", "Retry-After", "X-Request-ID"}
             assert {"Origin", "Authorization"} <= set(allowed["Vary"].split(", "))
             for origin in ("https://pages.example.evil.example", "http://pages.example", "null"):
                 assert "Access-Control-Allow-Origin" not in api.client.get(path, headers={"Origin": origin}).headers
