@@ -252,15 +252,17 @@ class _Checkout:
             self._key = key
 
     def _release(self, error: BaseException | None) -> None:
-        if self._connection is not None:
-            self._database.in_use.__exit__(None, None, None)
-            if is_prepared_conflict(error):
-                self._database.adapt_to_pooler("a connection pooler shares the sessions of PostgreSQL")
-            if is_read_only(error) or is_stale_plan(error):
-                self._connection.invalidate()  # a new one may reach another server, and plans afresh
-            self._database.release(self._connection)
-        if self._key is not None:
-            self._database.rows.release(self._key)
+        try:
+            if self._connection is not None:
+                self._database.in_use.__exit__(None, None, None)
+                if is_prepared_conflict(error):
+                    self._database.adapt_to_pooler("a connection pooler shares the sessions of PostgreSQL")
+                if is_read_only(error) or is_stale_plan(error):
+                    self._connection.invalidate()  # a new one may reach another server, and plans afresh
+                self._database.release(self._connection)
+        finally:
+            if self._key is not None:
+                self._database.rows.release(self._key)
 
     def _end(self, *, failed: bool) -> None:
         try:
