@@ -38,7 +38,7 @@ REPLAYED: Final = Statement(
 log: Final = structlog.get_logger()
 
 
-class Position(NamedTuple):
+class WalPosition(NamedTuple):
     """A WAL position: cluster, database, timeline and bytes."""
 
     cluster: int
@@ -47,22 +47,22 @@ class Position(NamedTuple):
     bytes: int
 
 
-def position_of(querier: Querier) -> Position:
+def position_of(querier: Querier) -> WalPosition:
     """Query the flushed WAL position of a primary."""
     ((timeline, flushed),) = querier.fetch_all(POSITION, {})
     if "cluster" not in querier.cache:
         (querier.cache["cluster"],) = querier.fetch_all(CLUSTER, {})
     cluster, database = querier.cache["cluster"]
-    return Position(cluster, database, timeline, flushed)
+    return WalPosition(cluster, database, timeline, flushed)
 
 
-def replayed_by(querier: Querier, pause: float) -> tuple[Position, bool]:
+def replayed_by(querier: Querier, pause: float) -> tuple[WalPosition, bool]:
     """Query the replayed WAL position after a pause, and whether it is a standby."""
     ((*replayed, is_standby),) = querier.fetch_all(REPLAYED, {"seconds": pause})
-    return Position(*replayed), is_standby
+    return WalPosition(*replayed), is_standby
 
 
-def unfit(replayed: Position, position: Position, *, is_standby: bool) -> str | None:
+def unfit(replayed: WalPosition, position: WalPosition, *, is_standby: bool) -> str | None:
     """Return why a server is no standby of the primary, or None."""
     if replayed[:2] != position[:2]:
         return "it follows another database"
@@ -130,11 +130,11 @@ class Standby:
             self._rests_until = now + self._timeouts.standby_lost
         return True
 
-    def _position(self) -> Position:
+    def _position(self) -> WalPosition:
         with self._primary.read() as querier:
             return position_of(querier)
 
-    def _has_replayed(self, querier: Querier, position: Position) -> bool:
+    def _has_replayed(self, querier: Querier, position: WalPosition) -> bool:
         for pause in self._timeouts.standby_pauses:
             replayed, is_standby = replayed_by(querier, pause)
             if reason := unfit(replayed, position, is_standby=is_standby):
