@@ -74,10 +74,7 @@ UNREACHABLE: Final = (
         ),
     ),
     ("Connection refused", "start PostgreSQL, or name the host and port where it listens"),
-    (
-        "timeout expired|no answer in time|not respond in time|no response",
-        "check the host, the port and the firewalls between",
-    ),
+    ("timeout expired|respond in time|no response", "check the host, the port and the firewalls between"),
     ("translate host name", "correct the name of the host"),
     ("not a database", "name another file in DATABASE_URL: this one is no SQLite database"),
 )
@@ -312,8 +309,8 @@ class Doctor:
         if total <= free:
             yield ok(says)
         else:
-            threads = free // workers - HEALTH_CONNECTIONS
-            lower = f"set DATABASE_CONNECTIONS to at most {threads}" if threads > 0 else "start fewer workers"
+            most = free // workers - HEALTH_CONNECTIONS
+            lower = f"set DATABASE_CONNECTIONS to at most {most}" if most > 0 else "start fewer workers"
             level = Level.WARNING if total <= allowed else Level.PROBLEM
             yield Finding(level, says, f"{lower}; or {higher}")
 

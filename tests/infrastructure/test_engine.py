@@ -243,7 +243,7 @@ def test_all_else_is_not_waited_for(said: str) -> None:
 
 
 def test_an_answer_that_does_not_come_in_time_may_come_later() -> None:
-    assert is_transient(caused_by(OperationalError("SELECT 1", None, ResponseTimeout("no answer in time"))))
+    assert is_transient(caused_by(OperationalError("SELECT 1", None, ResponseTimeout("no response in time"))))
 
 
 def test_lost_connection_is_replaced(postgres_url: URL, postgres_database: Database) -> None:
