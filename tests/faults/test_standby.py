@@ -2,9 +2,6 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-from threading import Condition, Event, Thread
-from types import TracebackType
-from typing import Self
 
 import httpx2
 import pytest
@@ -13,7 +10,7 @@ from sqlalchemy import text
 from infrastructure.database.engine import open_database
 from tests.support.backends import empty
 from tests.support.command import plain
-from tests.support.load import HANG_SECONDS, TIMES, Load, Voter, VotingForum, serve
+from tests.support.load import HANG_SECONDS, TIMES, Load, Voter, VoterThreads, VotingForum, serve
 from tests.support.metrics import values
 from tests.support.postgres import Postgres
 from tests.support.servers import Server
@@ -21,28 +18,14 @@ from tests.support.servers import Server
 WRITERS = 4
 
 
-class Writers:
+class Writers(VoterThreads):
     """People who look for what they have just written, until the block ends. Nothing they ask may fail."""
 
     def __init__(self, address: str, forum: VotingForum) -> None:
+        super().__init__(self._write, forum.voters[:WRITERS])
         self._address = address
         self._forum = forum
         self._rounds = 0
-        self._faults: list[str] = []
-        self._more = Condition()
-        self._is_over = Event()
-        self._threads = [Thread(target=self._write, args=(voter,)) for voter in forum.voters[:WRITERS]]
-
-    def __enter__(self) -> Self:
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self._is_over.set()
-        for thread in self._threads:
-            thread.join()
-        assert not self._faults, self._faults[:3]
 
     def go_on(self, rounds: int = 10 * TIMES) -> None:
         """Wait until they have written and read this many times more."""

@@ -33,13 +33,13 @@ from domain.posts import PostChanges
 from domain.users import InvalidToken
 from domain.votes import AlreadyVoted, Direction, Vote
 from infrastructure.database.engine import Database, open_database
-from infrastructure.database.pipeline import Querier, Statement
+from infrastructure.database.pipeline import Statement
 from infrastructure.database.posts import SqlPostReader
 from infrastructure.database.prepared import PREPARED as FIXED_SET
 from infrastructure.database.tables import attempts
 from infrastructure.database.unit_of_work import SqlUnitOfWorkFactory
 from tests.fakes.services import FrozenClock
-from tests.support.backends import end_backend
+from tests.support.backends import end_backend, value
 from tests.support.samples import NOW, add_post, add_user
 
 BACKEND = Statement(select(func.pg_backend_pid()))
@@ -100,12 +100,6 @@ def observer(postgres_url: URL) -> Iterator[Database]:
     """A second session on the same database."""
     with closing(open_database(postgres_url, 1)) as database:
         yield database
-
-
-def value(querier: Querier, statement: Statement, **values: object) -> Any:
-    row = querier.fetch_one(statement, values)
-    assert row is not None
-    return row[0]
 
 
 def total(database: Database) -> object:

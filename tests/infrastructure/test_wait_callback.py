@@ -23,7 +23,7 @@ from infrastructure.execution.greenlets import GreenletExecutor
 from infrastructure.execution.limiter import KeyedLimiter
 from infrastructure.metrics import UNMEASURED
 from infrastructure.timeouts import DEFAULT_TIMEOUTS, Timeouts
-from tests.support.backends import LOCK
+from tests.support.backends import LOCK, value
 from tests.support.concurrency import until
 from tests.support.process import low_numbers_taken
 
@@ -61,12 +61,6 @@ class Site:
 
         await self.run(collect)
         return found
-
-
-def value(querier: Querier, statement: Statement, **values: object) -> Any:
-    row = querier.fetch_one(statement, values)
-    assert row is not None
-    return row[0]
 
 
 def raw(querier: Querier) -> Any:

@@ -27,7 +27,7 @@ from domain.text import search_key
 from domain.votes import Tally, hotness
 from infrastructure.database.admin import SqlDashboardReader
 from infrastructure.database.engine import Database, open_database, open_engine
-from infrastructure.database.pipeline import Statement
+from infrastructure.database.pipeline import Querier, Statement
 from infrastructure.database.posts import SqlPostReader
 from infrastructure.database.schema import Migrations
 from infrastructure.database.tables import metadata
@@ -182,3 +182,10 @@ def require_true_counters(url: URL) -> None:
     assert {(title.post_id, title.title_key) for title in found["titles"]} == {
         (post.id, search_key(post.title)) for post in found["posts"]
     }
+
+
+def value(querier: Querier, statement: Statement, **values: object) -> Any:
+    """Execute a statement, and return the first column of its first row."""
+    row = querier.fetch_one(statement, values)
+    assert row is not None
+    return row[0]

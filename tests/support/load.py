@@ -2,7 +2,7 @@
 
 import os
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -76,7 +76,28 @@ class VotingForum:
         return votes
 
 
-class Load:
+class VoterThreads:
+    """A thread for each voter, until the block ends. Leaving it raises what they noted in `_faults`."""
+
+    def __init__(self, act: Callable[[Voter], None], voters: Sequence[Voter]) -> None:
+        self._faults: list[str] = []
+        self._more = Condition()
+        self._is_over = Event()
+        self._threads = [Thread(target=act, args=(voter,)) for voter in voters]
+
+    def __enter__(self) -> Self:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._is_over.set()
+        for thread in self._threads:
+            thread.join()
+        assert not self._faults, self._faults[:3]
+
+
+class Load(VoterThreads):
     """Votes of all voters at this rate in all, until the block ends; forbidden responses are raised there.
 
     An answer is a success, or a 503 that says when to come back. `may_break` allows connections to break as well: it is
@@ -93,6 +114,7 @@ class Load:
         answer_seconds: float = HANG_SECONDS,
         stays: bool = True,
     ) -> None:
+        super().__init__(self._vote, forum.voters)
         self.counts: Counter[str] = Counter()
         self._address = address
         self._forum = forum
@@ -101,21 +123,6 @@ class Load:
         self._answer_seconds = answer_seconds
         self._limits = httpx2.Limits(max_keepalive_connections=None if stays else 0)
         self._possible = {of: {direction} for of, direction in forum.require_true_counters().items()}
-        self._faults: list[str] = []
-        self._more = Condition()
-        self._is_over = Event()
-        self._threads = [Thread(target=self._vote, args=(voter,)) for voter in forum.voters]
-
-    def __enter__(self) -> Self:
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self._is_over.set()
-        for thread in self._threads:
-            thread.join()
-        assert not self._faults, self._faults[:3]
 
     def wait_for(self, what: str, times: int = 1, within_seconds: float | None = None) -> None:
         """Wait until something has happened this many times more: "acknowledged", "refused" or "broken"."""
