@@ -3,7 +3,7 @@
 import os
 from collections import Counter
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, closing
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -13,13 +13,12 @@ from types import TracebackType
 from typing import Any, Self
 
 import httpx2
-from sqlalchemy import URL, text
+from sqlalchemy import URL
 
 from application.views import Claims
 from domain.sessions import RefreshHashes, Session
-from infrastructure.database.engine import open_database
 from infrastructure.tokens import JwtTokenCodec
-from tests.support.backends import sql_backend
+from tests.support.backends import contents, require_true_counters, sql_backend
 from tests.support.samples import a_user, add_post
 from tests.support.servers import Server, serving
 
@@ -65,15 +64,8 @@ class VotingForum:
 
     def require_true_counters(self) -> dict[tuple[int, int], int]:
         """Compare every counter with the votes that are there, and give these by voter and post."""
-        with closing(open_database(self.url, 1)) as database, database.read() as querier:
-            rows = querier.connection.execute(text("SELECT user_id, post_id, dir FROM votes")).all()
-            tallies = querier.connection.execute(text("SELECT id, upvotes, downvotes, score FROM posts")).all()
-        votes = {(row.user_id, row.post_id): int(row.dir) for row in rows}
-        counted = Counter((post_id, direction) for (_, post_id), direction in votes.items())
-        for post in tallies:
-            assert (post.upvotes, post.downvotes) == (counted[post.id, 1], counted[post.id, -1])
-            assert post.score == post.upvotes - post.downvotes
-        return votes
+        require_true_counters(self.url)
+        return {(vote.user_id, vote.post_id): int(vote.dir) for vote in contents(self.url)["votes"]}
 
 
 class VoterThreads:
