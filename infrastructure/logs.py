@@ -1,6 +1,4 @@
-"""Logs.
-
-One line per event on standard error, in one format for Agora and its libraries.
+"""Logs: one line per event on standard error, in one format for all libraries.
 
 Agora's loggers are structlog's and skip the standard library, which would double the cost of an access line. Records
 of libraries (uvicorn, Alembic, SQLAlchemy) pass through the same processors.
@@ -34,10 +32,8 @@ _encode: Final = JSONEncoder(default=repr).encode
 def configure_logs(settings: Settings, request_id: ContextVar[str] | None = None) -> None:
     """Log events of `LOG_LEVEL` and above to standard error.
 
-    In production each is a JSON object.
-
-    Events during a request carry the id in `request_id`. In production, uncaught exceptions are logged too, where
-    Python would print them.
+    Events during a request carry the id in `request_id`. In production each event is a JSON object, and uncaught
+    exceptions are logged too, where Python would print them.
     """
     as_json = settings.fastapi_env == "production"
     finish: list[Processor] = [_format_exception, *([_as_json] if as_json else [_escape, _console()])]
@@ -98,7 +94,7 @@ def _log_unraisable(args: "sys.UnraisableHookArgs") -> None:
 def _drop_values(record: logging.LogRecord) -> bool:
     """Drop values from messages of libraries.
 
-    Rows that SQLAlchemy logs below INFO, exceptions of tasks.
+    SQLAlchemy logs rows below INFO, and asyncio exceptions of tasks.
     """
     if record.name == "asyncio" and record.exc_info:  # later lines describe the task
         record.msg, record.args = record.getMessage().partition("\n")[0], ()
@@ -128,9 +124,7 @@ def _format_exception(_logger: WrappedLogger, _method: str, fields: EventDict) -
 def _traceback_lines(error: BaseException, seen: set[int]) -> Iterator[str]:
     """Format a traceback as Python does, without messages and notes.
 
-    These may quote a request.
-
-    The line that raised the exception is included, and shows the message without its values.
+    Those may quote a request. The line that raised the exception is included, and shows the message without its values.
     """
     seen.add(id(error))
     earlier = error.__cause__ or (None if error.__suppress_context__ else error.__context__)

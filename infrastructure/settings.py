@@ -1,7 +1,4 @@
-"""The settings.
-
-Every name that Agora reads from its environment, its meaning and its limits.
-"""
+"""Settings: every name read from the environment, its meaning and its limits."""
 
 import os
 import re

@@ -1,4 +1,4 @@
 """How Agora is reached: over HTTP and from the command line.
 
-Both hold the same front door, application.app.App.
+Both call use cases through the same front door, `application.app.App`.
 """

@@ -58,9 +58,7 @@ def open_database(
 ) -> Database:
     """Make the database for a URL, with at most this many connections.
 
-    They open when they are first needed.
-
-    On PostgreSQL each prepares the given statements.
+    A connection opens when it is first needed. On PostgreSQL each prepares the given statements.
     """
     if url.get_backend_name() == "sqlite":
         return SqliteDatabase(url, connections, timeouts, in_use, waiting)

@@ -74,7 +74,7 @@ NO_RESPONSE: Final = re.compile(
 def translate_errors() -> Iterator[None]:
     """Raise driver errors that mean "not now" as Unavailable.
 
-    Errors in statements stay what they are.
+    Errors in statements are raised unchanged.
     """
     try:
         yield
@@ -86,7 +86,7 @@ def translate_errors() -> Iterator[None]:
 def raise_translated(error: Exception) -> None:
     """Raise what a driver error means to the application.
 
-    Return where it means nothing.
+    An error without such a meaning raises nothing.
 
     Raises:
         TransactionAborted: the transaction was rolled back, and may be run again.
@@ -115,9 +115,7 @@ def raise_translated(error: Exception) -> None:
 def raise_aborted(error: Exception) -> None:
     """Raise TransactionAborted where a statement lost its connection.
 
-    Nothing was committed then.
-
-    Not to be called once COMMIT was sent: its outcome is unknown then.
+    Nothing was committed then. Callers must not use this once COMMIT was sent: its outcome is unknown.
     """
     is_connecting = isinstance(error, DBAPIError) and error.statement is None
     if not is_connecting and is_disconnect(driver_error(error)):
@@ -149,7 +147,7 @@ def is_read_only(error: BaseException | None) -> bool:
 def is_stale_plan(error: BaseException | None) -> bool:
     """Tell whether a prepared statement no longer fits its tables.
 
-    A migration has changed a type.
+    This happens when a migration changes a type.
     """
     cause = driver_error(error)
     return getattr(cause, "pgcode", None) == "0A000" and "cached plan" in str(cause)
@@ -158,7 +156,7 @@ def is_stale_plan(error: BaseException | None) -> bool:
 def is_prepared_conflict(error: BaseException | None) -> bool:
     """Tell whether a prepared statement was missing, or there already.
 
-    A pooler shares the server's sessions then.
+    This happens when a pooler shares the server's sessions.
     """
     return getattr(driver_error(error), "pgcode", None) in PREPARED_SQLSTATES
 
@@ -166,9 +164,8 @@ def is_prepared_conflict(error: BaseException | None) -> bool:
 def is_transient(error: Unavailable) -> bool:
     """Tell whether the database may respond a little later by itself.
 
-    Not up, out of reach, or locked (SQLite).
-
-    A database that refuses the credentials will refuse them again.
+    It may if it is not up, out of reach, or locked (SQLite). A database that refuses the credentials will refuse them
+    again.
     """
     cause = driver_error(error.__cause__)
     if isinstance(cause, sqlite3.OperationalError):
@@ -184,9 +181,8 @@ def is_transient(error: Unavailable) -> bool:
 def violated_constraint(error: Exception) -> str:
     """Name the violated constraint.
 
-    By its name on PostgreSQL, by table.column on SQLite.
-
-    SQLite does not name foreign keys: "FOREIGN KEY constraint failed" stands for any of them.
+    PostgreSQL reports its name, SQLite table.column. SQLite does not name foreign keys: "FOREIGN KEY constraint failed"
+    stands for any of them.
     """
     cause: Any = driver_error(error)
     diagnosis: Any = getattr(cause, "diag", None)
@@ -215,9 +211,8 @@ def driver_message(error: BaseException) -> str:
 def cause_of(error: Exception) -> str | None:
     """Describe the cause of an error in one line.
 
-    Its type, and the first line of a driver's own message.
-
-    Of a message from PostgreSQL only the type is given, as it may quote values.
+    The line has the error's type and the first line of a driver's own message. A message from PostgreSQL is left out,
+    as it may quote values.
     """
     cause = driver_error(error.__cause__)
     if cause is None:

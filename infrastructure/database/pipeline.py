@@ -50,7 +50,7 @@ BEGIN, COMMIT, ROLLBACK = (Statement(text(word)) for word in ("BEGIN", "COMMIT",
 class Querier:
     """Executes statements on a connection.
 
-    Each is a transaction of its own, or all are inside one.
+    Each statement is a transaction of its own, or all are inside one.
     """
 
     def __init__(self, connection: Connection) -> None:
@@ -81,7 +81,7 @@ class Querier:
     def limit(self, key: Hashable) -> None:
         """Queue with other transactions that lock the same row.
 
-        Without effect where the database has no such queue.
+        This has no effect where the database has no such queue.
         """
 
 
@@ -99,7 +99,7 @@ class SessionState(Protocol):
 class Pipeline(Querier):
     """A connection to PostgreSQL, acquired at the first round trip.
 
-    Statements without results travel with the next.
+    Queued statements are sent with the next query or with COMMIT.
 
     The connection is in autocommit mode: BEGIN and COMMIT are statements like others. A first round trip that found
     the connection closed is sent again over a new one, unless it commits: the server had restarted, and nothing
@@ -144,7 +144,7 @@ class Pipeline(Querier):
     def limit(self, key: Hashable) -> None:
         """Queue with other transactions that lock the same row.
 
-        Before a connection is acquired, or not at all: a waiter must not hold one.
+        This has no effect once a connection is acquired: a waiter must not hold one.
         """
         if not self._is_used:
             self._queue(key)
@@ -198,7 +198,7 @@ class Pipeline(Querier):
     def _invalidate(self) -> None:
         """Report the closed connection to SQLAlchemy.
 
-        It then pings every other connection of that age.
+        SQLAlchemy then pings every other connection of that age.
         """
         with suppress(DBAPIError):
             self._connection.exec_driver_sql("SELECT 1")

@@ -184,7 +184,7 @@ class PostgresDatabase:
     def _resolve(self, _dialect: object, _entry: object, _arguments: object, parameters: dict[str, Any]) -> None:
         """Resolve the server's name beside the loop.
 
-        Libpq would block it, without a bound.
+        libpq would block the loop, without a bound.
         """
         names = str(parameters.get("host", "")).split(",")
         if in_greenlet() and not any(name == "" or name.startswith("/") for name in names):  # sockets
@@ -195,9 +195,8 @@ class PostgresDatabase:
     async def _connected(self) -> None:
         """Wait for the first connection.
 
-        It is opened once for all waiters, and fails for all of them.
-
-        SQLAlchemy inspects the server then, under a lock that would block the loop's thread.
+        One attempt serves all waiters, and its failure is raised in all of them. SQLAlchemy inspects the server then,
+        under a lock that would block the loop's thread.
         """
         if self._connecting is None:
             self._connecting = asyncio.create_task(self._connect_first())

@@ -1,8 +1,7 @@
 """psycopg2's wait callback.
 
-Every wait for PostgreSQL is bounded, and in a greenlet it releases the event loop.
-
-psycopg2 has one callback for the whole process, and this module owns it.
+Every wait for PostgreSQL is bounded, and in a greenlet it releases the event loop. psycopg2 has one callback for the
+whole process, and this module owns it.
 """
 
 import asyncio
@@ -92,7 +91,7 @@ _users: Final[list[WaitCallback]] = []
 def install(callback: WaitCallback) -> None:
     """Make this the callback of the process.
 
-    Until it is uninstalled, or another one is installed after it.
+    It stays until it is uninstalled, or another one is installed after it.
     """
     _users.append(callback)
     set_wait_callback(callback)
@@ -140,7 +139,7 @@ def unbounded_waits() -> Iterator[None]:
 async def resolve_hosts(names: Sequence[str], ports: Sequence[str], seconds: float) -> dict[str, str]:
     """Resolve host names beside the loop, as libpq parameters.
 
-    All addresses in order, with their names and ports.
+    The parameters hold all addresses in order, with their names and ports.
 
     Raises:
         OperationalError: no name resolves.

@@ -1,4 +1,1 @@
-"""Operations on whole databases, past the ports.
-
-Check, fill, export, import, adopt.
-"""
+"""Operations on whole databases, past the ports."""

@@ -1,10 +1,8 @@
 """Export of a whole instance as NDJSON, and its import.
 
-Either database gives the same bytes.
-
-A header, then all users, posts and votes, then a trailer with their numbers and the SHA-256 of all lines before it.
-Sessions are left out: an import would revive ended sessions and spent refresh tokens. Derived values are left out too,
-and computed at the import.
+PostgreSQL and SQLite give the same bytes: a header, then all users, posts and votes, then a trailer with their numbers
+and the SHA-256 of all lines before it. Sessions are left out: an import would revive ended sessions and spent refresh
+tokens. Derived values are left out too, and computed at the import.
 """
 
 import hashlib
@@ -179,9 +177,8 @@ class Archive:
     def restore(self, source: IO[bytes], size: int, progress: Callable[[int, int], None]) -> RowCounts:
         """Read a file into an empty database, and return the number of rows by kind.
 
-        All is one transaction.
-
-        `size` is the file's in bytes, 0 if unknown; if known, `progress` receives it with the bytes read.
+        The import is one transaction. `size` is the file's in bytes, 0 if unknown; if known, `progress` receives it
+        with the bytes read.
 
         Raises:
             Refused: the database has users, or the file is no complete and unaltered export; nothing is changed.

@@ -89,7 +89,7 @@ def analyze(url: URL) -> None:
 def require_empty(connection: Connection) -> None:
     """Accept only a database without users.
 
-    Registrations wait until the transaction ends.
+    Later registrations wait until the transaction ends.
 
     Raises:
         Refused: the database has users.
@@ -104,9 +104,7 @@ def require_empty(connection: Connection) -> None:
 def without_indexes(connection: Connection) -> Iterator[None]:
     """Drop PostgreSQL's indexes and foreign keys, and create them after the block.
 
-    Loading takes half the time.
-
-    The tables stay locked until the transaction ends.
+    Without them loading takes half the time. The tables stay locked until the transaction ends.
     """
     if connection.dialect.name == "sqlite":
         yield

@@ -1,7 +1,4 @@
-"""A database of generated users, posts and votes.
-
-For demonstrations and measurements.
-"""
+"""Generated users, posts and votes, for demonstrations and measurements."""
 
 import tomllib
 from bisect import bisect_right
@@ -80,9 +77,7 @@ class Demo:
 class Invented:
     """Generated users, posts and votes of the year before `until`.
 
-    Each call yields the same.
-
-    Tallies are chosen first, so that a post is stored with its tally before its votes.
+    Each call yields the same. Tallies are chosen first, so that a post is stored with its tally before its votes.
     """
 
     def __init__(self, users: int, posts: int, votes: int, seed: int, until: datetime) -> None:
@@ -168,7 +163,7 @@ class Invented:
     def _distribute(self, users: int, posts: int, votes: int) -> Sequence[Tally]:
         """Distribute exactly this number of votes.
 
-        Few posts get many, and none more than there are users.
+        A few posts get many votes, and none gets more than there are users.
         """
         random = self._random("tallies")
         weights = [0.0 if _is_draft(number) else random.paretovariate(1.2) for number in range(posts)]

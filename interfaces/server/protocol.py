@@ -201,7 +201,7 @@ class DeadlineProtocol(HttpToolsProtocol):
 class _OneWrite(asyncio.Transport):
     """Joins the head of a response with its body.
 
-    Uvicorn writes each, and each write is a system call.
+    uvicorn writes each by itself, and each write is a system call.
     """
 
     def __init__(self, transport: asyncio.Transport) -> None:

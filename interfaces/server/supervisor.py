@@ -1,7 +1,4 @@
-"""The processes of the server.
-
-A supervisor, and the workers that it starts and replaces.
-"""
+"""The supervisor of the server, and the workers that it starts and replaces."""
 
 import sys
 import time

@@ -1,7 +1,4 @@
-"""A process that serves.
-
-The application it builds, SIGTERM, and graceful shutdown.
-"""
+"""A process that serves: its application, SIGTERM, and graceful shutdown."""
 
 import asyncio
 import gc
@@ -78,7 +75,7 @@ class Server(uvicorn.Server):
     async def startup(self, sockets: list[socket] | None = None) -> None:
         """Start serving, and stop when the supervisor ends.
 
-        A killed one cannot stop its workers.
+        A killed supervisor cannot stop its workers.
         """
         await super().startup(sockets)
         if (parent := parent_process()) is not None:
@@ -110,7 +107,7 @@ class Server(uvicorn.Server):
 def stop_listening(listener: socket, seconds: float) -> None:
     """Refuse new connections in all processes that share the socket.
 
-    Once the backlog is accepted, or the seconds are over.
+    The call first waits until the backlog is accepted, for at most these seconds.
     """
     until = time.monotonic() + seconds
     backlog = select.poll()  # which takes descriptors above 1023, unlike select
