@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
-from time import sleep
+from time import monotonic, sleep
 from typing import Any
 
 from application.paging import NEWEST_FIRST, Window
@@ -26,8 +26,7 @@ from tests.support.concurrency import all_at_once
 from tests.support.samples import NOW, a_user, add_post, add_user
 
 CROWD = 64
-A_WHILE = 0.5
-"""Seconds in which a thread that was started comes to wait for a lock."""
+PATIENCE_SECONDS = 10
 
 
 def a_crowd(backend: Backend, size: int = CROWD) -> list[Actor]:
@@ -106,6 +105,17 @@ def test_an_account_removed_while_it_votes_leaves_every_counter_true(backend: Ba
                 assert tx.votes.lock_context(leaver.id, post.id).direction is Direction.NONE
 
 
+def await_lock_waits(backend: Backend, number: int, other: Future[None] | None = None) -> None:
+    """Wait until this many transactions wait for locks, or the other call has ended.
+
+    Storages with one writer at a time return at once.
+    """
+    until = monotonic() + PATIENCE_SECONDS
+    while backend.lock_waits and backend.lock_waits() < number and not (other and other.done()):
+        assert monotonic() < until
+        sleep(0.01)
+
+
 def test_vote_between_the_locks_of_a_removal_is_counted(backend: Backend) -> None:
     """A removal locks posts, then the account, which votes on another post between both."""
     voter, leaver = add_user(backend.uow, "voter"), add_user(backend.uow, "leaver")
@@ -127,8 +137,9 @@ def test_vote_between_the_locks_of_a_removal_is_counted(backend: Backend) -> Non
         running: list[Future[None]] = []
 
         def start_others() -> None:
-            running.extend((pool.submit(remove), pool.submit(vote_on_second, voter, lambda: sleep(A_WHILE))))
-            sleep(A_WHILE)  # both wait for the vote of the leaver
+            removal = pool.submit(remove)
+            running.extend((removal, pool.submit(vote_on_second, voter, lambda: await_lock_waits(backend, 1, removal))))
+            await_lock_waits(backend, 2)  # both wait for the vote of the leaver
 
         vote_on_second(leaver, start_others)
         for future in running:

@@ -2,9 +2,10 @@
 
 import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from sqlalchemy import (
@@ -58,6 +59,8 @@ class Backend:
     votes: VoteReader
     throttle: Throttle
     dashboard: DashboardReader
+    lock_waits: Callable[[], int] | None = None
+    """Counts transactions that wait for locks, where several can write at a time."""
 
 
 def memory_backend() -> Backend:
@@ -85,6 +88,7 @@ def sql_backend(url: URL) -> Iterator[Backend]:
             SqlVoteReader(database.read),
             SqlThrottle(database),
             SqlDashboardReader(database.read),
+            partial(_lock_waits, database) if url.get_backend_name() == "postgresql" else None,
         )
     finally:
         database.close()
@@ -171,6 +175,11 @@ LOCK = Statement(  # however long it takes
 )
 
 
+LOCK_WAITS = Statement(
+    text("SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'")
+)
+
+
 def require_true_counters(url: URL) -> None:
     """Recount the votes of every post."""
     found = contents(url)
@@ -182,6 +191,11 @@ def require_true_counters(url: URL) -> None:
     assert {(title.post_id, title.title_key) for title in found["titles"]} == {
         (post.id, search_key(post.title)) for post in found["posts"]
     }
+
+
+def _lock_waits(database: Database) -> int:
+    with database.read() as querier:
+        return int(value(querier, LOCK_WAITS))
 
 
 def value(querier: Querier, statement: Statement, **values: object) -> Any:
