@@ -94,6 +94,8 @@ class Server(uvicorn.Server):
             for listener in [one for server in self.servers for one in server.sockets]:
                 with socket(fileno=os.dup(listener.fileno())) as ours:
                     await asyncio.to_thread(stop_listening, ours, timeouts.backlog)
+        for server in self.servers:  # where the shared sockets listen on, as after SIGHUP, this process accepts no more
+            server.close()
         for _ in range(LAST_READS):  # several: a busy machine may run this process late
             await asyncio.sleep(timeouts.last_read_pause)
         await super().shutdown(sockets)

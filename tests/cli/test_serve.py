@@ -29,6 +29,7 @@ from tests.support.proxy import Proxy
 from tests.support.servers import Server, serving, starting
 
 HEAD = ScriptDirectory.from_config(config()).get_current_head()
+CLIENTS = 8
 GOOD_KEY = "0123456789abcdef" * 4
 PRODUCTION: dict[str, Any] = {"FASTAPI_ENV": "production", "SECRET_KEY": GOOD_KEY}
 ANN = {"email": "ann@example.com", "password": "Ann's password"}
@@ -269,14 +270,16 @@ def test_sighup_replaces_the_workers_without_a_failed_request(database_of: Calla
 
     with serving(database_of("sqlite"), workers=2) as server:
         before, is_over = set(server.workers), Event()
-        client = Thread(target=ask)
-        client.start()
+        clients = [Thread(target=ask) for _ in range(CLIENTS)]
+        for client in clients:
+            client.start()
         try:
             server.process.send_signal(signal.SIGHUP)
             server.wait_until_it_says("Finished server process", 2)
         finally:
             is_over.set()
-            client.join()
+            for client in clients:
+                client.join()
         after = {int(worker) for worker in re.findall(r"Started server process \[(\d+)\]", server.said)} - before
         assert len(after) == 2
         assert httpx2.get(f"{server.address}/health/ready").status_code == 200
