@@ -36,6 +36,7 @@ from infrastructure.database.throttle import SqlThrottle
 from infrastructure.database.unit_of_work import SqlUnitOfWorkFactory
 from infrastructure.database.users import SqlUserReader
 from infrastructure.database.votes import SqlVoteReader
+from infrastructure.environment import load_settings
 from infrastructure.execution.greenlets import Executor, GreenletExecutor
 from infrastructure.execution.retry import RetryingExecutor
 from infrastructure.execution.threads import WorkerThreads
@@ -45,7 +46,7 @@ from infrastructure.operations.archive import Archive
 from infrastructure.operations.demo import Demo
 from infrastructure.operations.doctor import Doctor
 from infrastructure.passwords import CORES, Argon2PasswordHasher
-from infrastructure.settings import Settings, load_settings
+from infrastructure.settings import Settings
 from infrastructure.timeouts import Timeouts
 from infrastructure.tokens import JwtTokenCodec, RandomRefreshTokens
 

@@ -8,7 +8,7 @@ from sqlalchemy.schema import SchemaItem
 
 from infrastructure.database.engine import open_engine
 from infrastructure.database.tables import UtcDateTime, metadata
-from infrastructure.settings import load_settings
+from infrastructure.environment import load_settings
 
 PLAIN_TYPES: dict[type, str] = {UtcDateTime: "sa.DateTime(timezone=True)"}
 """How a new migration writes our own types: it must not depend on code that may change later."""

@@ -20,7 +20,8 @@ from sqlalchemy import URL
 from starlette.types import Scope
 
 from infrastructure.database.engine import HEALTH_CONNECTIONS
-from infrastructure.settings import Settings, SettingsError, load_settings
+from infrastructure.environment import load_settings
+from infrastructure.settings import Settings, SettingsError
 from infrastructure.timeouts import DEFAULT_TIMEOUTS
 from interfaces.cli.main import app
 from interfaces.http.middleware import BODY_MAX

@@ -12,9 +12,10 @@ import typer
 
 from application.errors import Unavailable
 from infrastructure.container import Container
+from infrastructure.environment import is_production, origin
 from infrastructure.logs import configure_logs
 from infrastructure.metrics import counting_together
-from infrastructure.settings import Settings, is_production, masked, origin
+from infrastructure.settings import Settings, masked
 from interfaces.failures import EXPECTED, exit_with_error
 from interfaces.server.supervisor import run_server
 

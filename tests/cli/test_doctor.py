@@ -15,7 +15,7 @@ from sqlalchemy import URL
 from infrastructure.container import Container
 from infrastructure.database.engine import HEALTH_CONNECTIONS, open_engine
 from infrastructure.database.schema import Migrations
-from infrastructure.settings import load_settings
+from infrastructure.environment import load_settings
 from infrastructure.timeouts import Timeouts
 from tests.support.backends import PostgresServer, sql_backend
 from tests.support.command import plain, run, run_command

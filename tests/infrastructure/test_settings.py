@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from pydantic import SecretStr
 from sqlalchemy import URL, create_engine
 
-from infrastructure.settings import KNOWN_SECRETS, SettingsError, database_url, load_settings, masked, origin
+from infrastructure.environment import load_settings, origin
+from infrastructure.settings import KNOWN_SECRETS, SettingsError, database_url, masked
 
 HOUSE = Path(__file__).parents[2]
 GOOD_KEY = "0123456789abcdef" * 4

@@ -1,0 +1,108 @@
+"""Environment: where settings are read from, and which source each comes from."""
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from dotenv.parser import parse_stream
+from pydantic import ValidationError
+
+from domain.text import is_storable
+from infrastructure.settings import NAMES, OBSOLETE, RENAMED, Settings, SettingsError
+
+
+def load_settings(folder: Path | None = None) -> Settings:
+    """Read the settings from all their sources.
+
+    The process environment comes first, then `.env.{FASTAPI_ENV}`, then `.env`, then the defaults.
+
+    The files are searched in `folder`, by default the working directory.
+
+    Raises:
+        SettingsError: a value is invalid.
+    """
+    sources = _sources(folder or Path())
+    values = {
+        name.lower(): value
+        for _, source in reversed(sources)
+        for name, value in source.items()
+        if value and name in NAMES
+    }
+    unreadable = [name.upper() for name, value in values.items() if not is_storable(value)]
+    if unreadable:
+        raise SettingsError(f"{', '.join(unreadable)}: a NUL, or bytes that are no UTF-8; remove them")
+    values["fastapi_env"] = sources[1][0].removeprefix(".env.")  # what chose the file, regardless of its content
+    try:
+        settings = Settings.model_validate(values, context=[name for name in OBSOLETE if _is_set(name, sources)])
+    except ValidationError as error:
+        raise SettingsError("; ".join(_sentence(reason) for reason in error.errors(include_input=False))) from None
+    if not all(is_storable(str(part)) for part in (*settings.url, *(settings.read_url or ()))):
+        raise SettingsError(
+            "DATABASE_URL or DATABASE_READ_URL: an escaped NUL, or escaped bytes that are no UTF-8; remove them, and"
+            " write %25 for a % that means itself"
+        )
+    return settings
+
+
+def is_production() -> bool:
+    """Test whether this is production, even if other settings are invalid."""
+    try:
+        return _sources(Path())[1][0] == ".env.production"
+    except SettingsError:
+        return os.environ.get("FASTAPI_ENV") == "production"
+
+
+def origin(name: str, folder: Path | None = None) -> str:
+    """Get the source of a setting: `environment`, a file's name, or `default`."""
+    sources = _sources(folder or Path())
+    return next((source for source, values in sources if values.get(name.upper())), "default")
+
+
+def _is_set(name: str, sources: Sequence[tuple[str, Mapping[str, str | None]]]) -> bool:
+    return any(source.get(name) for _, source in sources)
+
+
+def _sources(folder: Path) -> list[tuple[str, Mapping[str, str | None]]]:
+    """Read all sources of settings, in order of precedence.
+
+    Values in files are literal.
+    """
+    try:
+        common = _read(folder / ".env")
+        environment = os.environ.get("FASTAPI_ENV") or common.get("FASTAPI_ENV") or "development"
+        own = _read(folder / f".env.{environment}")
+    except (OSError, ValueError):
+        raise SettingsError("a .env file cannot be read: make it readable, and save it as UTF-8") from None
+    sources = [("environment", os.environ), (f".env.{environment}", own), (".env", common)]
+    return [(origin, _with_new_names(source)) for origin, source in sources]
+
+
+def _with_new_names(source: Mapping[str, str | None]) -> Mapping[str, str | None]:
+    renamed = {new: source[old] for old, new in RENAMED.items() if source.get(old) and not source.get(new)}
+    return {**source, **renamed}
+
+
+def _read(file: Path) -> Mapping[str, str | None]:
+    """Read a .env file, if there is one.
+
+    Raises:
+        SettingsError: a line is malformed; it may contain a secret, so the message gives only its number.
+    """
+    values: dict[str, str | None] = {}
+    if not (file.is_file() or file.is_fifo()):
+        return values
+    with file.open(encoding="utf-8") as stream:
+        for binding in parse_stream(stream):
+            if binding.error:
+                text = binding.original.string
+                line = binding.original.line + text[: len(text) - len(text.lstrip())].count("\n")
+                raise SettingsError(f"{file}, line {line}: write NAME=value, and close what quotes it opens")
+            if binding.key is not None:
+                values[binding.key] = binding.value
+    return values
+
+
+def _sentence(reason: Mapping[str, Any]) -> str:
+    name = ".".join(str(part) for part in reason["loc"]).upper()
+    return f"{name}: {reason['msg']}; see docs/settings.md"
