@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import chain, repeat
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from alembic import command
 from alembic.config import Config
@@ -47,7 +47,8 @@ class Migrations:
         """Apply all pending migrations.
 
         Raises:
-            Unavailable: the schema is a newer release's or another application's, or the database is unavailable.
+            Unavailable: the schema is a newer release's or another application's, the encoding of the database is not
+                UTF8, or the database is unavailable.
         """
         with self._inspecting() as connection:
             if self.is_current(connection):
@@ -57,7 +58,12 @@ class Migrations:
             self.upgrade_on(connection)
 
     def upgrade_on(self, connection: Connection) -> None:
-        """Apply all pending migrations on a connection, within its transaction."""
+        """Apply all pending migrations on a connection, within its transaction.
+
+        Raises:
+            Unavailable: the database's encoding is not UTF8.
+        """
+        _require_utf8(connection)
         self._config.attributes["connection"] = connection
         command.upgrade(self._config, "heads")
 
@@ -65,7 +71,7 @@ class Migrations:
         """Accept only the schema of this release.
 
         Raises:
-            Unavailable: the schema is another one, or the database is unavailable.
+            Unavailable: the schema is another one, the encoding is not UTF8, or the database is unavailable.
         """
         with self._inspecting() as connection:
             if self.is_current(connection):
@@ -131,7 +137,29 @@ class Migrations:
     def _inspecting(self) -> Iterator[Connection]:
         """Connect without transaction and locks, with a timeout on each response."""
         with bounded_waits(self._timeouts), connected(self._url, self._timeouts) as connection:
+            _require_utf8(connection)
             yield connection.execution_options(isolation_level="AUTOCOMMIT")
+
+
+def encoding_fault(connection: Connection) -> str | None:
+    """Describe an encoding of a PostgreSQL database that cannot store every text.
+
+    A remedy follows a semicolon; None for UTF8 and for SQLite. The server reported its encoding when it was connected.
+    """
+    raw: Any = connection.connection.dbapi_connection
+    encoding = None if connection.dialect.name == "sqlite" else raw.get_parameter_status("server_encoding")
+    if encoding in {None, "UTF8"}:
+        return None
+    return (
+        f"the database {raw.info.dbname} has the encoding {encoding}, and Agora's text needs UTF8; create another one,"
+        " and move what is there by pg_dump --encoding=UTF8:"
+        " CREATE DATABASE ... ENCODING 'UTF8' LOCALE 'C' TEMPLATE template0"
+    )
+
+
+def _require_utf8(connection: Connection) -> None:
+    if fault := encoding_fault(connection):
+        raise Unavailable(fault)
 
 
 def _current(connection: Connection) -> set[str]:

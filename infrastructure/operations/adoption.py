@@ -34,7 +34,7 @@ from domain.errors import Invalid
 from domain.posts import Post
 from domain.users import Role, User
 from domain.votes import Direction, Tally, Vote
-from infrastructure.database.schema import Migrations, is_course
+from infrastructure.database.schema import Migrations, encoding_fault, is_course
 from infrastructure.database.sql import is_id
 from infrastructure.database.tables import Id, UtcDateTime, metadata
 from infrastructure.operations.bulk import (
@@ -157,6 +157,8 @@ def _refusal(error: DBAPIError) -> str:
 
 
 def _require_course(connection: Connection) -> None:
+    if fault := encoding_fault(connection):
+        raise Refused(fault)
     if not set(COURSE) <= set(inspect(connection).get_table_names()):
         raise Refused("there is nothing to adopt: this database has no tables users, posts and votes")
     if not is_course(connection):

@@ -13,7 +13,7 @@ from application.votes import VerifyVotes
 from infrastructure.database.engine import connected
 from infrastructure.database.errors import DRIVER_ERRORS, driver_message
 from infrastructure.database.pipeline import Querier
-from infrastructure.database.schema import Migrations
+from infrastructure.database.schema import Migrations, encoding_fault
 from infrastructure.database.standby import position_of, replayed_by, unfit
 from infrastructure.operations.configuration import check_settings
 from infrastructure.operations.findings import Finding, Level, ok, problem, warning
@@ -108,10 +108,10 @@ class Doctor:
         return ok("the database responds")
 
     def _of_schema(self, connection: Connection) -> Iterator[Finding]:
-        unmanaged = self._migrations.unmanaged(connection)
+        wrong = encoding_fault(connection) or self._migrations.unmanaged(connection)
         unknown, pending = self._migrations.unknown(connection), self._migrations.pending(connection)
-        if unmanaged:
-            says, _, remedy = unmanaged.partition("; ")
+        if wrong:
+            says, _, remedy = wrong.partition("; ")
             yield problem(says, remedy)
         elif unknown:
             yield problem(

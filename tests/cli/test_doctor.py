@@ -74,6 +74,14 @@ def execute(url: URL, *statements: str) -> None:
     engine.dispose()
 
 
+def execute_alone(url: URL, statement: str) -> None:
+    """Execute a statement outside a transaction."""
+    engine = open_engine(url, connections=1)
+    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.exec_driver_sql(statement)
+    engine.dispose()
+
+
 def findings(*words: str, code: int = 0) -> dict[str, list[str]]:
     """Run the command, and tell what it found by level, each finding with its remedy in one line."""
     done = run("doctor", *words)
@@ -327,6 +335,29 @@ def test_counters_that_disagree_are_a_problem_until_they_are_repaired(at: URL) -
 
 
 # PostgreSQL alone.
+
+
+@pytest.mark.parametrize("encoding", ["SQL_ASCII", "LATIN1"])
+def test_database_that_is_not_utf8_is_refused_with_a_remedy(
+    postgres: PostgresServer, encoding: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with postgres.database(migrated=False, encoding=encoding) as url:
+        monkeypatch.setenv("DATABASE_URL", plain(url))
+        said = f"agora: the database {url.database} has the encoding {encoding}, and Agora's text needs UTF8; create "
+        for command in ("migrate", "serve", "adopt", "adopt --apply", "users list"):
+            assert run(*command.split()).refused().startswith(said)
+        found = only(findings(code=1)["problem"])
+        assert found.replace(" -> ", "; ") == said.partition(": ")[2] + found.partition("-> create ")[2]
+
+        remedy = found.partition("UTF8: ")[2].replace("...", f"{url.database}_utf8")
+        name = remedy.split()[2]
+        execute_alone(url, remedy)
+        try:
+            monkeypatch.setenv("DATABASE_URL", plain(url.set(database=name)))
+            assert run("migrate").code == 0
+            assert findings()["problem"] == []
+        finally:
+            execute_alone(url, f"DROP DATABASE {name} WITH (FORCE)")
 
 
 @pytest.mark.parametrize(("seconds", "level", "code"), [(5, "warning", 0), (-60, "problem", 1)])

@@ -103,12 +103,12 @@ class PostgresServer:
         self._template: str | None = None
 
     @contextmanager
-    def database(self, *, migrated: bool = True) -> Iterator[URL]:
+    def database(self, *, migrated: bool = True, encoding: str | None = None) -> Iterator[URL]:
         """Create a database, and drop it after the block."""
         if migrated and self._template is None:
             self._template = self._create(None)
             Migrations(self._url.set(database=self._template)).upgrade()
-        name = self._create(self._template if migrated else None)
+        name = self._create(self._template if migrated else None, encoding)
         try:
             yield self._url.set(database=name)
         finally:
@@ -119,10 +119,11 @@ class PostgresServer:
         if self._template is not None:
             self._run(f"DROP DATABASE {self._template} WITH (FORCE)")
 
-    def _create(self, template: str | None) -> str:
+    def _create(self, template: str | None, encoding: str | None = None) -> str:
         self._made += 1
         name = f"agora_test_{os.getpid()}_{self._made}"
-        self._run(f"CREATE DATABASE {name}" + (f" TEMPLATE {template}" if template else ""))
+        other = f" ENCODING '{encoding}' TEMPLATE template0 LC_COLLATE 'C' LC_CTYPE 'C'" if encoding else ""
+        self._run(f"CREATE DATABASE {name}" + (f" TEMPLATE {template}" if template else other))
         return name
 
     def _run(self, statement: str) -> None:
