@@ -3,8 +3,6 @@
 from datetime import timedelta
 from typing import Final
 
-from dependency_injector import containers, providers
-
 from application.admin import GetDashboard
 from application.app import App, Commands, Queries
 from application.passwords import CheckPassword, Guard, Limits
@@ -40,6 +38,7 @@ from infrastructure.environment import load_settings
 from infrastructure.execution.greenlets import Executor, GreenletExecutor
 from infrastructure.execution.retry import RetryingExecutor
 from infrastructure.execution.threads import WorkerThreads
+from infrastructure.injection import containers, providers
 from infrastructure.metrics import Metrics, PrometheusMetrics, Span
 from infrastructure.operations.adoption import Adoption
 from infrastructure.operations.archive import Archive
@@ -144,7 +143,7 @@ class Container(containers.DeclarativeContainer):
 
     migrations = providers.Singleton(Migrations, settings.provided.url, timeouts)
     health_database = providers.Singleton(open_database, settings.provided.url, HEALTH_CONNECTIONS, timeouts)
-    health = providers.Singleton(SqlHealth, health_database, migrations)
+    health = providers.Singleton(SqlHealth, health_database)
 
     adoption = providers.Singleton(Adoption, settings.provided.url, migrations)
     archive = providers.Singleton(Archive, settings.provided.url)

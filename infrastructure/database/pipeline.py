@@ -7,7 +7,7 @@ from hashlib import blake2b
 from typing import Any, Final, Protocol
 
 import psycopg2
-from sqlalchemy import Connection, Executable, select, text, true
+from sqlalchemy import Connection, Executable, text
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.exc import DBAPIError
 
@@ -43,7 +43,6 @@ def _dialect(style: Any) -> Any:
     return postgresql.dialect(paramstyle=style)  # type: ignore[no-untyped-call]
 
 
-PING: Final = Statement(select(true()))
 BEGIN, COMMIT, ROLLBACK = (Statement(text(word)) for word in ("BEGIN", "COMMIT", "ROLLBACK"))
 
 
@@ -55,11 +54,6 @@ class Querier:
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
-
-    @property
-    def connection(self) -> Connection:
-        """The connection itself, for savepoints and for SQLAlchemy's own tools."""
-        return self._connection
 
     @property
     def cache(self) -> dict[Any, Any]:
@@ -121,15 +115,6 @@ class Pipeline(Querier):
         self._raw: Any = None
         self._pending: list[tuple[Statement, Values]] = [(BEGIN, {})] if transaction else []
         self._is_used = False
-
-    @property
-    def connection(self) -> Connection:
-        """The connection itself, alive, and inside the transaction if there is one."""
-        if not self._is_used:
-            self._pending.append((PING, {}))
-        if self._pending:
-            self._send()
-        return self._connection
 
     def fetch_all(self, statement: Statement, values: Values) -> Sequence[tuple[Any, ...]]:
         """Execute a statement after the queued ones, and return its rows."""

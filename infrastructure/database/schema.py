@@ -5,30 +5,45 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import chain, repeat
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from alembic import command
-from alembic.config import Config
-from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
-from sqlalchemy import URL, Connection, inspect
+from sqlalchemy import URL, Connection, inspect, text
 
 import migrations
 from application.errors import Unavailable
 from infrastructure.database.engine import Database, connected
 from infrastructure.database.errors import driver_message, is_transient
+from infrastructure.database.pipeline import Statement
 from infrastructure.database.tables import metadata
 from infrastructure.database.wait_callback import bounded_waits
 from infrastructure.timeouts import DEFAULT_TIMEOUTS, Timeouts
+
+if TYPE_CHECKING:
+    from alembic.config import Config
 
 COURSE_TABLES: Final = frozenset({"users", "posts", "votes"})
 """Tables of the public course's application. Agora has three of the same names."""
 
 
-def config() -> Config:
+FOLDER: Final = Path(migrations.__file__).parent
+
+STEPS: Final = tuple(sorted(file.name.split("_")[1] for file in FOLDER.glob("versions/*_*_*.py")))
+"""The revisions in their order, from the names of their files: most commands need Alembic for nothing else."""
+
+
+HAS_VERSIONS: Final = Statement(
+    text("SELECT 1 WHERE to_regclass('alembic_version') IS NOT NULL"),
+    sqlite=text("SELECT 1 FROM sqlite_master WHERE name = 'alembic_version'"),
+)
+VERSIONS: Final = Statement(text("SELECT version_num FROM alembic_version"))
+
+
+def config() -> "Config":
     """Configure Alembic for the migrations of Agora; the settings name the database."""
+    from alembic.config import Config  # here, as only migrating commands need it
+
     found = Config()
-    found.set_main_option("script_location", str(Path(migrations.__file__).parent).replace("%", "%%"))
+    found.set_main_option("script_location", str(FOLDER).replace("%", "%%"))
     return found
 
 
@@ -38,10 +53,6 @@ class Migrations:
     def __init__(self, url: URL, timeouts: Timeouts = DEFAULT_TIMEOUTS) -> None:
         self._url = url
         self._timeouts = timeouts
-        self._config = config()
-        self._script = ScriptDirectory.from_config(self._config)
-        self._heads = set(self._script.get_heads())
-        self._steps = [step.revision for step in self._script.walk_revisions()]
 
     def upgrade(self) -> None:
         """Apply all pending migrations.
@@ -63,9 +74,12 @@ class Migrations:
         Raises:
             Unavailable: the database's encoding is not UTF8.
         """
+        from alembic import command
+
         _require_utf8(connection)
-        self._config.attributes["connection"] = connection
-        command.upgrade(self._config, "heads")
+        with_connection = config()
+        with_connection.attributes["connection"] = connection
+        command.upgrade(with_connection, "heads")
 
     def require_current(self) -> None:
         """Accept only the schema of this release.
@@ -101,19 +115,19 @@ class Migrations:
 
     def is_current(self, connection: Connection) -> bool:
         """Return whether the schema is this release's."""
-        return _current(connection) == self._heads
+        return _current(connection) == {STEPS[-1]}
 
     def pending(self, connection: Connection) -> list[str]:
         """Return the revisions that the schema lacks, in their order."""
-        applied = {step.revision for step in self._script.iterate_revisions(self._known(connection), "base")}
-        return [name for name in reversed(self._steps) if name not in applied]
+        latest = max(self._known(connection), default="")
+        return [name for name in STEPS if name > latest]
 
     def unknown(self, connection: Connection) -> list[str]:
         """Return the schema's revisions that this release does not know.
 
         A newer release applied them.
         """
-        return sorted(_current(connection) - set(self._steps))
+        return sorted(_current(connection) - set(STEPS))
 
     def unmanaged(self, connection: Connection) -> str | None:
         """Describe tables of another application.
@@ -131,7 +145,7 @@ class Migrations:
             raise Unavailable("the database's schema is newer than this release; install the release that made it")
 
     def _known(self, connection: Connection) -> tuple[str, ...]:
-        return tuple(_current(connection).intersection(self._steps))
+        return tuple(_current(connection).intersection(STEPS))
 
     @contextmanager
     def _inspecting(self) -> Iterator[Connection]:
@@ -163,7 +177,9 @@ def _require_utf8(connection: Connection) -> None:
 
 
 def _current(connection: Connection) -> set[str]:
-    return set(MigrationContext.configure(connection).get_current_heads())
+    if not inspect(connection).has_table("alembic_version"):
+        return set()
+    return set(connection.execute(text("SELECT version_num FROM alembic_version")).scalars())
 
 
 def is_course(connection: Connection) -> bool:
@@ -199,15 +215,14 @@ def _has_managed_users(connection: Connection) -> bool:
 class SqlHealth:
     """Checks that the database responds and has the schema of this release."""
 
-    def __init__(self, database: Database, migrations: Migrations) -> None:
+    def __init__(self, database: Database) -> None:
         self._database = database
-        self._migrations = migrations
 
     def checks(self) -> dict[str, str]:
         """Return the state of "database" and of "migrations": "ok", or what is wrong."""
         try:
             with self._database.read() as querier:
-                current = self._migrations.is_current(querier.connection)
+                found = querier.fetch_all(HAS_VERSIONS, {}) and querier.fetch_all(VERSIONS, {})
         except Unavailable:
             return {"database": "unavailable", "migrations": "unknown"}
-        return {"database": "ok", "migrations": "ok" if current else "not at this release's schema"}
+        return {"database": "ok", "migrations": "ok" if found == [(STEPS[-1],)] else "not at this release's schema"}

@@ -5,7 +5,7 @@ from datetime import datetime
 from functools import lru_cache
 from typing import Any, Final
 
-from sqlalchemy import bindparam, delete, insert, select, union, update
+from sqlalchemy import bindparam, delete, insert, select, text, union, update
 
 from application.paging import Page, PageCursor, Window
 from application.views import Claims, SessionView, UserView
@@ -98,6 +98,8 @@ VOTED_ON: Final = Statement(
     .join_from(votes, posts, posts.c.id == votes.c.post_id)
     .where(votes.c.user_id == bindparam("user_id"))
 )
+SAVEPOINT: Final = Statement(text("SAVEPOINT before_locks"))
+ROLLBACK_TO_SAVEPOINT: Final = Statement(text("ROLLBACK TO SAVEPOINT before_locks"))
 DELETE: Final = Statement(delete(users).where(users.c.id == bindparam("user_id")))
 
 
@@ -146,14 +148,13 @@ class SqlUserRepository:
         Once it is locked no vote can follow; if one came between, both locks are released and taken again.
         """
         values = {"user_id": user_id}
+        self._querier.enqueue(SAVEPOINT, {})
         while True:
-            savepoint = self._querier.connection.begin_nested()
             locked = set(self._querier.fetch_all(LOCK_AFFECTED, values))
             self._querier.fetch_all(LOCK_FOR_REMOVAL, values)
             if locked.issuperset(self._querier.fetch_all(AFFECTED, values)):
                 break
-            savepoint.rollback()
-        savepoint.commit()
+            self._querier.enqueue(ROLLBACK_TO_SAVEPOINT, {})
         for post_id, direction, upvotes, downvotes, created_at in self._querier.fetch_all(VOTED_ON, values):
             tally = Tally(upvotes, downvotes).after(Direction(direction), Direction.NONE)
             store_tally(self._querier, post_id, tally, created_at)

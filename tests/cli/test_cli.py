@@ -22,6 +22,7 @@ from infrastructure.database.schema import Migrations
 from infrastructure.timeouts import Timeouts
 from tests.support.backends import PostgresServer
 from tests.support.command import NAMES, plain, run, run_command
+from tests.support.connections import connection_of
 from tests.support.postgres import free_port
 from tests.support.proxy import Proxy
 
@@ -48,7 +49,7 @@ def signs_in_as_admin(email: str, password: str) -> bool:
 
 def count_users(url: URL) -> object:
     with closing(open_database(url, 1)) as database, database.read() as querier:
-        return querier.connection.exec_driver_sql("SELECT count(*) FROM users").scalar_one()
+        return connection_of(querier).exec_driver_sql("SELECT count(*) FROM users").scalar_one()
 
 
 # Help.

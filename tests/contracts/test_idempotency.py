@@ -17,6 +17,7 @@ from infrastructure.database.idempotency import DELETED_AT_ONCE
 from tests.fakes.services import FrozenClock
 from tests.support.backends import Backend, empty, sql_backend
 from tests.support.concurrency import all_at_once
+from tests.support.connections import connection_of
 from tests.support.samples import NOW, a_post, add_user
 
 LATER = NOW + timedelta(days=1)
@@ -106,7 +107,7 @@ def test_expired_responses_do_not_accumulate(url: URL) -> None:
 
 def stored_keys(url: URL) -> list[str]:
     with closing(open_database(url, 1)) as database, database.read() as querier:
-        return list(querier.connection.execute(text("SELECT key FROM answers ORDER BY key")).scalars())
+        return list(connection_of(querier).execute(text("SELECT key FROM answers ORDER BY key")).scalars())
 
 
 def test_concurrent_requests_with_one_key_write_one_post(backend: Backend) -> None:

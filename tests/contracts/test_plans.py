@@ -25,6 +25,7 @@ from infrastructure.database.users import list_statement as accounts_statement
 from infrastructure.database.votes import list_statement as votes_statement
 from infrastructure.database.votes import recount_statement
 from tests.support.backends import empty
+from tests.support.connections import connection_of
 from tests.support.samples import NOW
 
 POSTS, PEOPLE, LIMIT = 6_000, 40, 10
@@ -69,7 +70,7 @@ def fill(database: Database) -> None:
     moments = [NOW + number * SECOND for number in range(POSTS)]
     scores = [number * 7 % 13 - 3 for number in range(POSTS)]
     with database.write() as querier:
-        querier.connection.execute(
+        connection_of(querier).execute(
             users.insert(),
             [
                 {
@@ -84,7 +85,7 @@ def fill(database: Database) -> None:
                 for number in range(PEOPLE)
             ],
         )
-        querier.connection.execute(
+        connection_of(querier).execute(
             posts.insert(),
             [
                 {
@@ -103,14 +104,14 @@ def fill(database: Database) -> None:
                 for number, (moment, score) in enumerate(zip(moments, scores, strict=True))
             ],
         )
-        querier.connection.execute(
+        connection_of(querier).execute(
             titles.insert(),
             [
                 {"post_id": number + 1, "title_key": "a needle" if number == 77 else f"a title number {number}"}
                 for number in range(POSTS)
             ],
         )
-        querier.connection.execute(
+        connection_of(querier).execute(
             votes.insert(),
             [
                 {"post_id": post, "user_id": user, "dir": Direction(1 - post % 3 // 2 * 2).value, "created_at": NOW}
@@ -118,7 +119,7 @@ def fill(database: Database) -> None:
                 for user in range(1, PEOPLE + 1)
             ],
         )
-        querier.connection.execute(
+        connection_of(querier).execute(
             sessions.insert(),
             [
                 {
@@ -167,7 +168,7 @@ def list_queries() -> Iterator[ListQuery]:
 def plan_on_postgres(database: Database, statement: Statement, values: dict[str, Any]) -> dict[str, Any]:
     """Execute a statement as requests do; return the plan of PostgreSQL."""
     with database.read() as querier:
-        raw: Any = querier.connection.connection.dbapi_connection
+        raw: Any = connection_of(querier).connection.dbapi_connection
         with closing(raw.cursor()) as cursor:
             explain = "EXPLAIN (ANALYZE, TIMING OFF, COSTS OFF, SUMMARY OFF, FORMAT JSON) "
             if statement not in PREPARED:
@@ -208,7 +209,7 @@ def plan_on_sqlite(database: Database, statement: Statement, values: dict[str, A
     with database.read() as querier:
         compiled = statement.clause.compile(database.engine)
         ordered = tuple(compiled.construct_params(values)[name] for name in compiled.positiontup)
-        rows = querier.connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {compiled}", _plain(ordered)).all()
+        rows = connection_of(querier).exec_driver_sql(f"EXPLAIN QUERY PLAN {compiled}", _plain(ordered)).all()
     return [(row[0], row[1], row[3]) for row in rows]
 
 

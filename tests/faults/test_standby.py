@@ -10,6 +10,7 @@ from sqlalchemy import text
 from infrastructure.database.engine import open_database
 from tests.support.backends import empty
 from tests.support.command import plain
+from tests.support.connections import connection_of
 from tests.support.load import HANG_SECONDS, TIMES, Load, Voter, VoterThreads, VotingForum, serve
 from tests.support.metrics import values
 from tests.support.postgres import Postgres
@@ -89,7 +90,7 @@ def test_faults_of_a_standby_hide_no_write_from_its_author(breakable: Postgres, 
 
         def say(statement: str) -> object:
             with at_standby.read() as querier:
-                return querier.connection.execute(text(statement)).scalar()
+                return connection_of(querier).execute(text(statement)).scalar()
 
         def go_on_until_it_answers() -> None:
             before = answered(server)
@@ -136,7 +137,7 @@ def test_service_returns_when_the_standby_is_promoted(breakable: Postgres, stand
             kill()
             load.wait_for("refused", 5)
             with at_standby.read() as querier:
-                assert querier.connection.execute(text("SELECT pg_promote(false)")).scalar()
+                assert connection_of(querier).execute(text("SELECT pg_promote(false)")).scalar()
             load.wait_for("acknowledged", 40)
         assert server.end() == 0
     assert "Traceback" not in server.said

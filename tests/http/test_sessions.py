@@ -19,6 +19,7 @@ from infrastructure.tokens import key_id
 from tests.fakes.services import FrozenClock
 from tests.support.api import SECRET_KEY, Api, Person, but_its_id, require_problem, running_api
 from tests.support.concurrency import all_at_once
+from tests.support.connections import connection_of
 
 
 def sign_in(api: Api, **form: str) -> httpx2.Response:
@@ -573,7 +574,7 @@ def test_refreshing_ignores_the_authorization_header(api: Api, ann: Person) -> N
 
 def test_a_refresh_token_is_nowhere_in_the_database(api: Api, ann: Person) -> None:
     with api.container.database().read() as link:
-        rows = link.connection.exec_driver_sql("SELECT * FROM sessions").all()
+        rows = connection_of(link).exec_driver_sql("SELECT * FROM sessions").all()
 
     assert len(rows) == 1
     for part in (ann.refresh_token, ann.refresh_token[:43], ann.refresh_token[43:]):

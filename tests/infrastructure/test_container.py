@@ -22,6 +22,7 @@ from infrastructure.database.throttle import SqlThrottle
 from infrastructure.settings import Settings
 from infrastructure.tokens import key_id
 from tests.fakes.services import PlainHasher
+from tests.support.connections import connection_of
 from tests.support.metrics import values
 from tests.support.samples import NOW
 
@@ -210,7 +211,7 @@ def test_what_goes_on_reaches_the_metrics(url: URL) -> None:
     with wired(url, metrics=True) as container:
         metrics, executor = container.metrics(), container.executor()
         with container.database().read() as querier:
-            assert querier.connection
+            assert connection_of(querier)
             assert values(metrics.page() or b"", "agora_database_connections_in_use") == {(): 1}
         assert executor._retried == metrics.retried
         hashing = container.hasher()._threads

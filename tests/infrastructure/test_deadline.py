@@ -19,6 +19,7 @@ from infrastructure.execution.threads import WorkerThreads
 from infrastructure.timeouts import Timeouts
 from interfaces.http.middleware import RequestContext
 from tests.support.backends import LOCK, empty
+from tests.support.connections import connection_of
 
 PATIENCE_SECONDS = 20
 LONG_SECONDS = 3_600.0
@@ -114,11 +115,11 @@ def test_wait_for_a_response_ends_with_the_request(postgres_url: URL, in_greenle
 
             def wait_in_vain() -> None:
                 with database.read() as querier:
-                    querier.connection.exec_driver_sql("SET statement_timeout = 0")
+                    connection_of(querier).exec_driver_sql("SET statement_timeout = 0")
                     querier.fetch_one(LOCK, {"key": 1})
 
             with other.write() as querier:
-                querier.connection.exec_driver_sql("SELECT pg_advisory_xact_lock(1)")
+                connection_of(querier).exec_driver_sql("SELECT pg_advisory_xact_lock(1)")
                 async with asyncio.timeout(PATIENCE_SECONDS):
                     with pytest.raises(Unavailable):
                         await executor.run(wait_in_vain)
@@ -147,13 +148,13 @@ def test_wait_for_a_connection_ends_with_the_request(postgres_url: URL) -> None:
 
             def occupy(then: Event) -> None:
                 with database.read() as querier:
-                    querier.connection.exec_driver_sql("SELECT 1")
+                    connection_of(querier).exec_driver_sql("SELECT 1")
                     while not then.is_set():
-                        querier.connection.exec_driver_sql("SELECT pg_sleep(0.01)")
+                        connection_of(querier).exec_driver_sql("SELECT pg_sleep(0.01)")
 
             def ask() -> None:
                 with database.read() as querier:
-                    querier.connection.exec_driver_sql("SELECT 1")
+                    connection_of(querier).exec_driver_sql("SELECT 1")
 
             event = Event()
             occupied = asyncio.create_task(executor.run(occupy, event))
@@ -180,7 +181,7 @@ def test_writers_on_sqlite_wait_together_no_longer_than_each_may(database_of: Ca
 
             def write() -> None:
                 with database.write() as querier:
-                    querier.connection.execute(text("DELETE FROM posts"))
+                    connection_of(querier).execute(text("DELETE FROM posts"))
 
             with closing(sqlite3.connect(str(url.database))) as other:
                 other.execute("BEGIN IMMEDIATE")

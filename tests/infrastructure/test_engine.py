@@ -24,13 +24,13 @@ from infrastructure.settings import Settings, database_url
 from infrastructure.timeouts import DEFAULT_TIMEOUTS, Timeouts
 from tests.fakes.services import CountingSpan
 from tests.support.backends import PostgresServer, empty, end_backend
+from tests.support.connections import connection_of
 from tests.support.postgres import free_port
 
 INSERT_USER = text(
     "INSERT INTO users (email, email_key, search_key, password_hash, role, is_active, created_at)"
     " VALUES (:name, :name, :name, 'a hash', 'user', true, '2026-01-01 12:00:00')"
 )
-
 
 HURRIED = Timeouts(acquire=0.01, sqlite_busy=0.01)
 
@@ -69,7 +69,7 @@ def postgres_database(postgres_url: URL) -> Iterator[Database]:
 
 
 def ask(querier: Querier, question: str) -> object:
-    return querier.connection.exec_driver_sql(question).scalar_one()
+    return connection_of(querier).exec_driver_sql(question).scalar_one()
 
 
 def count_users(database: Database) -> object:
@@ -82,20 +82,20 @@ def count_users(database: Database) -> object:
 
 def test_leaving_the_block_commits(database: Database) -> None:
     with database.write() as querier:
-        querier.connection.execute(INSERT_USER, {"name": "ann"})
+        connection_of(querier).execute(INSERT_USER, {"name": "ann"})
     assert count_users(database) == 1
 
 
 def test_an_error_undoes_everything_and_stays_what_it_is(database: Database) -> None:
     with pytest.raises(UserNotFound), database.write() as querier:
-        querier.connection.execute(INSERT_USER, {"name": "ann"})
+        connection_of(querier).execute(INSERT_USER, {"name": "ann"})
         raise UserNotFound(7)
     assert count_users(database) == 0
 
 
 def test_uncommitted_rows_are_invisible(database: Database) -> None:
     with database.write() as querier:
-        querier.connection.execute(INSERT_USER, {"name": "ann"})
+        connection_of(querier).execute(INSERT_USER, {"name": "ann"})
         assert count_users(database) == 0
     assert count_users(database) == 1
 
@@ -103,7 +103,7 @@ def test_uncommitted_rows_are_invisible(database: Database) -> None:
 def test_foreign_keys_are_in_force(database: Database) -> None:
     orphan = text("INSERT INTO votes (post_id, user_id, dir, created_at) VALUES (1, 1, 1, '2026-01-01 12:00:00')")
     with pytest.raises(DBAPIError, match=r"(?i)foreign key"), database.write() as querier:
-        querier.connection.execute(orphan)
+        connection_of(querier).execute(orphan)
 
 
 def test_a_wrong_statement_is_our_fault_and_no_excuse(postgres_database: Database) -> None:
@@ -139,7 +139,7 @@ def test_a_read_leaves_the_next_write_as_it_should_be(url: URL) -> None:
     with opened(url, connections=1) as database:
         assert count_users(database) == 0
         with pytest.raises(UserNotFound), database.write() as querier:
-            querier.connection.execute(INSERT_USER, {"name": "ann"})
+            connection_of(querier).execute(INSERT_USER, {"name": "ann"})
             raise UserNotFound(7)
         assert count_users(database) == 0
 
@@ -255,8 +255,8 @@ def test_lost_connection_is_replaced(postgres_url: URL, postgres_database: Datab
 
 def test_a_statement_that_is_refused_will_be_refused_later(postgres_database: Database) -> None:
     with pytest.raises(Unavailable) as refused, postgres_database.write() as querier:
-        querier.connection.exec_driver_sql("SET LOCAL statement_timeout = 20")
-        querier.connection.exec_driver_sql("SELECT pg_sleep(60)")
+        connection_of(querier).exec_driver_sql("SET LOCAL statement_timeout = 20")
+        connection_of(querier).exec_driver_sql("SELECT pg_sleep(60)")
     assert not is_transient(refused.value)
 
 
@@ -312,7 +312,7 @@ def test_a_lock_held_too_long_is_unavailable_and_passes(sqlite_url: URL) -> None
                 pytest.fail("another thread has the lock")
             assert count_users(database) == 0
         with database.write() as querier:
-            querier.connection.execute(INSERT_USER, {"name": "ann"})
+            connection_of(querier).execute(INSERT_USER, {"name": "ann"})
         assert count_users(database) == 1
 
 
@@ -331,7 +331,7 @@ def test_deleted_file_is_not_written_and_its_replacement_is_used(sqlite: Databas
     with closing(sqlite3.connect(file)) as connection:
         connection.execute("VACUUM INTO ?", [str(other)])
     with sqlite.write() as querier:
-        querier.connection.execute(INSERT_USER, {"name": "ann"})
+        connection_of(querier).execute(INSERT_USER, {"name": "ann"})
     assert count_users(sqlite) == 1
 
     away = file.rename(file.with_suffix(".away"))
@@ -394,14 +394,14 @@ def test_no_wait_in_a_session_is_without_an_end(postgres_database: Database, set
 def test_times_are_in_utc_whatever_the_server_prefers(postgres: PostgresServer) -> None:
     with postgres.database(migrated=False) as url:
         with opened(url) as database, database.write() as querier:
-            querier.connection.exec_driver_sql(f"ALTER DATABASE {url.database} SET timezone = 'Asia/Tokyo'")
+            connection_of(querier).exec_driver_sql(f"ALTER DATABASE {url.database} SET timezone = 'Asia/Tokyo'")
         with opened(url) as database, database.read() as querier:
             assert ask(querier, "SHOW TimeZone") == "UTC"
 
 
 def test_no_wait_for_the_server_is_without_an_end(postgres_database: Database) -> None:
     with postgres_database.read() as querier:
-        driver: Any = querier.connection.connection.driver_connection
+        driver: Any = connection_of(querier).connection.driver_connection
         told = driver.get_dsn_parameters()
     assert (told["connect_timeout"], told["tcp_user_timeout"]) == ("3", "6000")
     assert (told["keepalives_idle"], told["keepalives_interval"], told["keepalives_count"]) == ("30", "5", "3")
@@ -411,7 +411,7 @@ def test_a_reader_on_postgresql_holds_no_transaction_open(postgres_database: Dat
     state = text("SELECT state FROM pg_stat_activity WHERE pid = :backend")
     with postgres_database.read() as querier, postgres_database.read() as observer:
         backend = ask(querier, "SELECT pg_backend_pid()")
-        assert observer.connection.execute(state, {"backend": backend}).scalar_one() == "idle"
+        assert connection_of(observer).execute(state, {"backend": backend}).scalar_one() == "idle"
 
 
 def test_a_password_of_specials_connects(postgres_url: URL) -> None:
@@ -452,35 +452,35 @@ def test_a_server_that_does_not_let_us_in_is_unavailable(postgres_url: URL, wron
 def test_a_statement_that_takes_too_long_is_unavailable(postgres_url: URL) -> None:
     with opened(postgres_url, connections=1) as database:
         with pytest.raises(Unavailable), database.write() as querier:
-            querier.connection.exec_driver_sql("SET LOCAL statement_timeout = 20")
-            querier.connection.execute(INSERT_USER, {"name": "ann"})
-            querier.connection.exec_driver_sql("SELECT pg_sleep(60)")
+            connection_of(querier).exec_driver_sql("SET LOCAL statement_timeout = 20")
+            connection_of(querier).execute(INSERT_USER, {"name": "ann"})
+            connection_of(querier).exec_driver_sql("SELECT pg_sleep(60)")
         assert count_users(database) == 0
 
 
 def test_a_lock_that_takes_too_long_is_unavailable(postgres_database: Database) -> None:
     with postgres_database.write() as holder:
-        holder.connection.exec_driver_sql("LOCK TABLE posts")
+        connection_of(holder).exec_driver_sql("LOCK TABLE posts")
         with pytest.raises(Unavailable), postgres_database.write() as querier:
-            querier.connection.exec_driver_sql("SET LOCAL lock_timeout = 20")
-            querier.connection.exec_driver_sql("LOCK TABLE posts")
+            connection_of(querier).exec_driver_sql("SET LOCAL lock_timeout = 20")
+            connection_of(querier).exec_driver_sql("LOCK TABLE posts")
     with postgres_database.write() as querier:
-        querier.connection.exec_driver_sql("LOCK TABLE posts")
+        connection_of(querier).exec_driver_sql("LOCK TABLE posts")
 
 
 def test_connection_lost_in_a_transaction_is_unavailable_once(postgres_url: URL, postgres_database: Database) -> None:
     with opened(postgres_url, connections=1) as database:
         with pytest.raises(Unavailable), database.write() as querier:
-            querier.connection.execute(INSERT_USER, {"name": "ann"})
+            connection_of(querier).execute(INSERT_USER, {"name": "ann"})
             end_backend(postgres_database, ask(querier, "SELECT pg_backend_pid()"))
-            querier.connection.execute(INSERT_USER, {"name": "bob"})
+            connection_of(querier).execute(INSERT_USER, {"name": "bob"})
         assert count_users(database) == 0
 
 
 def test_a_connection_lost_before_the_commit_is_unavailable(postgres_url: URL, postgres_database: Database) -> None:
     with opened(postgres_url, connections=1) as database:
         with pytest.raises(Unavailable), database.write() as querier:
-            querier.connection.execute(INSERT_USER, {"name": "ann"})
+            connection_of(querier).execute(INSERT_USER, {"name": "ann"})
             end_backend(postgres_database, ask(querier, "SELECT pg_backend_pid()"))
         assert count_users(database) == 0
 
@@ -505,11 +505,13 @@ def test_a_transaction_that_idles_is_cut_off_and_unavailable(postgres_url: URL, 
     with opened(postgres_url, connections=1) as database:
         with pytest.raises(Unavailable), database.write() as querier:
             backend = {"backend": ask(querier, "SELECT pg_backend_pid()")}
-            querier.connection.exec_driver_sql("SET LOCAL idle_in_transaction_session_timeout = 20")
+            connection_of(querier).exec_driver_sql("SET LOCAL idle_in_transaction_session_timeout = 20")
             with postgres_database.read() as observer:
-                while observer.connection.execute(
-                    text("SELECT 1 FROM pg_stat_activity WHERE pid = :backend"), backend
-                ).first():
+                while (
+                    connection_of(observer)
+                    .execute(text("SELECT 1 FROM pg_stat_activity WHERE pid = :backend"), backend)
+                    .first()
+                ):
                     pass
             ask(querier, "SELECT 1")
         assert count_users(database) == 0
@@ -519,19 +521,19 @@ def test_read_only_server_is_unavailable_and_tried_again_each_time(postgres_url:
     with opened(postgres_url, connections=1) as database, opened(postgres_url) as other:
         before = end_of(database, "SET default_transaction_read_only = on")
         with pytest.raises(Unavailable, match="no changes"), database.write() as querier:
-            querier.connection.execute(INSERT_USER, {"name": "ann"})
+            connection_of(querier).execute(INSERT_USER, {"name": "ann"})
         assert end_of(database, "SET default_transaction_read_only = on") != before
         with pytest.raises(Unavailable, match="no changes"), database.write() as querier:
             querier.enqueue(Statement(INSERT_USER), {"name": "ann"})  # which is sent with the commit
         with database.write() as querier:
-            querier.connection.execute(INSERT_USER, {"name": "ann"})
+            connection_of(querier).execute(INSERT_USER, {"name": "ann"})
         assert count_users(other) == 1
 
 
 def end_of(database: Database, statement: str) -> object:
     """Say something over the one connection, and tell which it is."""
     with database.read() as querier:
-        querier.connection.exec_driver_sql(statement)
+        connection_of(querier).exec_driver_sql(statement)
         return ask(querier, "SELECT pg_backend_pid()")
 
 
@@ -555,5 +557,5 @@ def test_what_a_server_says_when_it_hangs_up_is_a_lost_connection(state: str, po
     farewell = text(f"DO $$ BEGIN RAISE EXCEPTION 'farewell' USING ERRCODE = '{state}'; END $$")
     with opened(postgres_url) as database:
         with pytest.raises(TransactionAborted), database.write() as querier:
-            querier.connection.execute(farewell)
+            connection_of(querier).execute(farewell)
         assert count_users(database) == 0

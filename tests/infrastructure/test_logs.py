@@ -27,6 +27,7 @@ from infrastructure.database.errors import cause_of, driver_message
 from infrastructure.database.pipeline import Statement
 from infrastructure.logs import configure_logs
 from infrastructure.settings import Settings
+from tests.support.connections import connection_of
 from tests.support.process import kept
 
 Level = Literal["DEBUG", "INFO", "WARNING", "ERROR"]
@@ -303,7 +304,7 @@ def test_of_what_a_server_said_its_kind_is_told(
         with pytest.raises(Unavailable) as by_us, database.read() as querier:
             querier.fetch_all(Statement(text(cancel)), {})
         with pytest.raises(Unavailable) as by_sqlalchemy, database.read() as querier:
-            querier.connection.exec_driver_sql(cancel)
+            connection_of(querier).exec_driver_sql(cancel)
     structlog.get_logger().error("failed", exc_info=refusal.value)
     structlog.get_logger().error("failed", exc_info=by_us.value)
 
@@ -321,7 +322,7 @@ def test_operators_are_told_what_a_server_said_but_for_the_values_in_it(database
     with closing(open_database(database_of("postgres"), 1)) as database:
         for statement in wrong:
             with pytest.raises(DBAPIError) as refused, database.write() as querier:
-                querier.connection.exec_driver_sql(statement)
+                connection_of(querier).exec_driver_sql(statement)
             said += [driver_message(refused.value), driver_message(refused.value.orig or refused.value)]
     assert said[::2] == said[1::2]
     assert said[::2] == [

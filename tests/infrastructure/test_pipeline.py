@@ -40,6 +40,7 @@ from infrastructure.database.tables import attempts
 from infrastructure.database.unit_of_work import SqlUnitOfWorkFactory
 from tests.fakes.services import FrozenClock
 from tests.support.backends import end_backend, value
+from tests.support.connections import connection_of
 from tests.support.samples import NOW, add_post, add_user
 
 BACKEND = Statement(select(func.pg_backend_pid()))
@@ -170,8 +171,8 @@ def test_queued_statements_travel_in_order_with_the_next_query(wire: RecordedDat
 def test_queued_statements_precede_those_of_sqlalchemy(wire: RecordedDatabase) -> None:
     with wire.database.write() as querier:
         querier.enqueue(ADD, {"name": "one"})
-        assert querier.connection.execute(select(attempts.c.bucket)).scalars().all() == ["one"]
-        querier.connection.execute(attempts.update(), {"count": 3})
+        assert connection_of(querier).execute(select(attempts.c.bucket)).scalars().all() == ["one"]
+        connection_of(querier).execute(attempts.update(), {"count": 3})
         assert value(querier, TOTAL) == 3
 
     assert total(wire.database) == 3
@@ -385,7 +386,7 @@ def test_connection_lost_while_idle_is_replaced_unnoticed(wire: RecordedDatabase
         assert value(querier, BACKEND) not in {wire.backend, replacement}
         end_backend(observer, value(querier, BACKEND))
     with wire.database.write() as querier:
-        assert querier.connection.execute(select(attempts.c.count)).scalar_one() == 1
+        assert connection_of(querier).execute(select(attempts.c.count)).scalar_one() == 1
 
 
 def test_replacement_of_a_lost_connection_prepares_the_set(wire: RecordedDatabase, observer: Database) -> None:

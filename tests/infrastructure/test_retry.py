@@ -19,6 +19,7 @@ from infrastructure.execution.retry import RetryingExecutor
 from infrastructure.execution.threads import WorkerThreads
 from infrastructure.timeouts import DEFAULT_TIMEOUTS
 from tests.support.backends import empty
+from tests.support.connections import connection_of
 from tests.support.samples import a_user, add_post, add_user
 
 CONNECTIONS = 4
@@ -75,20 +76,22 @@ def run(work: Callable[[], object]) -> int:
 
 def upvotes(database: Database) -> list[int]:
     with database.read() as querier:
-        return list(querier.connection.execute(text("SELECT upvotes FROM posts ORDER BY id")).scalars())
+        return list(connection_of(querier).execute(text("SELECT upvotes FROM posts ORDER BY id")).scalars())
 
 
 def vote_up(querier: Querier, post_id: int) -> None:
-    querier.connection.execute(VOTE_UP, {"post_id": post_id})
+    connection_of(querier).execute(VOTE_UP, {"post_id": post_id})
 
 
 def lose(database: Database, querier: Querier) -> None:
     """Close a connection on the server's side."""
-    backend = querier.connection.exec_driver_sql("SELECT pg_backend_pid()").scalar_one()
+    backend = connection_of(querier).exec_driver_sql("SELECT pg_backend_pid()").scalar_one()
     with database.read() as other:
-        assert other.connection.execute(
-            text("SELECT pg_terminate_backend(:backend, 10000)"), {"backend": backend}
-        ).scalar()
+        assert (
+            connection_of(other)
+            .execute(text("SELECT pg_terminate_backend(:backend, 10000)"), {"backend": backend})
+            .scalar()
+        )
 
 
 class Tries:
@@ -108,7 +111,7 @@ def test_of_two_deadlocked_use_cases_one_runs_again(database: Database, posts: l
 
     def vote_on_both(order: list[int], tries: Tries) -> None:
         with database.write() as querier:
-            querier.connection.exec_driver_sql("SET LOCAL lock_timeout = 0")  # PostgreSQL is to find the deadlock
+            connection_of(querier).exec_driver_sql("SET LOCAL lock_timeout = 0")  # PostgreSQL is to find the deadlock
             vote_up(querier, order[0])
             if tries.is_first():
                 if in_greenlets:
@@ -130,7 +133,7 @@ def test_serialization_failure_is_run_again(database: Database, posts: list[int]
     def vote() -> None:
         with database.write() as querier:
             querier.enqueue(SERIALIZABLE, {})
-            querier.connection.exec_driver_sql("SELECT upvotes FROM posts").all()
+            connection_of(querier).exec_driver_sql("SELECT upvotes FROM posts").all()
             if tries.is_first():
                 with database.write() as other:
                     vote_up(other, posts[0])
@@ -145,7 +148,7 @@ def test_lock_timeout_is_run_again(database: Database, posts: list[int]) -> None
 
     def vote() -> None:
         with database.write() as querier:
-            querier.connection.exec_driver_sql("SET LOCAL lock_timeout = 20")
+            connection_of(querier).exec_driver_sql("SET LOCAL lock_timeout = 20")
             if not tries.is_first():
                 vote_up(querier, posts[0])
                 return
@@ -178,7 +181,7 @@ def test_connection_lost_while_reading_is_run_again(database: Database, posts: l
         with database.read() as querier:
             if tries.is_first():
                 lose(database, querier)
-            assert querier.connection.exec_driver_sql("SELECT count(*) FROM posts").scalar_one() == len(posts)
+            assert connection_of(querier).exec_driver_sql("SELECT count(*) FROM posts").scalar_one() == len(posts)
 
     assert run(read) == 1
 
@@ -219,7 +222,7 @@ def test_missing_database_is_asked_once(database: Database) -> None:
         def read() -> None:
             assert tries.is_first()
             with lost.read() as querier:
-                querier.connection.execute(text("SELECT 1"))
+                connection_of(querier).execute(text("SELECT 1"))
 
         with pytest.raises(Unavailable):
             run(read)

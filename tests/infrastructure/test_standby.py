@@ -19,6 +19,7 @@ from infrastructure.execution.retry import RetryingExecutor
 from infrastructure.execution.threads import WorkerThreads
 from infrastructure.metrics import StandbyOutcome
 from infrastructure.timeouts import Timeouts
+from tests.support.connections import connection_of
 from tests.support.postgres import Postgres, private_server
 
 PATIENCE_SECONDS = 20
@@ -53,12 +54,12 @@ class Pair:
 
     def write(self, name: str) -> None:
         with self.primary.write() as querier:
-            querier.connection.execute(WRITE, {"name": name})
+            connection_of(querier).execute(WRITE, {"name": name})
 
     def read(self) -> tuple[int, bool]:
         """Count what was written, and tell whether a standby did."""
         with self.standby.read() as querier:
-            return tuple(querier.connection.execute(COUNT).one())
+            return tuple(connection_of(querier).execute(COUNT).one())
 
     def until_read_at_standby(self) -> None:
         until = time.monotonic() + PATIENCE_SECONDS
@@ -79,7 +80,7 @@ def paired(primary: URL, standby: URL, timeouts: Timeouts = HURRIED) -> Iterator
 def pair(primary: Postgres, follower: Postgres) -> Iterator[Pair]:
     with paired(primary.url, follower.url) as pair:
         with pair.primary.write() as querier:
-            querier.connection.execute(text("DELETE FROM attempts"))
+            connection_of(querier).execute(text("DELETE FROM attempts"))
         yield pair
 
 
@@ -87,11 +88,11 @@ def pair(primary: Postgres, follower: Postgres) -> Iterator[Pair]:
 def paused(follower: Postgres) -> Iterator[None]:
     """Have a standby receive the log, and repeat none of it."""
     with closing(open_database(follower.url, 1)) as database, database.read() as querier:
-        querier.connection.execute(text("SELECT pg_wal_replay_pause()"))
+        connection_of(querier).execute(text("SELECT pg_wal_replay_pause()"))
         try:
             yield
         finally:
-            querier.connection.execute(text("SELECT pg_wal_replay_resume()"))
+            connection_of(querier).execute(text("SELECT pg_wal_replay_resume()"))
 
 
 def test_a_standby_that_has_caught_up_answers(pair: Pair) -> None:
@@ -145,7 +146,7 @@ def test_one_request_probes_a_lost_standby_and_the_others_do_not_wait(pair: Pair
 
 
 def is_standby(querier: Querier) -> object:
-    return querier.connection.execute(text("SELECT pg_is_in_recovery()")).scalar()
+    return connection_of(querier).execute(text("SELECT pg_is_in_recovery()")).scalar()
 
 
 @pytest.mark.parametrize("in_greenlets", [True, False])
@@ -161,7 +162,7 @@ def test_a_use_case_whose_standby_dies_is_answered_by_the_primary(
             answered_by.append(is_standby(querier))
             if answered_by == [True]:
                 follower.kill()
-            return int(querier.connection.execute(COUNT).one()[0])
+            return int(connection_of(querier).execute(COUNT).one()[0])
 
     async def main(executor: GreenletExecutor | WorkerThreads) -> None:
         retrying = RetryingExecutor(executor)
@@ -207,7 +208,7 @@ def test_without_the_primary_reads_are_unavailable(follower: Postgres) -> None:
 @pytest.mark.parametrize("which", ["cluster", "database"])
 def test_another_database_is_never_asked(primary: Postgres, follower: Postgres, which: str) -> None:
     with closing(open_database(primary.url, 1)) as database, database.read() as querier:
-        querier.connection.execute(text("CREATE DATABASE another"))
+        connection_of(querier).execute(text("CREATE DATABASE another"))
     try:
         if which == "cluster":
             with private_server() as stranger, stranger.standby() as other:
@@ -218,14 +219,14 @@ def test_another_database_is_never_asked(primary: Postgres, follower: Postgres, 
             require_left_out(primary.url, follower.url.set(database="another"))
     finally:
         with closing(open_database(primary.url, 1)) as database, database.read() as querier:
-            querier.connection.execute(text("DROP DATABASE another"))
+            connection_of(querier).execute(text("DROP DATABASE another"))
 
 
 def require_left_out(primary: URL, standby: URL) -> None:
     """Require a standby to be left out because it is another database's."""
     with paired(primary, standby) as pair:
         with structlog.testing.capture_logs() as logs, pair.standby.read() as querier:
-            assert querier.connection.execute(text("SELECT pg_is_in_recovery(), current_database()")).one() == (
+            assert connection_of(querier).execute(text("SELECT pg_is_in_recovery(), current_database()")).one() == (
                 False,
                 primary.database,
             )
@@ -238,10 +239,10 @@ def test_promoted_standby_is_left_out_and_may_become_the_primary(primary: Postgr
     eager = Timeouts(standby_lost=0.0)
     with paired(primary.url, follower.url, eager) as pair, closing(open_database(follower.url, 1)) as promoted:
         with pair.primary.write() as querier:
-            querier.connection.execute(text("DELETE FROM attempts"))
+            connection_of(querier).execute(text("DELETE FROM attempts"))
         pair.until_read_at_standby()
         with promoted.read() as querier:
-            assert querier.connection.execute(text("SELECT pg_promote()")).scalar()
+            assert connection_of(querier).execute(text("SELECT pg_promote()")).scalar()
         pair.write("after the fork")
         assert [pair.read() for _ in range(3)] == [(1, False)] * 3
         assert pair.outcomes[-3:] == ["left_out"] * 3
@@ -254,7 +255,7 @@ def test_promoted_standby_is_left_out_and_may_become_the_primary(primary: Postgr
         pair.write("which the other one will never see")
         with closing(open_database(primary.url, 1)) as old, old.write() as querier:
             for number in range(200):  # however far the old timeline gets
-                querier.connection.execute(WRITE, {"name": f"lost {number}"})
+                connection_of(querier).execute(WRITE, {"name": f"lost {number}"})
         assert [pair.read() for _ in range(3)] == [(2, False)] * 3
 
 

@@ -25,6 +25,7 @@ from infrastructure.metrics import UNMEASURED
 from infrastructure.timeouts import DEFAULT_TIMEOUTS, Timeouts
 from tests.support.backends import LOCK, value
 from tests.support.concurrency import until
+from tests.support.connections import connection_of
 from tests.support.process import low_numbers_taken
 
 PATIENCE_SECONDS = 20
@@ -64,7 +65,7 @@ class Site:
 
 
 def raw(querier: Querier) -> Any:
-    return querier.connection.connection.dbapi_connection
+    return connection_of(querier).connection.dbapi_connection
 
 
 @pytest.fixture(params=[asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])

@@ -15,6 +15,7 @@ from infrastructure.container import Container
 from infrastructure.settings import Settings
 from interfaces.http.api import create_api
 from tests.fakes.services import PlainHasher
+from tests.support.connections import connection_of
 
 SECRET_KEY = "a key of sixty-four bytes or more, so that any algorithm can be tried with it"
 
@@ -157,7 +158,7 @@ class Api:
 
     def run_sql(self, statement: str, **values: Any) -> None:
         with self.container.database().write() as connection:
-            connection.connection.execute(text(statement), values)
+            connection_of(connection).execute(text(statement), values)
 
 
 @contextmanager

@@ -44,6 +44,7 @@ from tests.fakes.memory import (
     MemoryVoteReader,
 )
 from tests.fakes.services import MemoryThrottle
+from tests.support.connections import connection_of
 
 CONNECTIONS = 16
 
@@ -163,9 +164,11 @@ def contents(url: URL) -> dict[str, list[Row[Any]]]:
 def end_backend(database: Database, backend: object) -> None:
     """End a connection from the server's side, and wait until it has ended."""
     with database.read() as querier:
-        assert querier.connection.execute(
-            text("SELECT pg_terminate_backend(:backend, 10000)"), {"backend": backend}
-        ).scalar()
+        assert (
+            connection_of(querier)
+            .execute(text("SELECT pg_terminate_backend(:backend, 10000)"), {"backend": backend})
+            .scalar()
+        )
 
 
 LOCK = Statement(  # however long it takes
