@@ -4,13 +4,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from application.audit import Audited
 from application.passwords import CheckPassword
-from application.ports.services import Clock, PasswordHasher, RefreshTokens, TokenCodec
+from application.ports.services import Clock, PasswordHasher, RefreshTokens, SecurityLog, TokenCodec
 from application.ports.storage import UnitOfWorkFactory, UserReader
-from application.views import Claims, SessionView, Tokens
+from application.views import Action, Claims, SecurityEvent, SessionView, Tokens
 from domain.errors import Invalid
 from domain.sessions import Session, SessionNotFound
-from domain.users import AccountInactive, Actor, InvalidCredentials, InvalidToken, UserNotFound, email_key
+from domain.users import AccountInactive, Actor, InvalidCredentials, InvalidToken, User, UserNotFound, email_key
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +29,7 @@ class SignIn:
     tokens: TokenCodec
     refresh_tokens: RefreshTokens
     clock: Clock
+    log: SecurityLog
 
     def __call__(self, email: str, password: str, *, user_agent: str, address: str) -> Tokens:
         """Sign in.
@@ -42,7 +44,10 @@ class SignIn:
             user = self.users.find_by_email(key)
         except Invalid:
             key, user = email.casefold(), None
-        user = self.check(user, key, password, address)
+        with Audited(self.log, None, user.id if user else None, (Action.SIGN_IN,)):
+            return self._open_session(self.check(user, key, password, address), password, user_agent)
+
+    def _open_session(self, user: User, password: str, user_agent: str) -> Tokens:
         password_hash = user.password_hash
         if self.hasher.is_outdated(password_hash):
             password_hash = self.hasher.hash(password)  # slow, so outside the transaction
@@ -77,6 +82,7 @@ class RefreshSession:
     tokens: TokenCodec
     refresh_tokens: RefreshTokens
     clock: Clock
+    log: SecurityLog
 
     def __call__(self, refresh_token: str) -> Tokens:
         """Refresh.
@@ -94,6 +100,8 @@ class RefreshSession:
             elif session:
                 tx.sessions.remove(session.user_id, session.id)
         if not rotated:
+            if session and now < session.ends_at:  # so the token was used before
+                self.log.record(SecurityEvent(Action.REFRESH, "refused", None, session.user_id, InvalidToken.code))
             raise InvalidToken
         return _tokens(self.tokens, rotated, fresh.token, now)
 
@@ -103,10 +111,11 @@ class SignOut:
     """End the session of the request, or all of the actor; tokens end at once."""
 
     uow: UnitOfWorkFactory
+    log: SecurityLog
 
     def __call__(self, actor: Actor, *, everywhere: bool) -> None:
         """Sign out."""
-        with self.uow() as tx:
+        with Audited(self.log, actor, actor.id, (Action.SIGN_OUT,)), self.uow() as tx:
             if everywhere:
                 tx.sessions.remove_all(actor.id)
             else:
@@ -130,6 +139,7 @@ class EndSession:
     """End one of the actor's own sessions: a lost phone, a borrowed computer."""
 
     uow: UnitOfWorkFactory
+    log: SecurityLog
 
     def __call__(self, actor: Actor, session_id: int) -> None:
         """End it.
@@ -137,7 +147,7 @@ class EndSession:
         Raises:
             SessionNotFound: the actor has no such session.
         """
-        with self.uow() as tx:
+        with Audited(self.log, actor, actor.id, (Action.END_SESSIONS,)), self.uow() as tx:
             if not tx.sessions.remove(actor.id, session_id):
                 raise SessionNotFound(session_id)
 
@@ -147,6 +157,7 @@ class EndSessions:
     """End all sessions of an account, for administrators after a token leaked."""
 
     uow: UnitOfWorkFactory
+    log: SecurityLog
 
     def __call__(self, actor: Actor, user_id: int) -> None:
         """End every session of an account.
@@ -156,7 +167,7 @@ class EndSessions:
             UserNotFound: no account has this id.
         """
         actor.require_admin()
-        with self.uow() as tx:
+        with Audited(self.log, actor, user_id, (Action.END_SESSIONS,)), self.uow() as tx:
             tx.users.lock(user_id)  # orders this before or after a concurrent sign-in
             tx.sessions.remove_all(user_id)
 

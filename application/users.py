@@ -1,16 +1,18 @@
 """Accounts: register, read, change and delete the own one, administer, export."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, TypeVar
 
+from application.audit import Audited
 from application.paging import NEWEST_FIRST, Page, Window
 from application.passwords import CheckPassword, Guard
-from application.ports.services import Clock, CommonPasswords, PasswordHasher
+from application.ports.services import Clock, CommonPasswords, PasswordHasher, SecurityLog
 from application.ports.storage import PostReader, UnitOfWork, UnitOfWorkFactory, UserReader, VoteReader
-from application.views import AccountView, Export, PostFilter, PublicUser, UserView
+from application.views import AccountView, Action, Export, PostFilter, PublicUser, UserView
 from domain.errors import Invalid
 from domain.users import (
+    OPERATOR,
     Actor,
     InvalidCredentials,
     InvalidToken,
@@ -37,6 +39,7 @@ class RegisterUser:
     common: CommonPasswords
     guard: Guard
     clock: Clock
+    log: SecurityLog
 
     def __call__(self, email: str, password: str, username: str | None, *, address: str) -> UserView:
         """Register.
@@ -50,8 +53,11 @@ class RegisterUser:
         now = self.clock.now()
         user = User.register(email=email, username=username, role=Role.USER, now=now)
         require_password(password, user, self.common)
-        self.guard.registering(address, now)
-        return _open_account(self.uow, self.hasher, user, password)
+        with Audited(self.log, None, None, (Action.REGISTER,)) as registration:
+            self.guard.registering(address, now)
+            view = _open_account(self.uow, self.hasher, user, password)
+            registration.subject = view.id
+            return view
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +68,7 @@ class CreateAdmin:
     hasher: PasswordHasher
     common: CommonPasswords
     clock: Clock
+    log: SecurityLog
 
     def __call__(self, email: str, password: str, username: str | None) -> UserView:
         """Create the account.
@@ -73,7 +80,10 @@ class CreateAdmin:
         """
         user = User.register(email=email, username=username, role=Role.ADMIN, now=self.clock.now())
         require_password(password, user, self.common)
-        return _open_account(self.uow, self.hasher, user, password)
+        with Audited(self.log, OPERATOR, None, (Action.CREATE_ADMIN,)) as creation:
+            view = _open_account(self.uow, self.hasher, user, password)
+            creation.subject = view.id
+            return view
 
 
 def _open_account(uow: UnitOfWorkFactory, hasher: PasswordHasher, user: User, password: str) -> UserView:
@@ -169,6 +179,7 @@ class EditOwnAccount:
     users: UserReader
     uow: UnitOfWorkFactory
     check: CheckPassword
+    log: SecurityLog
 
     def __call__(
         self, actor: Actor, username: str | None, email: str | None, current_password: str | None, *, address: str
@@ -182,19 +193,21 @@ class EditOwnAccount:
             UsernameTaken: another account has this username.
             TooManyRequests: too many passwords were wrong.
         """
-        confirmed = None
-        if email is not None:
-            if current_password is None:
-                raise Invalid("current_password", "missing", "a new e-mail needs your current password")
-            confirmed = _confirm(self.users, self.check, actor, current_password, address)
-        with self.uow() as tx:
-            user = changed = _lock_own(tx, actor, confirmed)
-            if username is not None:
-                changed = changed.with_username(username)
+        actions = _named({Action.CHANGE_EMAIL: email is not None, Action.CHANGE_USERNAME: username is not None})
+        with Audited(self.log, actor, actor.id, actions):
+            confirmed = None
             if email is not None:
-                changed = changed.with_email(email)
-            if changed != user:
-                tx.users.save(changed)
+                if current_password is None:
+                    raise Invalid("current_password", "missing", "a new e-mail needs your current password")
+                confirmed = _confirm(self.users, self.check, actor, current_password, address)
+            with self.uow() as tx:
+                user = changed = _lock_own(tx, actor, confirmed)
+                if username is not None:
+                    changed = changed.with_username(username)
+                if email is not None:
+                    changed = changed.with_email(email)
+                if changed != user:
+                    tx.users.save(changed)
         return _view(changed)
 
 
@@ -207,6 +220,7 @@ class ChangePassword:
     check: CheckPassword
     hasher: PasswordHasher
     common: CommonPasswords
+    log: SecurityLog
 
     def __call__(self, actor: Actor, current_password: str, new_password: str, *, address: str) -> None:
         """Change the password.
@@ -216,12 +230,13 @@ class ChangePassword:
             InvalidCredentials: the current password is wrong.
             TooManyRequests: too many passwords were wrong.
         """
-        confirmed = _confirm(self.users, self.check, actor, current_password, address)
-        require_password(new_password, confirmed, self.common, "new_password")
-        password_hash = self.hasher.hash(new_password)  # slow, so outside the transaction
-        with self.uow() as tx:
-            tx.users.save(_lock_own(tx, actor, confirmed).with_password(password_hash))
-            tx.sessions.remove_all(actor.id, but=actor.session_id)
+        with Audited(self.log, actor, actor.id, (Action.CHANGE_PASSWORD,)):
+            confirmed = _confirm(self.users, self.check, actor, current_password, address)
+            require_password(new_password, confirmed, self.common, "new_password")
+            password_hash = self.hasher.hash(new_password)  # slow, so outside the transaction
+            with self.uow() as tx:
+                tx.users.save(_lock_own(tx, actor, confirmed).with_password(password_hash))
+                tx.sessions.remove_all(actor.id, but=actor.session_id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,6 +246,7 @@ class DeleteOwnAccount:
     users: UserReader
     uow: UnitOfWorkFactory
     check: CheckPassword
+    log: SecurityLog
 
     def __call__(self, actor: Actor, current_password: str, *, address: str) -> None:
         """Delete the account.
@@ -240,12 +256,13 @@ class DeleteOwnAccount:
             LastAdmin: no active administrator would remain.
             TooManyRequests: too many passwords were wrong.
         """
-        confirmed = _confirm(self.users, self.check, actor, current_password, address)
-        with self.uow() as tx:
-            if actor.is_admin and [admin.id for admin in tx.users.lock_admins()] == [actor.id]:
-                raise LastAdmin
-            _lock_own(tx, actor, confirmed)
-            tx.users.remove(actor.id)
+        with Audited(self.log, actor, actor.id, (Action.DELETE_ACCOUNT,)):
+            confirmed = _confirm(self.users, self.check, actor, current_password, address)
+            with self.uow() as tx:
+                if actor.is_admin and [admin.id for admin in tx.users.lock_admins()] == [actor.id]:
+                    raise LastAdmin
+                _lock_own(tx, actor, confirmed)
+                tx.users.remove(actor.id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,6 +274,7 @@ class EditUser:
     """
 
     uow: UnitOfWorkFactory
+    log: SecurityLog
 
     def __call__(self, actor: Actor, user_id: int, role: Role | None, is_active: bool | None) -> UserView:
         """Change the given fields; None leaves a field unchanged.
@@ -267,7 +285,15 @@ class EditUser:
             LastAdmin: no active administrator would remain.
         """
         actor.require_admin()
-        with self.uow() as tx:
+        actions = _named(
+            {
+                Action.PROMOTE: role is Role.ADMIN,
+                Action.DEMOTE: role is Role.USER,
+                Action.ACTIVATE: is_active is True,
+                Action.DEACTIVATE: is_active is False,
+            }
+        )
+        with Audited(self.log, actor, user_id, actions), self.uow() as tx:
             admins = tx.users.lock_admins()
             user = tx.users.lock(user_id)
             changed = replace(
@@ -312,6 +338,10 @@ def _all_pages(read: Callable[[Window], Page[T]]) -> Sequence[T]:
         page = read(Window(EXPORT_PAGE, after=page.last))
         items += page.items
     return items
+
+
+def _named(requested: Mapping[Action, bool]) -> tuple[Action, ...]:
+    return tuple(action for action, is_requested in requested.items() if is_requested)
 
 
 def _confirm(users: UserReader, check: CheckPassword, actor: Actor, password: str, address: str) -> User:

@@ -6,10 +6,12 @@ Posts and their owners are not frozen: making a frozen one takes three times as 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from enum import StrEnum
 from math import isclose
+from typing import Literal
 
 from domain.sessions import RefreshHashes
-from domain.users import Role
+from domain.users import Actor, Role
 from domain.votes import Tally
 
 
@@ -206,3 +208,37 @@ class Dashboard:
     total: EntityCounts
     last_24h: EntityCounts
     top_posts: tuple[TopPost, ...]
+
+
+class Action(StrEnum):
+    """What a security event is about; `docs/logs.md` explains each."""
+
+    REGISTER = "register"
+    CREATE_ADMIN = "create-admin"
+    SIGN_IN = "sign-in"
+    REFRESH = "refresh"
+    SIGN_OUT = "sign-out"
+    END_SESSIONS = "end-sessions"
+    CHANGE_PASSWORD = "change-password"  # noqa: S105 - no password
+    CHANGE_EMAIL = "change-email"
+    CHANGE_USERNAME = "change-username"
+    PROMOTE = "promote"
+    DEMOTE = "demote"
+    ACTIVATE = "activate"
+    DEACTIVATE = "deactivate"
+    DELETE_ACCOUNT = "delete-account"
+    ACCESS = "access"
+
+
+@dataclass(frozen=True, slots=True)
+class SecurityEvent:
+    """The outcome of an action: by `actor`, on the account with id `subject`.
+
+    None is an unknown one. It holds no secret, and no text that a client sent.
+    """
+
+    action: Action
+    outcome: Literal["success", "refused", "throttled"]
+    actor: Actor | None
+    subject: int | None
+    reason: str | None = None

@@ -39,6 +39,7 @@ from infrastructure.execution.greenlets import Executor, GreenletExecutor
 from infrastructure.execution.retry import RetryingExecutor
 from infrastructure.execution.threads import WorkerThreads
 from infrastructure.injection import containers, providers
+from infrastructure.logs import StructlogSecurityLog
 from infrastructure.metrics import Metrics, PrometheusMetrics, Span
 from infrastructure.operations.adoption import Adoption
 from infrastructure.operations.archive import Archive
@@ -101,6 +102,7 @@ class Container(containers.DeclarativeContainer):
     metrics = providers.Singleton(_metrics, settings)
 
     clock = providers.Singleton(SystemClock)
+    log = providers.Singleton(StructlogSecurityLog)
     hasher = providers.Singleton(
         Argon2PasswordHasher,
         settings.provided.argon2_memory_kib,
@@ -161,17 +163,17 @@ class Container(containers.DeclarativeContainer):
         App,
         commands=providers.Singleton(
             Commands,
-            register_user=providers.Singleton(RegisterUser, uow, hasher, common, guard, clock),
-            create_admin=providers.Singleton(CreateAdmin, uow, hasher, common, clock),
-            edit_user=providers.Singleton(EditUser, uow),
-            edit_own_account=providers.Singleton(EditOwnAccount, users, uow, check),
-            change_password=providers.Singleton(ChangePassword, users, uow, check, hasher, common),
-            delete_own_account=providers.Singleton(DeleteOwnAccount, users, uow, check),
-            sign_in=providers.Singleton(SignIn, users, uow, check, hasher, tokens, refresh_tokens, clock),
-            refresh_session=providers.Singleton(RefreshSession, uow, tokens, refresh_tokens, clock),
-            sign_out=providers.Singleton(SignOut, uow),
-            end_session=providers.Singleton(EndSession, uow),
-            end_sessions=providers.Singleton(EndSessions, uow),
+            register_user=providers.Singleton(RegisterUser, uow, hasher, common, guard, clock, log),
+            create_admin=providers.Singleton(CreateAdmin, uow, hasher, common, clock, log),
+            edit_user=providers.Singleton(EditUser, uow, log),
+            edit_own_account=providers.Singleton(EditOwnAccount, users, uow, check, log),
+            change_password=providers.Singleton(ChangePassword, users, uow, check, hasher, common, log),
+            delete_own_account=providers.Singleton(DeleteOwnAccount, users, uow, check, log),
+            sign_in=providers.Singleton(SignIn, users, uow, check, hasher, tokens, refresh_tokens, clock, log),
+            refresh_session=providers.Singleton(RefreshSession, uow, tokens, refresh_tokens, clock, log),
+            sign_out=providers.Singleton(SignOut, uow, log),
+            end_session=providers.Singleton(EndSession, uow, log),
+            end_sessions=providers.Singleton(EndSessions, uow, log),
             write_post=providers.Singleton(WritePost, uow, clock),
             write_post_once=providers.Singleton(WritePostOnce, uow, clock),
             edit_post=providers.Singleton(EditPost, uow, clock),

@@ -8,7 +8,7 @@ import logging
 import sys
 import threading
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from contextvars import ContextVar
 from json import JSONEncoder
@@ -19,6 +19,8 @@ import structlog
 from structlog.stdlib import ProcessorFormatter
 from structlog.typing import EventDict, Processor, WrappedLogger
 
+from application.views import SecurityEvent
+from domain.users import OPERATOR
 from infrastructure.settings import Settings
 
 _CONTROL: Final = (*range(0x20), *range(0x7F, 0xA0), 0x2028, 0x2029)
@@ -29,18 +31,18 @@ _ESCAPES: Final = {code: chr(code).encode("unicode_escape").decode() for code in
 _encode: Final = JSONEncoder(default=repr).encode
 
 
-def configure_logs(settings: Settings, request_id: ContextVar[str] | None = None) -> None:
+def configure_logs(settings: Settings, *context: ContextVar[str]) -> None:
     """Log events of `LOG_LEVEL` and above to standard error.
 
-    Events during a request carry the id in `request_id`. In production each event is a JSON object, and uncaught
-    exceptions are logged too, where Python would print them.
+    Each event carries the variables of `context` that are set, by name. In production each event is a JSON object, and
+    uncaught exceptions are logged too, where Python would print them.
     """
     as_json = settings.fastapi_env == "production"
     finish: list[Processor] = [_format_exception, *([_as_json] if as_json else [_escape, _console()])]
     common: list[Processor] = [
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
-        *([_add_request_id(request_id)] if request_id else []),
+        _add_context(context),
     ]
     structlog.configure(
         processors=[*common, *finish],
@@ -101,10 +103,28 @@ def _drop_values(record: logging.LogRecord) -> bool:
     return record.levelno >= logging.INFO or not record.name.startswith("sqlalchemy.engine")
 
 
-def _add_request_id(request_id: ContextVar[str]) -> Processor:
+class StructlogSecurityLog:
+    """Writes security events to the log, refusals as warnings."""
+
+    def __init__(self) -> None:
+        self._log = structlog.get_logger()
+
+    def record(self, event: SecurityEvent) -> None:
+        """Write an event; the client's address comes from the request's context."""
+        log = self._log
+        actor = "operator" if event.actor == OPERATOR else event.actor and event.actor.id
+        fields = {"action": event.action.value, "outcome": event.outcome, "actor": actor, "subject": event.subject}
+        if event.outcome == "success":
+            log.info("security", **fields)
+        else:
+            log.warning("security", **fields, reason=event.reason)
+
+
+def _add_context(context: Sequence[ContextVar[str]]) -> Processor:
     def add(_logger: WrappedLogger, _method: str, fields: EventDict) -> EventDict:
-        if this_id := request_id.get(""):
-            fields["request_id"] = this_id
+        for variable in context:
+            if value := variable.get(""):
+                fields.setdefault(variable.name, value)
         return fields
 
     return add

@@ -89,7 +89,7 @@ VIOLATIONS = [
 ]
 
 SHARED = {
-    "application": {"app", "errors", "paging", "passwords", "ports", "views"},
+    "application": {"app", "audit", "errors", "paging", "passwords", "ports", "views"},
     "interfaces.http": {
         "api",
         "deps",

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from application.views import Action
 from infrastructure.settings import Settings
 from tests.support.reference import Reference, commands, references, rows
 
@@ -64,10 +65,16 @@ def test_log_page_lists_exactly_the_logged_events() -> None:
         for folder in ("infrastructure", "interfaces")
         for file in (ROOT / folder).rglob("*.py")
     )
-    logged = set(re.findall(r'log\.(?:info|warning|error|exception)\(\s*"([^"]+)"', code)) - {"request"}
+    logged = set(re.findall(r'log\.(?:info|warning|error|exception)\(\s*"([^"]+)"', code)) - {"request", "security"}
 
     assert logged <= documented
     assert [event for event in documented if f'"{event}"' not in code] == []
+
+
+def test_log_page_lists_exactly_the_actions_of_security_events() -> None:
+    (table,) = re.findall(r"^\| Action \|.*?\n\n", read("docs/logs.md"), re.MULTILINE | re.DOTALL)
+
+    assert [row[0].strip("`") for row in rows(table)] == list(Action)
 
 
 def test_every_command_has_a_section_with_an_example() -> None:

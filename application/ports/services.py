@@ -1,4 +1,4 @@
-"""Ports of services: clock, password hasher, tokens, throttle, meter, health.
+"""Ports of services: clock, hasher, tokens, throttle, meter, security log, health.
 
 Adapters and fakes pass one suite, `tests/contracts`.
 """
@@ -7,7 +7,7 @@ from collections.abc import Container, Mapping, Sequence
 from datetime import datetime
 from typing import Final, Literal, Protocol
 
-from application.views import Attempt, Claims, FreshRefreshToken, SignedToken
+from application.views import Attempt, Claims, FreshRefreshToken, SecurityEvent, SignedToken
 from domain.sessions import RefreshHashes
 from domain.votes import Outcome
 
@@ -134,6 +134,18 @@ class NoMeter:
 
 
 NO_METER: Final = NoMeter()
+
+
+class SecurityLog(Protocol):
+    """Records who did what to which account.
+
+    Use cases report after the commit, so that an event that is recorded has happened, and once, however often a
+    transaction is run again.
+    """
+
+    def record(self, event: SecurityEvent) -> None:
+        """Record an event."""
+        ...
 
 
 class Health(Protocol):

@@ -37,10 +37,15 @@ def migrated_container() -> Container:
 def open_app() -> Iterator[App]:
     """Open the application on the database of the settings, for one command.
 
+    Its security events are logged.
+
     Raises:
         Unavailable: the schema is not this release's, or the database is unavailable.
     """
+    from infrastructure.logs import configure_logs
+
     container = migrated_container()
+    configure_logs(container.settings())
     with open_database(container):
         yield container.app()
 

@@ -15,7 +15,9 @@ from starlette.responses import Response
 from starlette.routing import Match
 
 from application.errors import Unavailable
-from domain.errors import DomainError
+from application.views import Action, SecurityEvent
+from domain.errors import DomainError, Forbidden
+from domain.users import Actor, AdminsOnly
 from infrastructure.container import Container
 from infrastructure.database.errors import cause_of
 from infrastructure.execution.deadline import clear_deadline
@@ -80,6 +82,7 @@ def create_api(container: Container, drain: Drain | None = None) -> FastAPI:
         drain=drain,
     )
     api.state.metrics = metrics
+    api.state.security_log = container.log()
 
     # Most used first. Not by include_router: it would match each request against every router twice.
     for feature in (posts, votes, system, users, sessions, admin):
@@ -99,8 +102,9 @@ def create_api(container: Container, drain: Drain | None = None) -> FastAPI:
     api.add_middleware(middleware.SecurityHeaders, proxies=proxies, drain=drain)
     api.add_middleware(
         middleware.RequestContext,
+        proxies=proxies,
         begin=clear_deadline,
-        observers=[middleware.RequestMetrics(metrics.responded), middleware.AccessLog(proxies)],
+        observers=[middleware.RequestMetrics(metrics.responded), middleware.AccessLog()],
     )
 
     api.add_exception_handler(DomainError, _refuse)
@@ -112,8 +116,11 @@ def create_api(container: Container, drain: Drain | None = None) -> FastAPI:
     return api
 
 
-async def _refuse(_request: Request, error: Exception) -> Response:
+async def _refuse(request: Request, error: Exception) -> Response:
     assert isinstance(error, DomainError)
+    if error.code in {Forbidden.code, AdminsOnly.code}:  # other refusals are reported by their use case
+        actor = Actor(request.state.user_id)
+        request.app.state.security_log.record(SecurityEvent(Action.ACCESS, "refused", actor, None, error.code))
     return domain_problem(error)
 
 

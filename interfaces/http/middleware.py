@@ -17,7 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from interfaces.http.drain import Drain
 from interfaces.http.problems import problem_response, request_id, unavailable_problem
-from interfaces.http.proxies import Proxies
+from interfaces.http.proxies import Proxies, client
 
 BODY_MAX: Final = 1_048_576
 """Bytes in the body of a request: 1 MiB."""
@@ -57,8 +57,11 @@ log: Final = structlog.get_logger()
 class RequestContext:
     """Gives each request and its response an id, and notifies observers at its end."""
 
-    def __init__(self, app: ASGIApp, begin: Begin | None = None, observers: Sequence[Observe] = ()) -> None:
+    def __init__(
+        self, app: ASGIApp, proxies: Proxies, begin: Begin | None = None, observers: Sequence[Observe] = ()
+    ) -> None:
         self._app = app
+        self._proxies = proxies
         self._begin = begin
         self._observers = observers
 
@@ -70,6 +73,7 @@ class RequestContext:
         given = Headers(scope=scope).get("x-request-id", "")
         this_id = given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(16)
         request_id.set(this_id)
+        client.set(self._proxies.client(scope))
         if self._begin:
             self._begin()
         started, status = time.perf_counter(), 0
@@ -95,9 +99,6 @@ class AccessLog:
     It names the route by its template: a path or a query may contain anything, secrets and line breaks included.
     """
 
-    def __init__(self, proxies: Proxies) -> None:
-        self._proxies = proxies
-
     def __call__(self, scope: Scope, status: int, seconds: float) -> None:
         """Log a finished request."""
         if log.is_enabled_for(INFO):
@@ -107,7 +108,7 @@ class AccessLog:
                 route=route_template(scope),
                 status=status,
                 duration_ms=round(seconds * 1000, 1),
-                client=self._proxies.client(scope),
+                client=client.get(),
                 user_id=scope.get("state", {}).get("user_id"),  # set by authentication, in deps.py
             )
 

@@ -1,6 +1,7 @@
 """The client's address and scheme, from the forwarding headers of trusted proxies."""
 
 from collections.abc import Sequence
+from contextvars import ContextVar
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Final
@@ -9,6 +10,9 @@ from starlette.datastructures import Headers
 from starlette.types import Scope
 
 Network = IPv4Network | IPv6Network
+
+client: ContextVar[str] = ContextVar("client", default="")
+"""The client's address of the current request; `RequestContext` sets it."""
 
 UNKNOWN: Final = "unknown"
 IPV6_PREFIX: Final = 64

@@ -264,6 +264,6 @@ async def _overloaded(scope: Scope, receive: Receive, send: Send) -> None:
 _UNTRUSTED: Final = Proxies(())
 
 overloaded: Final[Any] = RequestContext(
-    SecurityHeaders(_overloaded, _UNTRUSTED, Drain()), observers=[AccessLog(_UNTRUSTED)]
+    SecurityHeaders(_overloaded, _UNTRUSTED, Drain()), _UNTRUSTED, observers=[AccessLog()]
 )
 """The application that serves connections above the limit."""

@@ -31,11 +31,12 @@ def build_api(drain: Drain) -> Any:
     # Only processes that serve import the web framework.
     from interfaces.http.api import create_api  # noqa: PLC0415
     from interfaces.http.problems import request_id  # noqa: PLC0415
+    from interfaces.http.proxies import client  # noqa: PLC0415
 
     container = Container()
     settings = container.settings()
     settings.require_servable()
-    configure_logs(settings, request_id)
+    configure_logs(settings, request_id, client)
     api = create_api(container, drain)
     # What exists now lives as long as the process: without this, each full collection would traverse all of it.
     gc.collect()

@@ -31,6 +31,7 @@ from tests.fakes.memory import (
 from tests.fakes.services import (
     FrozenClock,
     MemoryMeter,
+    MemorySecurityLog,
     MemoryThrottle,
     NumberedRefreshTokens,
     PlainHasher,
@@ -45,22 +46,22 @@ def world() -> World:
     database, clock, hasher = MemoryDatabase(), FrozenClock(), PlainHasher()
     tokens, refresh_tokens = PlainTokens(), NumberedRefreshTokens()
     uow, users, posts = database.transaction, MemoryUserReader(database), MemoryPostReader(database)
-    votes, meter = MemoryVoteReader(database), MemoryMeter()
+    votes, meter, log = MemoryVoteReader(database), MemoryMeter(), MemorySecurityLog()
     guard = Guard(MemoryThrottle(), Limits(registrations_per_address=REGISTRATIONS), meter)
     check = CheckPassword(hasher, guard, clock)
     app = App(
         commands=Commands(
-            register_user=RegisterUser(uow, hasher, COMMON, guard, clock),
-            create_admin=CreateAdmin(uow, hasher, COMMON, clock),
-            edit_user=EditUser(uow),
-            edit_own_account=EditOwnAccount(users, uow, check),
-            change_password=ChangePassword(users, uow, check, hasher, COMMON),
-            delete_own_account=DeleteOwnAccount(users, uow, check),
-            sign_in=SignIn(users, uow, check, hasher, tokens, refresh_tokens, clock),
-            refresh_session=RefreshSession(uow, tokens, refresh_tokens, clock),
-            sign_out=SignOut(uow),
-            end_session=EndSession(uow),
-            end_sessions=EndSessions(uow),
+            register_user=RegisterUser(uow, hasher, COMMON, guard, clock, log),
+            create_admin=CreateAdmin(uow, hasher, COMMON, clock, log),
+            edit_user=EditUser(uow, log),
+            edit_own_account=EditOwnAccount(users, uow, check, log),
+            change_password=ChangePassword(users, uow, check, hasher, COMMON, log),
+            delete_own_account=DeleteOwnAccount(users, uow, check, log),
+            sign_in=SignIn(users, uow, check, hasher, tokens, refresh_tokens, clock, log),
+            refresh_session=RefreshSession(uow, tokens, refresh_tokens, clock, log),
+            sign_out=SignOut(uow, log),
+            end_session=EndSession(uow, log),
+            end_sessions=EndSessions(uow, log),
             write_post=WritePost(uow, clock),
             write_post_once=WritePostOnce(uow, clock),
             edit_post=EditPost(uow, clock),
@@ -84,4 +85,4 @@ def world() -> World:
             health=StaticHealth(database="ok"),
         ),
     )
-    return World(database, clock, hasher, meter, app)
+    return World(database, clock, hasher, meter, log, app)

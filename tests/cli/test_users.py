@@ -1,5 +1,6 @@
 """What operators do with accounts, through the command, on each database."""
 
+import json
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -174,6 +175,27 @@ def test_a_deactivated_account_is_signed_out_and_can_be_activated(uow: UnitOfWor
     assert {"active    no", "sessions  0"} <= set(lines("show", "1"))
     assert lines("activate", "1") == ["ann@example.com is active"]
     assert {"active    yes", "sessions  0"} <= set(lines("show", "1"))
+
+
+def events(*words: str) -> list[dict[str, object]]:
+    """Run a command and tell the security events that it logged in production."""
+    return [json.loads(line) | {"timestamp": ""} for line in run("users", *words).events]
+
+
+def test_what_operators_do_is_in_the_log(uow: UnitOfWorkFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    ann = add_user(uow, "ann", Role.ADMIN)
+    monkeypatch.setenv("FASTAPI_ENV", "production")
+    done = {"event": "security", "actor": "operator", "subject": ann.id, "timestamp": ""}
+    success = done | {"outcome": "success", "level": "info"}
+
+    assert events("promote", "ann@example.com") == [success | {"action": "promote"}]
+    assert events("demote", "ann@example.com") == [
+        done | {"action": "demote", "outcome": "refused", "reason": "last-admin", "level": "warning"}
+    ]
+    assert events("sessions", "end", "1") == [success | {"action": "end-sessions"}]
+    assert events("show", "1") == []
+    created = events("create-admin", "--email", "root@example.com", "--generate")
+    assert created == [success | {"action": "create-admin", "subject": 2}]
 
 
 # sessions end

@@ -20,7 +20,7 @@ from domain.sessions import Session
 from domain.users import ANONYMOUS, Actor, InvalidToken, Role
 from domain.votes import Direction, Tally, Vote
 from infrastructure.tokens import RandomRefreshTokens
-from tests.fakes.services import FrozenClock, PlainHasher, PlainTokens
+from tests.fakes.services import FrozenClock, MemorySecurityLog, PlainHasher, PlainTokens
 from tests.support.backends import Backend
 from tests.support.concurrency import all_at_once
 from tests.support.samples import NOW, a_user, add_post, add_user
@@ -201,7 +201,7 @@ def test_repair_during_votes_and_removals_corrects_every_counter(backend: Backen
 
 def test_concurrent_equal_registrations_make_one_account(backend: Backend) -> None:
     guard = Guard(backend.throttle, Limits())
-    register = RegisterUser(backend.uow, PlainHasher(), frozenset(), guard, FrozenClock())
+    register = RegisterUser(backend.uow, PlainHasher(), frozenset(), guard, FrozenClock(), MemorySecurityLog())
     spellings = ("ann@example.com", "ANN@example.com", "Ann@Example.Com")
 
     outcomes = all_at_once(
@@ -247,7 +247,7 @@ def test_one_of_concurrent_refreshes_succeeds_and_the_session_ends(backend: Back
     token = refresh_tokens.first()
     with backend.uow() as tx:
         tx.sessions.add(Session.open(user_id=ann.id, user_agent="", refresh=token.hashes, now=NOW))
-    refresh = RefreshSession(backend.uow, PlainTokens(), refresh_tokens, clock)
+    refresh = RefreshSession(backend.uow, PlainTokens(), refresh_tokens, clock, MemorySecurityLog())
 
     outcomes = all_at_once([partial(refresh, token.token)] * 50)
 
@@ -259,7 +259,7 @@ def test_one_of_concurrent_refreshes_succeeds_and_the_session_ends(backend: Back
 
 
 def test_administrators_who_demote_each_other_at_once_leave_one(backend: Backend) -> None:
-    edit = EditUser(backend.uow)
+    edit = EditUser(backend.uow, MemorySecurityLog())
     for number in range(5):
         one, other = (add_user(backend.uow, f"{name}{number}", Role.ADMIN) for name in ("one", "other"))
 

@@ -6,7 +6,7 @@ from math import ceil
 from threading import Condition, RLock
 
 from application.ports.services import Attempted
-from application.views import Attempt, Claims, FreshRefreshToken, SignedToken
+from application.views import Attempt, Claims, FreshRefreshToken, SecurityEvent, SignedToken
 from domain.sessions import RefreshHashes
 from domain.users import InvalidToken
 from domain.votes import Outcome
@@ -92,6 +92,16 @@ class MemoryMeter:
 
     def throttled(self, attempt: Attempted) -> None:
         self.refusals.append(attempt)
+
+
+class MemorySecurityLog:
+    """Keeps events in a list."""
+
+    def __init__(self) -> None:
+        self.events: list[SecurityEvent] = []
+
+    def record(self, event: SecurityEvent) -> None:
+        self.events.append(event)
 
 
 class CountingSpan:

@@ -18,6 +18,7 @@ from infrastructure.execution.retry import RetryingExecutor
 from infrastructure.execution.threads import WorkerThreads
 from infrastructure.timeouts import Timeouts
 from interfaces.http.middleware import RequestContext
+from interfaces.http.proxies import Proxies
 from tests.support.backends import LOCK, empty
 from tests.support.connections import connection_of
 
@@ -79,7 +80,7 @@ def test_deadline_of_a_request_is_not_inherited_by_the_next() -> None:
         raise AssertionError
 
     async def serve() -> None:
-        api = RequestContext(app, begin=clear_deadline)
+        api = RequestContext(app, Proxies(()), begin=clear_deadline)
         for _ in range(2):  # in one context, as servers do with what is pipelined
             await api({"type": "http", "method": "GET", "path": "/", "headers": [], "client": None}, receive, send)
 

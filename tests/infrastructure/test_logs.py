@@ -22,10 +22,12 @@ from sqlalchemy import URL, Integer, String, bindparam, cast, create_engine, sel
 from sqlalchemy.exc import DBAPIError
 
 from application.errors import Unavailable
+from application.views import Action, SecurityEvent
+from domain.users import OPERATOR, Actor, Role
 from infrastructure.database.engine import open_database
 from infrastructure.database.errors import cause_of, driver_message
 from infrastructure.database.pipeline import Statement
-from infrastructure.logs import configure_logs
+from infrastructure.logs import StructlogSecurityLog, configure_logs
 from infrastructure.settings import Settings
 from tests.support.connections import connection_of
 from tests.support.process import kept
@@ -76,6 +78,32 @@ def test_our_own_lines_and_everybody_elses_are_json_objects_of_one_form(configur
     assert own == {"event": "request", "level": "info", "status": 200}
     assert uvicorn == {"event": "Invalid HTTP request received", "level": "warning", "logger": "uvicorn.error"}
     assert alembic["logger"] == "alembic.runtime"
+
+
+def test_security_event_is_a_line_with_what_is_known(configured: Configure) -> None:
+    log = configured()
+    security = StructlogSecurityLog()
+    token = request_id.set("my-request")
+    security.record(SecurityEvent(Action.SIGN_IN, "refused", None, 7, "invalid-credentials"))
+    security.record(SecurityEvent(Action.PROMOTE, "success", Actor(3, Role.ADMIN), 7))
+    request_id.reset(token)
+    security.record(SecurityEvent(Action.PROMOTE, "success", OPERATOR, 7))
+
+    event = {"event": "security", "timestamp": "", "subject": 7}
+    promotion = {**event, "action": "promote", "outcome": "success", "level": "info"}
+    assert [line | {"timestamp": ""} for line in lines(log())] == [
+        {
+            **event,
+            "action": "sign-in",
+            "outcome": "refused",
+            "actor": None,
+            "reason": "invalid-credentials",
+            "level": "warning",
+            "request_id": "my-request",
+        },
+        {**promotion, "actor": 3, "request_id": "my-request"},
+        {**promotion, "actor": "operator"},
+    ]
 
 
 def test_lines_of_every_logger_carry_the_request_id(configured: Configure) -> None:

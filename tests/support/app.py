@@ -11,6 +11,7 @@ from tests.fakes.memory import (
 from tests.fakes.services import (
     FrozenClock,
     MemoryMeter,
+    MemorySecurityLog,
     PlainHasher,
 )
 
@@ -34,6 +35,7 @@ class World:
     clock: FrozenClock
     hasher: PlainHasher
     meter: MemoryMeter
+    log: MemorySecurityLog
     app: App
 
     def person(self, name: str = "ann") -> Actor:

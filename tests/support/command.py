@@ -20,12 +20,14 @@ NAMES = {name.upper() for name in Settings.model_fields}
 
 
 class Ended:
-    """How a command ended, and what it said."""
+    """How a command ended, and what it said; security events apart from other errors."""
 
     def __init__(self, code: int, output: str, errors: str) -> None:
         self.code = code
         self.output = output
-        self.errors = errors
+        said = errors.splitlines(keepends=True)
+        self.events = [line for line in said if "] security " in line or '"event": "security"' in line]
+        self.errors = "".join(line for line in said if line not in self.events)
 
     def refused(self) -> str:
         """Tell the one line that said why it failed."""

@@ -148,5 +148,7 @@ def test_no_secret_is_in_the_log_or_the_metrics_whatever_happens(own_url: URL) -
     lines = [json.loads(line) for line in server.said.splitlines()]
     assert {line["level"] for line in lines} >= {"debug", "info", "warning", "error"}
     assert any("INSERT INTO users" in line["event"] for line in lines), "SQL was not let out"
+    signed_in = next(line for line in lines if line.get("action") == "sign-in")
+    assert (signed_in["outcome"], signed_in["subject"], signed_in["client"]) == ("success", 1, "127.0.0.1")
     refused = REFUSED[own_url.get_backend_name()]
     assert any(refused in line.get("exception", "").splitlines() for line in lines), "no traceback was let out"
