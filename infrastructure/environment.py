@@ -2,14 +2,18 @@
 
 import os
 from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from dotenv.parser import parse_stream
 from pydantic import ValidationError
 
 from domain.text import is_storable
 from infrastructure.settings import NAMES, OBSOLETE, RENAMED, Settings, SettingsError
+
+SIMILARITY: Final = 0.85
+"""From here on a name is taken for a misspelt one: DATABSE_URL (0.96) is, TEST_DATABASE_URL (0.83) is not."""
 
 
 def load_settings(folder: Path | None = None) -> Settings:
@@ -34,7 +38,7 @@ def load_settings(folder: Path | None = None) -> Settings:
         raise SettingsError(f"{', '.join(unreadable)}: a NUL, or bytes that are no UTF-8; remove them")
     values["fastapi_env"] = sources[1][0].removeprefix(".env.")  # what chose the file, regardless of its content
     try:
-        settings = Settings.model_validate(values, context=[name for name in OBSOLETE if _is_set(name, sources)])
+        settings = Settings.model_validate(values, context=_notices(sources))
     except ValidationError as error:
         raise SettingsError("; ".join(_sentence(reason) for reason in error.errors(include_input=False))) from None
     if not all(is_storable(str(part)) for part in (*settings.url, *(settings.read_url or ()))):
@@ -59,8 +63,18 @@ def origin(name: str, folder: Path | None = None) -> str:
     return next((source for source, values in sources if values.get(name.upper())), "default")
 
 
-def _is_set(name: str, sources: Sequence[tuple[str, Mapping[str, str | None]]]) -> bool:
-    return any(source.get(name) for _, source in sources)
+def _notices(sources: Sequence[tuple[str, Mapping[str, str | None]]]) -> list[str]:
+    """Describe names that are set and obsolete, or probably misspelt."""
+    names = sorted({name for _, source in sources for name, value in source.items() if value} - NAMES)
+    close = {name: get_close_matches(name.upper(), NAMES, 1, SIMILARITY) for name in names if name not in OBSOLETE}
+    return [
+        *(f"{name} {OBSOLETE[name]}" for name in names if name in OBSOLETE),
+        *(
+            f"{ascii(name)[1:-1]} is no setting; rename it if it means {meant[0]}"
+            for name, meant in close.items()
+            if meant
+        ),
+    ]
 
 
 def _sources(folder: Path) -> list[tuple[str, Mapping[str, str | None]]]:
@@ -105,4 +119,4 @@ def _read(file: Path) -> Mapping[str, str | None]:
 
 def _sentence(reason: Mapping[str, Any]) -> str:
     name = ".".join(str(part) for part in reason["loc"]).upper()
-    return f"{name}: {reason['msg']}; see docs/settings.md"
+    return f"{name}: {reason['msg'].removeprefix('Value error, ')}; see docs/settings.md"

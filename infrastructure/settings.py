@@ -3,18 +3,24 @@
 import re
 import secrets
 from functools import partial
-from ipaddress import ip_network
 from typing import Annotated, Any, Final, Literal
 from urllib.parse import unquote
 
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, SecretStr, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PrivateAttr, SecretStr, field_validator
 from sqlalchemy import URL, make_url
 from sqlalchemy.exc import ArgumentError
+
+from infrastructure.lists import entries, networks, web_origins
 
 SECRET_KEY_BYTES: Final = 32
 """The minimum in production: HMAC-SHA-256 requires it of a key (RFC 7518, section 3.2)."""
 
 NEW_KEY: Final = "set it to the output of `openssl rand -hex 32`"
+
+NAME_DATABASE: Final = "set DATABASE_URL, or DB_HOST and the other names of its parts"
+
+DATABASE_PARTS: Final = ("DB_HOST", "DB_PORT", "DB_USER", "DB_PASSWORD", "DB_NAME")
+"""The names that make up the URL of a PostgreSQL where DATABASE_URL is not set."""
 
 KNOWN_SECRETS: Final = frozenset(
     {
@@ -82,6 +88,7 @@ class Settings(BaseModel):
     ] = 30
     cors_origins: Annotated[
         tuple[str, ...],
+        AfterValidator(web_origins),
         Field(description="Origins whose pages may call the API, separated by commas; `*` for all."),
     ] = ()
     public_reads: Annotated[bool, Field(description="Whether posts can be read without signing in.")] = False
@@ -104,6 +111,7 @@ class Settings(BaseModel):
     ] = 1_000
     trusted_proxies: Annotated[
         tuple[str, ...],
+        AfterValidator(networks),
         Field(
             description="Proxies whose forwarding headers are trusted, as networks separated by commas: `10.0.0.0/8`."
         ),
@@ -123,25 +131,18 @@ class Settings(BaseModel):
         Literal["DEBUG", "INFO", "WARNING", "ERROR"], Field(description="The least severe message that is logged.")
     ] = "INFO"
 
-    _obsolete: tuple[str, ...] = PrivateAttr(default=())
+    _notices: tuple[str, ...] = PrivateAttr(default=())
     _generated_key: str = PrivateAttr(default_factory=partial(secrets.token_hex, SECRET_KEY_BYTES))
 
     def model_post_init(self, context: Any) -> None:
-        """Keep the obsolete names that are set, for `warnings`."""
-        self._obsolete = tuple(context or ())
+        """Keep what was noticed about the names that are set, for `warnings`."""
+        self._notices = tuple(context or ())
 
     @field_validator("cors_origins", "trusted_proxies", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         if isinstance(value, str):
-            return tuple(origin.strip().rstrip("/") for origin in value.split(",") if origin.strip())
-        return value
-
-    @field_validator("trusted_proxies")
-    @classmethod
-    def _networks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        for network in value:
-            ip_network(network, strict=False)
+            return entries(value)
         return value
 
     @field_validator("log_level", mode="before")
@@ -160,8 +161,7 @@ class Settings(BaseModel):
         """
         if self.database_url is not None:
             return database_url(self.database_url.get_secret_value())
-        parts = (self.db_host, self.db_port, self.db_user, self.db_password, self.db_name)
-        if all(part is None for part in parts):
+        if self.is_database_unnamed:
             return make_url("sqlite:///agora.db")
         return URL.create(
             "postgresql+psycopg2",
@@ -171,6 +171,11 @@ class Settings(BaseModel):
             port=self.db_port or 5432,
             database=self.db_name or "agora",
         )
+
+    @property
+    def is_database_unnamed(self) -> bool:
+        """Test whether no setting names the database, so that it is `agora.db`."""
+        return self.database_url is None and all(getattr(self, part.lower()) is None for part in DATABASE_PARTS)
 
     @property
     def read_url(self) -> URL | None:
@@ -193,7 +198,7 @@ class Settings(BaseModel):
         """Refuse settings that are too weak for production.
 
         Raises:
-            SettingsError: the secret keys are missing or weak.
+            SettingsError: the secret keys are missing or weak, or no setting names the database.
         """
         if self.fastapi_env == "production" and (reasons := self.weaknesses()):
             raise SettingsError("; ".join(reasons))
@@ -201,6 +206,8 @@ class Settings(BaseModel):
     def weaknesses(self) -> list[str]:
         """List what is too weak for production, each with its remedy after a colon."""
         reasons = [] if self.secret_key else [f"SECRET_KEY is missing: {NEW_KEY}"]
+        if self.fastapi_env == "production" and self.is_database_unnamed:
+            reasons.append(f"no setting names the database: {NAME_DATABASE}")
         for name, key, remedy in (
             ("SECRET_KEY", self.secret_key, NEW_KEY),
             ("SECRET_KEY_PREVIOUS", self.secret_key_previous, "leave it out"),  # its signatures are accepted too
@@ -213,7 +220,7 @@ class Settings(BaseModel):
 
     def warnings(self) -> list[str]:
         """List what is allowed but probably unintended."""
-        found = [f"{name} {OBSOLETE[name]}" for name in self._obsolete]
+        found = list(self._notices)
         if self.secret_key is None:
             found.append("SECRET_KEY is not set; one was generated, and tokens end with this process")
         elif _size(self.secret_key) < (required := int(self.algorithm.removeprefix("HS")) // 8):

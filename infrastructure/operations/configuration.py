@@ -1,12 +1,9 @@
 """Checks of the settings."""
 
 from collections.abc import Iterator
-from typing import Final
 
 from infrastructure.operations.findings import Finding, ok, problem, warning
-from infrastructure.settings import Settings
-
-PARTS: Final = ("DB_HOST", "DB_PORT", "DB_USER", "DB_PASSWORD", "DB_NAME")
+from infrastructure.settings import DATABASE_PARTS, Settings
 
 
 def check_settings(settings: Settings) -> Iterator[Finding]:
@@ -19,7 +16,7 @@ def check_settings(settings: Settings) -> Iterator[Finding]:
             yield problem(says, remedy)
         else:
             yield warning(f"{says}, which production refuses", remedy)
-    parts = [name for name in PARTS if getattr(settings, name.lower()) is not None]
+    parts = [name for name in DATABASE_PARTS if getattr(settings, name.lower()) is not None]
     if settings.database_url is not None and parts:
         yield warning(
             f"{', '.join(parts)} have no effect while DATABASE_URL is set",

@@ -121,7 +121,8 @@ def test_the_real_command_ends_as_its_manual_says() -> None:
     done = run_command("doctor", FASTAPI_ENV="production")
     assert done.code == 1
     assert "problem  SECRET_KEY is missing\n         set it to the output of" in done.output
-    assert done.errors == "agora: problems found: 2\n"
+    assert done.errors == "agora: problems found: 3\n"
+    assert "problem  no setting names the database\n         set DATABASE_URL, or DB_HOST" in done.output
     assert "agora doctor --workers 4" in run("doctor", "--help").output
 
 

@@ -18,6 +18,7 @@ from infrastructure.settings import KNOWN_SECRETS, SettingsError, database_url, 
 HOUSE = Path(__file__).parents[2]
 GOOD_KEY = "0123456789abcdef" * 4
 SECRET = "hunter2"
+PRODUCTION = {"FASTAPI_ENV": "production", "DATABASE_URL": "sqlite:///agora.db"}
 
 
 @pytest.fixture(autouse=True)
@@ -173,14 +174,101 @@ def test_the_sample_file_can_be_copied(folder: Path) -> None:
     load_settings().require_servable()
 
 
-def test_origins_are_split_at_commas(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("CORS_ORIGINS", " https://a.example/ ,, http://b.example:3000,")
+@pytest.mark.parametrize(
+    "text",
+    [
+        " https://a.example/ ,, http://b.example:3000,",
+        '["https://a.example", "http://b.example:3000"]',
+        ' [ "https://a.example/","" , " http://b.example:3000 "]',
+        "HTTPS://A.Example:443,http://b.example:03000,https://a.example",
+    ],
+)
+def test_origins_are_a_list_with_commas_or_in_json(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    monkeypatch.setenv("CORS_ORIGINS", text)
     assert load_settings().cors_origins == ("https://a.example", "http://b.example:3000")
 
 
-def test_proxies_are_split_at_commas(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TRUSTED_PROXIES", " 10.0.0.0/8,, 192.0.2.7 ,2001:db8::/32,")
-    assert load_settings().trusted_proxies == ("10.0.0.0/8", "192.0.2.7", "2001:db8::/32")
+@pytest.mark.parametrize(
+    ("written", "sent"),
+    [
+        ("http://a.example:80", "http://a.example"),
+        ("http://a.example:443", "http://a.example:443"),
+        ("https://Bücher.example", "https://xn--bcher-kva.example"),
+        ("https://straße.de", "https://xn--strae-oqa.de"),
+        ("https://xn--bcher-kva.example", "https://xn--bcher-kva.example"),
+        ("http://my_service:8080", "http://my_service:8080"),
+        ("http://localhost:5173", "http://localhost:5173"),
+        ("http://127.0.0.1", "http://127.0.0.1"),
+        ("http://[0:0:0:0:0:0:0:1]:80", "http://[::1]"),
+        ("https://a.example.", "https://a.example."),
+        ("capacitor://localhost", "capacitor://localhost"),
+        ("chrome-extension://ABCdef", "chrome-extension://abcdef"),
+        ("*", "*"),
+    ],
+)
+def test_origin_is_compared_as_browsers_send_it(monkeypatch: pytest.MonkeyPatch, written: str, sent: str) -> None:
+    monkeypatch.setenv("CORS_ORIGINS", written)
+    assert load_settings().cors_origins == (sent,)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "https://a.example/app",
+        "https://a.example?x",
+        "https://a.example#x",
+        "a.example",
+        "//a.example",
+        "https:a.example",
+        "https://",
+        "https://*.example",
+        "https://a.example:*",
+        '"https://a.example"',
+        "'https://a.example'",
+        "https://a.example;https://b.example",
+        "https://a.example;",
+        "https://a.example https://b.example",
+        "https://ann:hunter2@a.example",
+        "https://a.example:0",
+        "https://a.example:65536",
+        "https://a.example:https",
+        "https://a..example",
+        "https://256.0.0.1",
+        "https://[::1",
+        "https://[::g]",
+        "https://b\N{ZERO WIDTH JOINER}.example",
+        "wss://a.example",
+        "file:///app",
+        "null",
+        "^https://.*$",
+    ],
+)
+def test_origin_that_no_page_has_is_refused(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    monkeypatch.setenv("CORS_ORIGINS", f"https://good.example,{text}")
+    assert refusal().startswith("CORS_ORIGINS: entry 2 is no origin; write only a scheme, a host")
+
+
+@pytest.mark.parametrize("name", ["CORS_ORIGINS", "TRUSTED_PROXIES"])
+@pytest.mark.parametrize("text", ["[", '["a"', "[1]", '["a", null]', "[" * 100_000])
+def test_list_that_is_no_json_is_refused(monkeypatch: pytest.MonkeyPatch, name: str, text: str) -> None:
+    monkeypatch.setenv(name, text)
+    assert refusal().startswith(f"{name}: this is no JSON list of texts; separate the entries by commas")
+
+
+@pytest.mark.parametrize(
+    ("text", "networks"),
+    [
+        (" 10.0.0.0/8,, 192.0.2.7 ,2001:db8::/32,", ("10.0.0.0/8", "192.0.2.7", "2001:db8::/32")),
+        ('["10.0.0.0/8", "192.0.2.7"]', ("10.0.0.0/8", "192.0.2.7")),
+        ("10.1.2.3/8,10.0.0.0/255.0.0.0,192.0.2.7/32", ("10.0.0.0/8", "192.0.2.7")),
+        ("2001:0DB8::/32", ("2001:db8::/32",)),
+        ("::ffff:10.0.0.0/104,::ffff:192.0.2.7", ("10.0.0.0/8", "192.0.2.7")),
+        ("::/0", ("::/0",)),
+    ],
+)
+def test_proxies_are_a_list_of_networks(monkeypatch: pytest.MonkeyPatch, text: str, networks: tuple[str, ...]) -> None:
+    monkeypatch.setenv("TRUSTED_PROXIES", text)
+    assert load_settings().trusted_proxies == networks
 
 
 def test_limits_and_costs_have_the_defaults_that_the_documentation_tells() -> None:
@@ -363,6 +451,8 @@ def assert_password(url: URL, password: str, host: str) -> None:
         ("TRUSTED_PROXIES", "proxy.example"),
         ("TRUSTED_PROXIES", "10.0.0.0/33"),
         ("TRUSTED_PROXIES", "10.0.0.1, *"),
+        ("TRUSTED_PROXIES", "10.0.0.1;10.0.0.2"),
+        ("TRUSTED_PROXIES", "'10.0.0.1'"),
     ],
 )
 def test_a_value_that_cannot_be_is_refused_by_name(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
@@ -446,7 +536,7 @@ def test_no_look_at_the_settings_shows_a_secret(monkeypatch: pytest.MonkeyPatch)
     ],
 )
 def test_production_refuses_what_is_weak(monkeypatch: pytest.MonkeyPatch, values: dict[str, str], words: str) -> None:
-    set_environment(monkeypatch, {"FASTAPI_ENV": "production", **values})
+    set_environment(monkeypatch, PRODUCTION | values)
     said = refusal()
     assert said.startswith(words)
     for value in values.values():
@@ -454,9 +544,19 @@ def test_production_refuses_what_is_weak(monkeypatch: pytest.MonkeyPatch, values
 
 
 def test_production_says_all_that_is_weak_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    set_environment(monkeypatch, {"FASTAPI_ENV": "production", "SECRET_KEY_PREVIOUS": SECRET})
+    set_environment(monkeypatch, PRODUCTION | {"SECRET_KEY_PREVIOUS": SECRET})
     assert "SECRET_KEY is missing" in refusal()
     assert "SECRET_KEY_PREVIOUS is shorter" in refusal()
+
+
+@pytest.mark.parametrize("value", ["", "sqlite:///agora.db"])
+def test_production_needs_a_setting_that_names_the_database(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+    values = {"FASTAPI_ENV": "production", "SECRET_KEY": GOOD_KEY, "DATABASE_URL": value, "DATABSE_URL": "misspelt"}
+    set_environment(monkeypatch, values)
+    if value:
+        load_settings().require_servable()
+    else:
+        assert refusal().startswith("no setting names the database: set DATABASE_URL")
 
 
 @pytest.mark.parametrize("environment", ["development", "testing"])
@@ -477,7 +577,7 @@ def test_elsewhere_weak_settings_do(monkeypatch: pytest.MonkeyPatch, environment
     ],
 )
 def test_production_takes_what_is_strong(monkeypatch: pytest.MonkeyPatch, values: dict[str, str]) -> None:
-    set_environment(monkeypatch, {"FASTAPI_ENV": "production", **values})
+    set_environment(monkeypatch, PRODUCTION | values)
     load_settings().require_servable()
 
 
@@ -494,6 +594,37 @@ def warnings(monkeypatch: pytest.MonkeyPatch, **values: str) -> list[str]:
 def test_dropped_setting_is_warned_about(monkeypatch: pytest.MonkeyPatch) -> None:
     (warning,) = warnings(monkeypatch, SECRET_KEY=GOOD_KEY, CORS_CREDENTIALS="true")
     assert warning == "CORS_CREDENTIALS is no longer a setting: CORS never allows credentials; remove it"
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("DATABSE_URL", "DATABASE_URL"),
+        ("DATABASE_URI", "DATABASE_URL"),
+        ("SECERT_KEY", "SECRET_KEY"),
+        ("CORS_ORIGIN", "CORS_ORIGINS"),
+        ("TRUST_PROXIES", "TRUSTED_PROXIES"),
+        ("DB_PASWORD", "DB_PASSWORD"),
+        ("log_level", "LOG_LEVEL"),
+    ],
+)
+@pytest.mark.parametrize("source", ["environment", ".env", ".env.development"])
+def test_misspelt_name_is_warned_about(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, source: str, name: str, meant: str
+) -> None:
+    if source == "environment":
+        monkeypatch.setenv(name, SECRET)
+    else:
+        write(folder / source, **{name: SECRET})
+    assert warnings(monkeypatch, SECRET_KEY=GOOD_KEY) == [f"{name} is no setting; rename it if it means {meant}"]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("TEST_DATABASE_URL", "x"), ("DATABSE_URL", ""), ("PGHOST", "x"), ("DB_URL", "x"), ("SECRET", "x")],
+)
+def test_other_name_is_not_warned_about(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+    assert warnings(monkeypatch, SECRET_KEY=GOOD_KEY, **{name: value}) == []
 
 
 def test_old_name_is_still_read_with_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -536,7 +667,7 @@ def test_no_throttle_in_production_is_warned_about(
 
 
 def test_what_is_strong_is_not_warned_about(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert warnings(monkeypatch, FASTAPI_ENV="production", SECRET_KEY=GOOD_KEY) == []
+    assert warnings(monkeypatch, SECRET_KEY=GOOD_KEY, **PRODUCTION) == []
 
 
 # Keys, and what people see.
