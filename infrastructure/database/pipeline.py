@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable, Container, Hashable, Mapping, Sequence
 from contextlib import suppress
+from functools import cached_property
 from hashlib import blake2b
 from typing import Any, Final, Protocol
 
@@ -19,7 +20,7 @@ _sql_log: Final = logging.getLogger("sqlalchemy.engine.Engine")  # where SQLAlch
 
 
 class Statement:
-    """A statement whose text is compiled once.
+    """A statement whose text is compiled once, when it is first executed.
 
     One that is prepared is parsed once for each connection, and planned for any values. Its name is a hash of its
     text: a connection whose session a pooler changes can fail, but never execute another statement of the same name.
@@ -29,14 +30,33 @@ class Statement:
 
     def __init__(self, clause: Any, *, sqlite: Executable | None = None, trigrams: bool = False) -> None:
         self.clause: Any = clause if sqlite is None else sqlite
-        numbered = clause.compile(dialect=_dialect("numeric_dollar"))
-        self.text = str(numbered)
-        self.whole = str(clause.compile(dialect=_dialect("pyformat")))
-        if trigrams:
-            self.whole = f"SET LOCAL enable_bitmapscan = on; {self.whole}"  # for this round trip only
-        self.name = f"agora_{blake2b(self.text.encode(), digest_size=8).hexdigest()}"
-        values = ", ".join(f"%({name})s" for name in numbered.positiontup or ())
-        self.call = f"EXECUTE {self.name} ({values})" if values else f"EXECUTE {self.name}"
+        self._postgres = clause
+        self._prefix = "SET LOCAL enable_bitmapscan = on; " if trigrams else ""  # for this round trip only
+
+    @cached_property
+    def text(self) -> str:
+        """Text for PREPARE, with numbered parameters."""
+        return str(self._numbered)
+
+    @cached_property
+    def whole(self) -> str:
+        """Text with the parameters of the driver."""
+        return self._prefix + str(self._postgres.compile(dialect=_dialect("pyformat")))
+
+    @cached_property
+    def name(self) -> str:
+        """Name of the prepared statement."""
+        return f"agora_{blake2b(self.text.encode(), digest_size=8).hexdigest()}"
+
+    @cached_property
+    def call(self) -> str:
+        """Text that executes the prepared statement."""
+        values = ", ".join(f"%({name})s" for name in self._numbered.positiontup or ())
+        return f"EXECUTE {self.name} ({values})" if values else f"EXECUTE {self.name}"
+
+    @cached_property
+    def _numbered(self) -> Any:
+        return self._postgres.compile(dialect=_dialect("numeric_dollar"))
 
 
 def _dialect(style: Any) -> Any:
