@@ -32,7 +32,9 @@ class VersionMismatch(Stale):
     code = "version-mismatch"
 
     def __init__(self) -> None:
-        super().__init__("the post was edited after you read it; read it again and edit the current version")
+        super().__init__(
+            "the request excludes the current version of the post; read the post again, then repeat the change"
+        )
 
 
 class KeyInUse(Conflict):

@@ -14,7 +14,7 @@ from application.paging import Order, SortBy
 from application.views import PostFilter, PostView
 from domain.posts import PostChanges
 from interfaces.http.deps import ReadingActor, SignedIn, StateDep
-from interfaces.http.etags import TAGGED, IfMatch, IfNoneMatch, entity_tag, is_known, known_versions
+from interfaces.http.etags import TAGGED, IfMatch, IfNoneMatch, UnlessMatch, changeable_versions, entity_tag, is_known
 from interfaces.http.fields import Content, Flag, PostId, QueryFlag, QueryId, QueryMoment, Search, Title
 from interfaces.http.paging import LINKED, LIST_PROBLEMS, PageQuery, list_url, openapi_parameters, query_model
 from interfaces.http.problems import problems
@@ -220,26 +220,39 @@ EDIT_PROBLEMS = problems("forbidden", "version-mismatch")
 
 @router.put("/posts/{post_id}", response_model=PostOut, responses=EDIT_PROBLEMS | {200: TAGGED})
 async def put_post(
-    post_id: PostId, body: PostPutIn, actor: SignedIn, state: StateDep, if_match: IfMatch = None
+    post_id: PostId,
+    body: PostPutIn,
+    actor: SignedIn,
+    state: StateDep,
+    if_match: IfMatch = None,
+    if_none_match: UnlessMatch = None,
 ) -> Response:
     """Replace a post of your own."""
-    versions = known_versions(if_match)
+    versions = changeable_versions(if_match, if_none_match)
     return _response(await state.run(state.app.commands.edit_post, actor, post_id, _changes(body), versions))
 
 
 @router.patch("/posts/{post_id}", response_model=PostOut, responses=EDIT_PROBLEMS | {200: TAGGED})
 async def patch_post(
-    post_id: PostId, body: PostPatchIn, actor: SignedIn, state: StateDep, if_match: IfMatch = None
+    post_id: PostId,
+    body: PostPatchIn,
+    actor: SignedIn,
+    state: StateDep,
+    if_match: IfMatch = None,
+    if_none_match: UnlessMatch = None,
 ) -> Response:
     """Change parts of a post of your own; administrators show or hide any post."""
-    versions = known_versions(if_match)
+    versions = changeable_versions(if_match, if_none_match)
     return _response(await state.run(state.app.commands.edit_post, actor, post_id, _changes(body), versions))
 
 
 @router.delete("/posts/{post_id}", status_code=204, response_class=Response, responses=EDIT_PROBLEMS)
-async def delete_post(post_id: PostId, actor: SignedIn, state: StateDep, if_match: IfMatch = None) -> Response:
+async def delete_post(
+    post_id: PostId, actor: SignedIn, state: StateDep, if_match: IfMatch = None, if_none_match: UnlessMatch = None
+) -> Response:
     """Delete a post of your own, or as an administrator any post, with its votes."""
-    await state.run(state.app.commands.delete_post, actor, post_id, known_versions(if_match))
+    versions = changeable_versions(if_match, if_none_match)
+    await state.run(state.app.commands.delete_post, actor, post_id, versions)
     return Response(status_code=HTTPStatus.NO_CONTENT.value)
 
 

@@ -144,7 +144,7 @@ PROBLEMS: Final[Mapping[str, Problem]] = {
     "version-mismatch": Problem(
         412,
         "Version mismatch",
-        "The post changed since you read it, or If-Match contains no tag of a post.",
+        "If-Match does not name the version of the post, or If-None-Match does: the post changed since you read it.",
         "Read the post again, merge both edits, and send yours with the new ETag.",
     ),
     "body-too-large": Problem(

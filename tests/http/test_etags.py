@@ -121,6 +121,10 @@ def test_reverted_representation_has_its_earlier_tag(ann: Person) -> None:
 
 KNOWN = ["{}", " {} ", "W/{}", '"a", {}', '{}, "a"', 'W/"a",W/{},"b"', '"a,b", {}', '"", {}', "*", " * "]
 KNOWN += ['"a",, {}', ", {}", "{},", '"a" ,\t,{} , ']  # empty elements are passed over (RFC 9110, section 5.6.1)
+SUFFIXED = ["{}-gzip", "{}--gzip", "{};gzip", "{}-br"]
+"""Opaque tags as Apache, Jetty and others change them when they compress."""
+
+WRAPPED = ['"{0}"', 'W/"{0}"', '"a", W/"{0}"']
 UNKNOWN = ["", '"a"', "{0}{0}", "{0} {0}", "w/{}", "W/", "*, {}", "{}, *", "{}x", "x, {}", "'{}'", '"{}', "**", ","]
 
 
@@ -133,8 +137,18 @@ def test_a_client_may_name_several_tags_strong_and_weak_or_any(ann: Person) -> N
 
     assert {form: status(form) for form in KNOWN} == dict.fromkeys(KNOWN, 304)
     assert {form: status(form) for form in UNKNOWN} == dict.fromkeys(UNKNOWN, 200)
-    version, _, digest = known.strip('"').partition("-")
-    for wrong in (f"{version}-{digest}", f'"{version}"', f'"{digest}"', f'"{version}-{digest[:-1]}"', f'"2-{digest}"'):
+    bare = known.strip('"')
+    forms = [wrapped.format(form.format(bare)) for wrapped, form in product(WRAPPED, SUFFIXED)]
+    assert {form: status(form) for form in forms} == dict.fromkeys(forms, 304)
+    version, _, digest = bare.partition("-")
+    for wrong in (
+        f"{version}-{digest}",
+        f'"{version}"',
+        f'"{digest}"',
+        f'"{version}-{digest[:-1]}"',
+        f'"2-{digest}"',
+        f'"{bare}gzip"',
+    ):
         assert status(wrong) == 200
 
 
@@ -178,8 +192,8 @@ CHANGES: dict[str, Callable[[Person, int], Change]] = {
 }
 
 
-def conditional(change: Change, condition: str) -> httpx2.Response:
-    return change(headers={"If-Match": condition.encode("latin-1")})
+def conditional(change: Change, condition: str, header: str = "If-Match") -> httpx2.Response:
+    return change(headers={header: condition.encode("latin-1")})
 
 
 def test_current_version_in_if_match_allows_the_change(ann: Person, bob: Person) -> None:
@@ -198,7 +212,7 @@ def test_current_version_in_if_match_allows_the_change(ann: Person, bob: Person)
 
 
 STALE = ["{old}", '{old}, "a"', '"20-00"', '"3-00", "1-00"']  # versions that were, and that are not yet
-STALE += ["W/{now}", "w/{now}", 'W/{now}, "1-00"']
+STALE += ["W/{old}", "w/{now}", 'W/{old}, "1-00"', '"1-00-gzip"', 'W/"1-00-gzip"', '"2-00gzip"', '"x-2-00"']
 STALE += ["", "x", ",", '"', '""', '"a"', "{bare}", "'{now}'", "{now}x", "x, {now}", "*, {now}", "{now} {now}", "**"]
 STALE += ['"2"', '"2-"', '"2-00', '"2-xyz"', '"-2-00"', '"+2-00"', '"02-00"', '"2_0-00"', '"2.0-00"', '"\xb2-00"']
 STALE += ['"' + "9" * digits + '-00"' for digits in (18, 20, 5_000)]
@@ -219,6 +233,14 @@ def test_other_versions_in_if_match_refuse_the_change(ann: Person, bob: Person) 
     assert ann("GET", f"/posts/{post_id}").content == before.content
 
 
+def test_tag_that_a_proxy_changed_allows_the_change(ann: Person) -> None:
+    post_id = ann.posts()
+    for form, suffixed in product(WRAPPED, ["{}", *SUFFIXED]):
+        bare = tag(ann, post_id).strip('"')
+        answer = conditional(CHANGES["put"](ann, post_id), form.format(suffixed.format(bare)))
+        assert answer.status_code == 200, (form, suffixed)
+
+
 def test_a_tag_goes_by_its_version_alone_where_something_is_changed(ann: Person) -> None:
     post_id = ann.posts()
     known = tag(ann, post_id)
@@ -237,6 +259,49 @@ def test_an_edit_that_names_nothing_leaves_the_tag_as_it_was(ann: Person) -> Non
         assert (answer.status_code, tag_of(answer)) == (200, known)
 
 
+# If-None-Match on changes (RFC 9110, section 13.1.2).
+
+MATCHING = ["{now}", "W/{now}", '"a", {now}', '"{bare}-gzip"', 'W/"{bare};gzip"', '"2-0"', "*", " * "]
+OTHERS = ["{old}", "W/{old}", '"9-00"', '"a"', '{old}, "b"', "", "x", "{now}x", "*, {now}"]
+
+
+def test_matching_if_none_match_refuses_the_change(ann: Person) -> None:
+    post_id = ann.posts()
+    ann("PATCH", f"/posts/{post_id}", json={"title": "Another"})
+    before = ann("GET", f"/posts/{post_id}")
+    now = tag_of(before)
+
+    for change, form in product(CHANGES.values(), MATCHING):
+        condition = form.format(now=now, bare=now.strip('"'))
+        require_problem(conditional(change(ann, post_id), condition, "If-None-Match"), "version-mismatch")
+
+    assert ann("GET", f"/posts/{post_id}").content == before.content
+
+
+def test_other_versions_in_if_none_match_allow_the_change(ann: Person) -> None:
+    post_id = ann.posts()
+    for form in OTHERS:
+        old = tag(ann, post_id)
+        ann("PATCH", f"/posts/{post_id}", json={"title": "Another"})
+        condition = form.format(old=old, now=tag(ann, post_id))
+        for kind in ("patch nothing", "put"):
+            assert conditional(CHANGES[kind](ann, post_id), condition, "If-None-Match").status_code == 200, form
+    assert conditional(CHANGES["delete"](ann, post_id), '"9-00"', "If-None-Match").status_code == 204
+
+
+def test_change_needs_both_conditions(ann: Person) -> None:
+    post_id = ann.posts()
+    known = tag(ann, post_id)
+
+    def edit(if_match: str, if_none_match: str) -> httpx2.Response:
+        headers = {"If-Match": if_match, "If-None-Match": if_none_match}
+        return ann("PUT", f"/posts/{post_id}", json=POST, headers=headers)
+
+    for conditions in ((known, known), ('"7-0"', '"8-0"'), ("*", known), (known, "*")):
+        require_problem(edit(*conditions), "version-mismatch")
+    assert edit(known, '"8-0"').status_code == 200
+
+
 def test_administrators_obey_conditions_as_well(ann: Person, root: Person) -> None:
     post_id = ann.posts()
     old = tag(root, post_id)
@@ -248,22 +313,23 @@ def test_administrators_obey_conditions_as_well(ann: Person, root: Person) -> No
     assert conditional(CHANGES["delete"](root, post_id), tag(root, post_id)).status_code == 204
 
 
-def test_condition_is_checked_last(ann: Person, bob: Person, root: Person) -> None:
+@pytest.mark.parametrize("header", ["If-Match", "If-None-Match"])
+def test_condition_is_checked_last(ann: Person, bob: Person, root: Person, header: str) -> None:
     shown, draft = ann.posts(), ann.posts(published=False)
     conditions = (tag(ann, shown), '"9-00"', "*", "nonsense")
 
     for condition in conditions:
         for change in CHANGES.values():
             for post_id in (draft, 4_711, 0):
-                require_problem(conditional(change(bob, post_id), condition), "post-not-found")
-            require_problem(conditional(change(bob, shown), condition), "forbidden")
+                require_problem(conditional(change(bob, post_id), condition, header), "post-not-found")
+            require_problem(conditional(change(bob, shown), condition, header), "forbidden")
         for kind in ("put", "patch nothing"):
-            require_problem(conditional(CHANGES[kind](root, draft), condition), "forbidden")
+            require_problem(conditional(CHANGES[kind](root, draft), condition, header), "forbidden")
         for method, body in (("PUT", {"title": "A title"}), ("PATCH", {"title": ""}), ("PATCH", {"published": None})):
             for path in (f"/posts/{shown}", "/posts/4711"):
-                invalid = ann(method, path, json=body, headers={"If-Match": condition})
+                invalid = ann(method, path, json=body, headers={header: condition})
                 require_problem(invalid, "validation")
-        anonymous = ann("DELETE", f"/posts/{shown}", headers={"If-Match": condition, "Authorization": ""})
+        anonymous = ann("DELETE", f"/posts/{shown}", headers={header: condition, "Authorization": ""})
         require_problem(anonymous, "not-authenticated")
     assert ann("GET", f"/posts/{shown}").json()["version"] == 1
 
