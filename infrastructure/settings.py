@@ -116,6 +116,12 @@ class Settings(BaseModel):
             description="Proxies whose forwarding headers are trusted, as networks separated by commas: `10.0.0.0/8`."
         ),
     ] = ()
+    forwarded_header: Annotated[
+        Literal["X-Forwarded-For", "Forwarded"],
+        Field(
+            description="The header in which they name the client: with `X-Forwarded-Proto`, or as RFC 7239 specifies."
+        ),
+    ] = "X-Forwarded-For"
     database_connections: Annotated[
         int, Field(ge=1, le=100, description="Connections to the database that one worker opens, at most.")
     ] = 8

@@ -72,7 +72,7 @@ def create_api(container: Container, drain: Drain | None = None) -> FastAPI:
             "operation_spans": False,
         },  # its logs contain values
     )
-    proxies = Proxies(settings.trusted_proxies)
+    proxies = Proxies(settings.trusted_proxies, settings.forwarded_header)
     api.state.api = ApiState(
         app=container.app(),
         run=container.executor().run,

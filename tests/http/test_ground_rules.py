@@ -325,6 +325,13 @@ def test_browsers_are_told_to_stay_with_tls_where_there_is_some(
             assert answer.headers.get("Strict-Transport-Security") == expected, path
 
 
+def test_setting_chooses_the_header_of_proxies(url: URL) -> None:
+    headers = {"Forwarded": "for=203.0.113.7;proto=https"}
+    for chosen, expected in (("Forwarded", OVER_TLS), ("X-Forwarded-For", None)):
+        with running_api(url, peer="10.1.2.3", trusted_proxies=("10.0.0.0/8",), forwarded_header=chosen) as api:
+            assert api.client.get("/", headers=headers).headers.get("Strict-Transport-Security") == expected
+
+
 def test_pages_of_allowed_origins_read_answers_and_no_others_do(url: URL) -> None:
     with running_api(url, cors_origins=("https://pages.example",)) as api:
         for path in ("/", "/nowhere", "/profile", "/users/x"):

@@ -1,5 +1,6 @@
 """Client addresses and schemes, from the headers of trusted proxies alone."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -15,12 +16,17 @@ CLIENT, SPOOFED = "198.51.100.7", "203.0.113.9"
 
 
 def request(
-    peer: str | None, *forwarded: str | bytes, scheme: str = "http", proto: str | None = None
+    peer: str | None,
+    *forwarded: str | bytes,
+    scheme: str = "http",
+    proto: str | Sequence[str] | None = None,
+    header: bytes = b"x-forwarded-for",
 ) -> dict[str, Any]:
-    """Make the scope of a request that arrives from an address, with X-Forwarded-For headers as given."""
+    """Make the scope of a request that arrives from an address, with forwarding headers as given."""
     values = [value if isinstance(value, bytes) else value.encode() for value in forwarded]
-    headers = [(b"x-forwarded-for", value) for value in values]
-    headers += [(b"x-forwarded-proto", proto.encode())] if proto is not None else []
+    headers = [(header, value) for value in values]
+    schemes = [] if proto is None else [proto] if isinstance(proto, str) else proto
+    headers += [(b"x-forwarded-proto", value.encode()) for value in schemes]
     return {
         "type": "http",
         "scheme": scheme,
@@ -73,7 +79,8 @@ def test_chain_of_trusted_proxies_ends_at_its_first() -> None:
 
 
 @pytest.mark.parametrize(
-    "garbage", ["unknown", "x", "1.2.3", "1.2.3.4.5", "010.0.0.1", "1.2.3.4:80", "[::1]", "\0", "\u00fc", "9" * 9_000]
+    "garbage",
+    ["unknown", "x", "1.2.3", "1.2.3.4.5", "010.0.0.1", "1.2.3.4:x", "[::1", "[1.2.3.4]", "\0", "\u00fc", "9" * 9_000],
 )
 def test_entry_that_is_no_address_is_an_unknown_client(garbage: str) -> None:
     assert OURS.client(request(PROXY, f"{SPOOFED}, {garbage}")) == UNKNOWN
@@ -125,6 +132,29 @@ def test_an_ipv4_address_in_an_ipv6_one_is_the_ipv4_one() -> None:
     assert OURS.client(request(f"::ffff:{PROXY}", f"{CLIENT}, ::ffff:{OTHER_PROXY}")) == CLIENT
 
 
+@pytest.mark.parametrize(
+    ("written", "client"),
+    [
+        (f"{CLIENT}:50000", CLIENT),
+        ("2001:db8::1", "2001:db8::/64"),
+        ("[2001:db8::1]", "2001:db8::/64"),
+        ("[2001:db8::1]:443", "2001:db8::/64"),
+        (f"[::ffff:{CLIENT}]:443", CLIENT),
+        (f"{CLIENT}:_port", CLIENT),
+    ],
+)
+def test_an_address_may_have_a_port_and_brackets(written: str, client: str) -> None:
+    assert OURS.client(request(PROXY, written)) == client
+    assert OURS.client(request(PROXY, f"{written}, {OTHER_PROXY}:443, [{PROXY_6}]:80")) == client
+
+
+@pytest.mark.parametrize("network", ["::ffff:10.0.0.0/104", "::ffff:10.0.0.1", "::ffff:a00:1/128"])
+def test_network_mapped_to_ipv6_is_the_ipv4_one(network: str) -> None:
+    assert Proxies([network]).client(request(PROXY, CLIENT)) == CLIENT
+    assert Proxies([network]).client(request(f"::ffff:{PROXY}", CLIENT)) == CLIENT
+    assert Proxies([network]).client(request("11.0.0.1", CLIENT)) == "11.0.0.1"
+
+
 def test_one_address_is_a_network_too_and_its_last_bits_do_not_matter() -> None:
     assert Proxies(["192.0.2.1"]).client(request("192.0.2.1", CLIENT)) == CLIENT
     assert Proxies(["192.0.2.1"]).client(request("192.0.2.2", CLIENT)) == "192.0.2.2"
@@ -142,8 +172,22 @@ def test_a_connection_without_a_proxy_is_as_secure_as_itself(scheme: str, *, sec
         assert NO_PROXIES.is_secure(request(PROXY, scheme=scheme, proto=proto)) is secure
 
 
-@pytest.mark.parametrize(("proto", "secure"), [("https", True), ("http", False), ("", False), ("wss", False)])
-def test_a_proxy_of_ours_tells_whether_the_client_came_over_tls(proto: str, *, secure: bool) -> None:
+@pytest.mark.parametrize(
+    ("proto", "secure"),
+    [
+        ("https", True),
+        ("HTTPS", True),
+        ("https, https", True),
+        (["https", "https"], True),
+        (["http", " Https "], True),
+        ("http", False),
+        ("", False),
+        ("wss", False),
+        ("https, http", False),
+        ("https,", False),
+    ],
+)
+def test_a_proxy_of_ours_tells_whether_the_client_came_over_tls(proto: str | list[str], *, secure: bool) -> None:
     assert OURS.is_secure(request(PROXY, proto=proto)) is secure
     assert OURS.is_secure(request(f"::ffff:{PROXY}", proto=proto)) is secure
 
@@ -151,3 +195,56 @@ def test_a_proxy_of_ours_tells_whether_the_client_came_over_tls(proto: str, *, s
 def test_without_forwarded_proto_the_scheme_of_the_connection_counts() -> None:
     assert OURS.is_secure(request(PROXY)) is False
     assert OURS.is_secure(request(PROXY, scheme="https")) is True
+
+
+@pytest.mark.parametrize(("proto", "secure"), [("https, http", True), ("http, https", False), ("https", True)])
+def test_scheme_of_the_hop_from_the_client_counts(proto: str, *, secure: bool) -> None:
+    assert OURS.is_secure(request(PROXY, f"{SPOOFED}, {CLIENT}, {OTHER_PROXY}", proto=f"{proto}")) is secure
+    assert OURS.is_secure(request(PROXY, f"{SPOOFED}, {CLIENT}, {OTHER_PROXY}", proto=proto.split(","))) is secure
+
+
+# Forwarded (RFC 7239).
+
+BY_RFC = Proxies(["10.0.0.0/8", "2001:db8:aaaa::/48"], "Forwarded")
+
+
+def forwarded(*lines: str, proto: str | None = None) -> dict[str, Any]:
+    return request(PROXY, *lines, header=b"forwarded", proto=proto)
+
+
+@pytest.mark.parametrize(
+    ("line", "client", "secure"),
+    [
+        (f"for={CLIENT};proto=https;by=10.0.0.1", CLIENT, True),
+        (f'Proto="HTTPS" ; For="{CLIENT}:4711"', CLIENT, True),
+        ('for="[2001:db8::1]:4711";proto=http', "2001:db8::/64", False),
+        (f"for={CLIENT}", CLIENT, False),
+        (f"for={SPOOFED};proto=https, for={CLIENT};proto=http, for={OTHER_PROXY};proto=https", CLIENT, False),
+        (f"for={SPOOFED};proto=http,for={CLIENT};proto=https,for={OTHER_PROXY};proto=http", CLIENT, True),
+        (f'for=", for={CLIENT};proto=https', CLIENT, True),
+        (f'for="{SPOOFED}, for={CLIENT}', CLIENT, False),
+        (f"for={SPOOFED}, for=unknown", UNKNOWN, False),
+        (f"for={SPOOFED}, for=_hidden", UNKNOWN, False),
+        (f"for={SPOOFED}, proto=https", PROXY, True),
+        ("", PROXY, False),
+        ("=;;=,;", PROXY, False),
+    ],
+)
+def test_forwarded_names_client_and_scheme(line: str, client: str, *, secure: bool) -> None:
+    assert BY_RFC.client(forwarded(line)) == client
+    assert BY_RFC.is_secure(forwarded(line)) is secure
+    assert BY_RFC.client(forwarded(*line.split(","))) == client
+
+
+def test_only_the_header_of_the_setting_is_read() -> None:
+    assert OURS.client(forwarded(f"for={SPOOFED};proto=https")) == PROXY
+    assert OURS.is_secure(forwarded(f"for={SPOOFED};proto=https")) is False
+    assert BY_RFC.client(request(PROXY, SPOOFED, proto="https")) == PROXY
+    assert BY_RFC.is_secure(request(PROXY, SPOOFED, proto="https")) is False
+    assert BY_RFC.client(request(CLIENT, f"for={SPOOFED}", header=b"forwarded")) == CLIENT
+
+
+@given(st.lists(st.binary(max_size=60), max_size=4))
+def test_any_forwarded_header_yields_an_address_or_unknown(values: list[bytes]) -> None:
+    found = BY_RFC.client(request(PROXY, *values, header=b"forwarded"))
+    assert found == UNKNOWN or Proxies([found])

@@ -448,6 +448,7 @@ def assert_password(url: URL, password: str, host: str) -> None:
         ("THROTTLE_ACCOUNT_FAILURES", "-1"),
         ("THROTTLE_ADDRESS_FAILURES", "many"),
         ("THROTTLE_REGISTRATIONS", "1.5"),
+        ("FORWARDED_HEADER", "X-Real-IP"),
         ("TRUSTED_PROXIES", "proxy.example"),
         ("TRUSTED_PROXIES", "10.0.0.0/33"),
         ("TRUSTED_PROXIES", "10.0.0.1, *"),
