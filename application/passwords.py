@@ -4,10 +4,10 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from hashlib import sha256
 
-from application.ports.services import NO_METER, Attempted, Clock, Meter, PasswordHasher, Throttle
+from application.ports.services import NO_METER, Attempted, Clock, Meter, PasswordHasher, Throttle, Timer
 from application.views import Attempt
-from domain.errors import TooManyRequests
-from domain.users import InvalidCredentials, User
+from domain.errors import DomainError, TooManyRequests
+from domain.users import AccountInactive, InvalidCredentials, User
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,25 +90,34 @@ class Guard:
 class CheckPassword:
     """Checks the password of an account, and limits guesses.
 
-    Every failure costs one verification, so that its duration reveals nothing.
+    Every refusal takes as long as one of the costliest kind of hash, so that its duration reveals nothing about the
+    account. Success is not delayed.
     """
 
     hasher: PasswordHasher
     guard: Guard
     clock: Clock
+    timer: Timer
 
     def __call__(self, user: User | None, email_key: str, password: str, address: str) -> User:
         """Return the account if the password is right; None is an unknown e-mail.
 
         Raises:
             InvalidCredentials: the password is wrong, or there is no account.
+            AccountInactive: the account is deactivated.
             TooManyRequests: too many passwords were wrong.
         """
-        is_right = self.hasher.verify(password, user.password_hash if user else None)
-        if user is None or not is_right:
-            self.guard.failed(email_key, address, self.clock.now())
-            raise InvalidCredentials
-        self.guard.succeeded(email_key, address, self.clock.now())
+        verification = self.hasher.verify(password, user.password_hash if user else None)
+        try:
+            if user is None or not verification.is_right:
+                self.guard.failed(email_key, address, self.clock.now())
+                raise InvalidCredentials
+            self.guard.succeeded(email_key, address, self.clock.now())
+            if not user.is_active:
+                raise AccountInactive
+        except DomainError:
+            self.timer.sleep(verification.padding)
+            raise
         return user
 
 

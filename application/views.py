@@ -40,6 +40,15 @@ class UserView:
         return PublicUser(self.id, self.username, self.created_at)
 
 
+@dataclass(frozen=True, slots=True)
+class Verification:
+    """Result of verifying a password."""
+
+    is_right: bool
+    padding: float
+    """Seconds that verifying against the costliest kind of hash would have taken longer."""
+
+
 @dataclass(slots=True)
 class PostView:
     """A post as one reader sees it; `my_vote` is the reader's vote: -1, 0 or 1."""

@@ -21,6 +21,7 @@ from benchmarks.load import LoadError, Measured, Rounds, require_wrk
 from benchmarks.peers import PeerError, agora, install_fastify, require_agreement
 from benchmarks.report import Finding, findings_table, machine, put_between, shown, table
 from benchmarks.scenarios import LENGTHY, PEERS, SCENARIOS, Stage, growth
+from benchmarks.signins import durations
 from benchmarks.startup import startup
 
 USUAL: Final = tuple(name for name in SCENARIOS if name not in LENGTHY)
@@ -152,6 +153,16 @@ def measure_hostile(
                 findings.append(finding)
     missed = sum(not finding.is_met for finding in findings)
     typer.echo(f"{findings_table(findings)}{len(findings) - missed} of {len(findings)} bars are met.")
+
+
+@app.command("signins")
+def measure_signins(
+    rounds: Annotated[int, typer.Option("--rounds", min=1, help="Sign-ins of each kind.")] = 500,
+) -> None:
+    """Measure how long refused sign-ins take, by the kind of the account's hash."""
+    with _stack() as (stack, folder):
+        server = stack.enter_context(databases())
+        typer.echo(findings_table(list(durations(server, folder, Data(1_000, _now()), rounds))))
 
 
 @app.command("startup")

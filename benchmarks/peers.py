@@ -81,9 +81,12 @@ class Running:
 
 
 @contextmanager
-def agora(url: URL, folder: Path, workers: int = 1, name: str = "agora") -> Iterator[Running]:
-    """Run Agora as in production, throttling included."""
+def agora(
+    url: URL, folder: Path, workers: int = 1, name: str = "agora", settings: Mapping[str, str] | None = None
+) -> Iterator[Running]:
+    """Run Agora as in production, throttling included; `settings` adds others."""
     settings = {
+        **(settings or {}),
         "FASTAPI_ENV": "production",
         "DATABASE_URL": plain(url),
         "SECRET_KEY": SECRET_KEY,

@@ -35,6 +35,7 @@ from infrastructure.database.unit_of_work import SqlUnitOfWorkFactory
 from infrastructure.database.users import SqlUserReader
 from infrastructure.database.votes import SqlVoteReader
 from infrastructure.environment import load_settings
+from infrastructure.execution.deadline import BoundedTimer
 from infrastructure.execution.greenlets import Executor, GreenletExecutor
 from infrastructure.execution.retry import RetryingExecutor
 from infrastructure.execution.threads import WorkerThreads
@@ -102,17 +103,8 @@ class Container(containers.DeclarativeContainer):
     metrics = providers.Singleton(_metrics, settings)
 
     clock = providers.Singleton(SystemClock)
+    timer = providers.Singleton(BoundedTimer)
     log = providers.Singleton(StructlogSecurityLog)
-    hasher = providers.Singleton(
-        Argon2PasswordHasher,
-        settings.provided.argon2_memory_kib,
-        settings.provided.argon2_time_cost,
-        settings.provided.argon2_parallelism,
-        CORES,
-        timeouts,
-        running=metrics.provided.hashes_running,
-        waiting=metrics.provided.hashes_waiting,
-    )
     common = providers.Singleton(BundledCommonPasswords)
     tokens = providers.Singleton(_codec, settings)
     refresh_tokens = providers.Singleton(RandomRefreshTokens)
@@ -137,6 +129,18 @@ class Container(containers.DeclarativeContainer):
     posts = providers.Singleton(SqlPostReader, database.provided.read)
     votes = providers.Singleton(SqlVoteReader, database.provided.read)
 
+    hasher = providers.Singleton(
+        Argon2PasswordHasher,
+        settings.provided.argon2_memory_kib,
+        settings.provided.argon2_time_cost,
+        settings.provided.argon2_parallelism,
+        CORES,
+        timeouts,
+        running=metrics.provided.hashes_running,
+        waiting=metrics.provided.hashes_waiting,
+        stored_kinds=users.provided.hash_kinds,
+    )
+
     lists = providers.Singleton(_lists, settings, database, timeouts, metrics)
     user_lists = providers.Singleton(SqlUserReader, lists.provided.read)
     post_lists = providers.Singleton(SqlPostReader, lists.provided.read)
@@ -154,7 +158,7 @@ class Container(containers.DeclarativeContainer):
     throttle = providers.Singleton(SqlThrottle, database)
     limits = providers.Singleton(_limits, settings)
     guard = providers.Singleton(Guard, throttle, limits, metrics)
-    check = providers.Singleton(CheckPassword, hasher, guard, clock)
+    check = providers.Singleton(CheckPassword, hasher, guard, clock, timer)
 
     verify_votes = providers.Singleton(VerifyVotes, votes)
     doctor = providers.Singleton(Doctor, settings, migrations, verify_votes, clock, timeouts)

@@ -3,12 +3,19 @@
 import os
 import re
 import secrets
+import time
+from collections import deque
+from collections.abc import Callable, Iterable
+from statistics import median
 from typing import Final
 
 import bcrypt
+import structlog
 from argon2 import PasswordHasher, extract_parameters
 from argon2.exceptions import InvalidHashError, VerificationError
 
+from application.errors import Unavailable
+from application.views import Verification
 from infrastructure.execution.threads import WorkerThreads
 from infrastructure.metrics import UNMEASURED, Span
 from infrastructure.timeouts import DEFAULT_TIMEOUTS, Timeouts
@@ -18,7 +25,24 @@ LEGACY_MAX: Final = 72
 
 CORES: Final = os.cpu_count() or 1
 
+MARGIN: Final = 1.5
+"""Times the usual cost that a refusal takes: single hashes take longer."""
+
+MEASUREMENTS: Final = 3
+"""Verifications measured for each kind of hash at start, of which the shortest counts."""
+
+RECENT: Final = 33
+"""Verifications whose median slowdown against their measured cost scales the budget: the load of the machine."""
+
 _BCRYPT = re.compile(r"\$2[abxy]\$(0[4-9]|[12]\d|3[01])\$[./A-Za-z0-9]{53}")
+_KIND = re.compile(r"\$2[abxy]\$\d\d\$|\$argon2id?\$(?:v=\d+\$)?[a-z0-9=,]+\$")
+
+log: Final = structlog.get_logger()
+
+
+def none_stored() -> Iterable[str]:
+    """Return no kinds of hash: the default for processes that refuse no sign-in."""
+    return ()
 
 
 def is_password_hash(text: str) -> bool:
@@ -48,24 +72,59 @@ class Argon2PasswordHasher:
         timeouts: Timeouts = DEFAULT_TIMEOUTS,
         running: Span = UNMEASURED,
         waiting: Span = UNMEASURED,
+        stored_kinds: Callable[[], Iterable[str]] = none_stored,
+        stopwatch: Callable[[], float] = time.monotonic,
+        cpu_stopwatch: Callable[[], float] = time.process_time,
     ) -> None:
         self._argon2 = PasswordHasher(time_cost, memory_kib, parallelism)
         self._threads = WorkerThreads(
             threads, "too many passwords are being verified at once; try again", timeouts.acquire, running, waiting
         )
+        self._stored_kinds = stored_kinds
+        self._stopwatch = stopwatch
+        self._cpu_stopwatch = cpu_stopwatch
+        self._costs: dict[str, float] = {}
+        self._slowdowns: deque[float] = deque([1.0] * RECENT, maxlen=RECENT)
         self._dummy_hash = self._argon2.hash(secrets.token_urlsafe())
+        self._measure(_kind(self._dummy_hash) or "", self._dummy_hash)
 
     def hash(self, password: str) -> str:
         """Hash a password, with a fresh salt."""
         return self._threads.call(self._argon2.hash, password)
 
-    def verify(self, password: str, password_hash: str | None) -> bool:
-        """Verify a password; without a hash, spend the same time and return False."""
-        return self._threads.call(self._verify, password, password_hash)
+    def calibrate(self) -> None:
+        """Measure what each kind of stored hash costs, before the first refusal."""
+        try:
+            kinds = [kind for kind in self._stored_kinds() if _KIND.fullmatch(kind)]
+        except Unavailable as error:
+            log.warning("kinds of stored hashes are learned from sign-ins", reason=str(error))
+            return
+        for kind in kinds:
+            for _ in range(MEASUREMENTS):
+                self._threads.call(self._measure, kind, _specimen(kind))
+
+    def verify(self, password: str, password_hash: str | None) -> Verification:
+        """Verify a password; without a hash, against one of today's parameters."""
+        return self._threads.call(self._timed, password, password_hash)
 
     def is_outdated(self, password_hash: str) -> bool:
         """Return whether the hash is legacy or has outdated parameters."""
         return password_hash.startswith("$2") or self._argon2.check_needs_rehash(password_hash)
+
+    def _timed(self, password: str, password_hash: str | None) -> Verification:
+        started = self._stopwatch()
+        is_right = self._verify(password, password_hash)
+        seconds = self._stopwatch() - started
+        if kind := _kind(password_hash or self._dummy_hash):
+            self._slowdowns.append(seconds / self._costs.setdefault(kind, seconds))
+        budget = MARGIN * max(self._costs.values()) * max(1.0, median(self._slowdowns))
+        return Verification(is_right, -seconds % budget)  # past the budget: to its next multiple
+
+    def _measure(self, kind: str, password_hash: str) -> None:
+        started, cpu_started = self._stopwatch(), self._cpu_stopwatch()
+        self._verify("", password_hash)
+        seconds = min(self._stopwatch() - started, self._cpu_stopwatch() - cpu_started)  # lanes run side by side
+        self._costs[kind] = min(seconds, self._costs.get(kind, seconds))
 
     def _verify(self, password: str, password_hash: str | None) -> bool:
         try:
@@ -75,3 +134,14 @@ class Argon2PasswordHasher:
         except (VerificationError, InvalidHashError, ValueError):  # the last: a broken bcrypt hash, or no text
             return False
         return password_hash is not None
+
+
+def _kind(password_hash: str) -> str | None:
+    """Return the part of a hash that determines its cost: algorithm and parameters."""
+    found = _KIND.match(password_hash)
+    return found[0] if found else None
+
+
+def _specimen(kind: str) -> str:
+    """Make a hash of a kind that no known password has."""
+    return kind + "." * 53 if kind.startswith("$2") else f"{kind}{'A' * 22}${'A' * 43}"

@@ -7,7 +7,7 @@ from collections.abc import Container, Mapping, Sequence
 from datetime import datetime
 from typing import Final, Literal, Protocol
 
-from application.views import Attempt, Claims, FreshRefreshToken, SecurityEvent, SignedToken
+from application.views import Attempt, Claims, FreshRefreshToken, SecurityEvent, SignedToken, Verification
 from domain.sessions import RefreshHashes
 from domain.votes import Outcome
 
@@ -17,6 +17,14 @@ class Clock(Protocol):
 
     def now(self) -> datetime:
         """Return the current time in UTC, to the microsecond."""
+        ...
+
+
+class Timer(Protocol):
+    """Pauses a use case that holds no connection and no hasher thread."""
+
+    def sleep(self, seconds: float) -> None:
+        """Wait these seconds."""
         ...
 
 
@@ -31,8 +39,8 @@ class PasswordHasher(Protocol):
         """
         ...
 
-    def verify(self, password: str, password_hash: str | None) -> bool:
-        """Return whether the hash is this password's; None is False in the same time.
+    def verify(self, password: str, password_hash: str | None) -> Verification:
+        """Verify a password against a hash; None and what is no hash are wrong.
 
         Raises:
             Unavailable: too many hashes are waiting.
@@ -41,6 +49,10 @@ class PasswordHasher(Protocol):
 
     def is_outdated(self, password_hash: str) -> bool:
         """Return whether the hash has other parameters than new hashes have."""
+        ...
+
+    def calibrate(self) -> None:
+        """Learn what verifying against each kind of stored hash costs."""
         ...
 
 

@@ -5,7 +5,7 @@ from datetime import datetime
 from functools import lru_cache
 from typing import Any, Final
 
-from sqlalchemy import bindparam, delete, insert, select, text, union, update
+from sqlalchemy import bindparam, case, delete, func, insert, literal_column, select, text, union, update
 
 from application.paging import Page, PageCursor, Window
 from application.views import Claims, SessionView, UserView
@@ -101,6 +101,18 @@ VOTED_ON: Final = Statement(
 SAVEPOINT: Final = Statement(text("SAVEPOINT before_locks"))
 ROLLBACK_TO_SAVEPOINT: Final = Statement(text("ROLLBACK TO SAVEPOINT before_locks"))
 DELETE: Final = Statement(delete(users).where(users.c.id == bindparam("user_id")))
+
+
+def _kinds(position: Any) -> Any:
+    """Select algorithm and parameters: what precedes the salt."""
+    hashed = users.c.password_hash
+    is_bcrypt = func.substr(hashed, literal_column("1"), literal_column("2")) == literal_column("'$2'")
+    parameters = position(func.substr(hashed, literal_column("16")), literal_column("'$'"))
+    end = case((is_bcrypt, literal_column("7")), else_=literal_column("15") + parameters)
+    return select(func.substr(hashed, literal_column("1"), end)).distinct()
+
+
+HASH_KINDS: Final = Statement(_kinds(func.strpos), sqlite=_kinds(func.instr))
 
 
 @lru_cache(maxsize=1_000)
@@ -205,6 +217,11 @@ class SqlUserReader:
         with self._connect() as querier:
             row = querier.fetch_one(FIND, {"user_id": user_id})
         return None if row is None else _entity(row)
+
+    def hash_kinds(self) -> Sequence[str]:
+        """List the kinds of stored password hashes; this reads every account."""
+        with self._connect() as querier:
+            return [kind for (kind,) in querier.fetch_all(HASH_KINDS, {})]
 
     def sessions(self, user_id: int, now: datetime) -> Sequence[SessionView]:
         """List the sessions of an account."""

@@ -1,11 +1,15 @@
 """Deadline of a request: each wait takes at most the seconds that remain."""
 
+import asyncio
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from math import inf
 from typing import Final
+
+from sqlalchemy.util import await_only
+from sqlalchemy.util.concurrency import in_greenlet
 
 MIN_WAIT: Final = 0.25
 """Seconds that each wait may take past the deadline: enough to roll back and to hear of it."""
@@ -42,3 +46,14 @@ def within(seconds: float) -> Iterator[None]:
         yield
     finally:
         _deadline.reset(before)
+
+
+class BoundedTimer:
+    """Pauses a use case within its deadline; a greenlet releases the event loop."""
+
+    def sleep(self, seconds: float) -> None:
+        """Wait these seconds, or until the deadline."""
+        if in_greenlet():
+            await_only(asyncio.sleep(remaining(seconds)))
+        else:
+            time.sleep(remaining(seconds))

@@ -1,5 +1,6 @@
 """The composition root of the HTTP interface."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from http import HTTPStatus
@@ -53,6 +54,7 @@ def create_api(container: Container, drain: Drain | None = None) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(_api: FastAPI) -> AsyncIterator[None]:
+        await asyncio.create_task(container.executor().run(container.hasher().calibrate))  # its deadline ends with it
         yield
         for closing in (container.executor(), container.lists(), container.database(), container.health_database()):
             closing.close()

@@ -33,6 +33,7 @@ from tests.fakes.services import (
     MemoryMeter,
     MemorySecurityLog,
     MemoryThrottle,
+    MemoryTimer,
     NumberedRefreshTokens,
     PlainHasher,
     PlainTokens,
@@ -46,9 +47,9 @@ def world() -> World:
     database, clock, hasher = MemoryDatabase(), FrozenClock(), PlainHasher()
     tokens, refresh_tokens = PlainTokens(), NumberedRefreshTokens()
     uow, users, posts = database.transaction, MemoryUserReader(database), MemoryPostReader(database)
-    votes, meter, log = MemoryVoteReader(database), MemoryMeter(), MemorySecurityLog()
+    votes, meter, timer, log = MemoryVoteReader(database), MemoryMeter(), MemoryTimer(), MemorySecurityLog()
     guard = Guard(MemoryThrottle(), Limits(registrations_per_address=REGISTRATIONS), meter)
-    check = CheckPassword(hasher, guard, clock)
+    check = CheckPassword(hasher, guard, clock, timer)
     app = App(
         commands=Commands(
             register_user=RegisterUser(uow, hasher, COMMON, guard, clock, log),
@@ -85,4 +86,4 @@ def world() -> World:
             health=StaticHealth(database="ok"),
         ),
     )
-    return World(database, clock, hasher, meter, log, app)
+    return World(database, clock, hasher, meter, timer, log, app)

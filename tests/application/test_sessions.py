@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 
 from application.passwords import Limits
-from application.views import SessionView, Tokens
+from application.views import SessionView, Tokens, Verification
 from domain.errors import TooManyRequests
 from domain.sessions import IDLE, LIFETIME, SessionNotFound
 from domain.users import (
@@ -364,7 +364,7 @@ def signing_in_while(world: World, happening: Callable[[], object]) -> Tokens:
     """Sign in; call `happening` right after the password was verified."""
 
     class InterruptedHasher(PlainHasher):
-        def verify(self, password: str, password_hash: str | None) -> bool:
+        def verify(self, password: str, password_hash: str | None) -> Verification:
             known = super().verify(password, password_hash)
             happening()
             return known

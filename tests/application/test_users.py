@@ -7,7 +7,7 @@ import pytest
 
 from application.paging import Window
 from application.users import EXPORT_PAGE
-from application.views import PublicUser, UserView
+from application.views import PublicUser, UserView, Verification
 from domain.errors import Invalid, TooManyRequests
 from domain.posts import PostChanges, PostNotFound
 from domain.users import (
@@ -322,7 +322,7 @@ def test_password_changed_after_its_check_confirms_nothing(world: World) -> None
     class Changing(PlainHasher):
         """The password changes right after it was verified."""
 
-        def verify(self, password: str, password_hash: str | None) -> bool:
+        def verify(self, password: str, password_hash: str | None) -> Verification:
             is_right = super().verify(password, password_hash)
             world.database.rows.users[ann.id] = before.with_password("plain:another")
             return is_right

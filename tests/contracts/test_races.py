@@ -20,7 +20,7 @@ from domain.sessions import Session
 from domain.users import ANONYMOUS, Actor, InvalidToken, Role
 from domain.votes import Direction, Tally, Vote
 from infrastructure.tokens import RandomRefreshTokens
-from tests.fakes.services import FrozenClock, MemorySecurityLog, PlainHasher, PlainTokens
+from tests.fakes.services import FrozenClock, MemorySecurityLog, MemoryTimer, PlainHasher, PlainTokens
 from tests.support.backends import Backend
 from tests.support.concurrency import all_at_once
 from tests.support.samples import NOW, a_user, add_post, add_user
@@ -276,7 +276,7 @@ def test_administrators_who_demote_each_other_at_once_leave_one(backend: Backend
 def test_concurrent_guesses_never_exceed_the_limit(backend: Backend) -> None:
     with backend.uow() as tx:
         ann = tx.users.add(a_user("ann").with_password("plain:a password"))
-    check = CheckPassword(PlainHasher(), Guard(backend.throttle, Limits()), FrozenClock())
+    check = CheckPassword(PlainHasher(), Guard(backend.throttle, Limits()), FrozenClock(), MemoryTimer())
     guess = partial(check, ann, ann.email_key, "wrong", "192.0.2.1")
 
     codes = [outcome.code for outcome in all_at_once([guess] * 32)]
@@ -287,7 +287,7 @@ def test_concurrent_guesses_never_exceed_the_limit(backend: Backend) -> None:
 def test_concurrent_first_sign_ins_from_one_address_succeed(backend: Backend) -> None:
     with backend.uow() as tx:
         ann = tx.users.add(a_user("ann").with_password("plain:a password"))
-    check = CheckPassword(PlainHasher(), Guard(backend.throttle, Limits()), FrozenClock())
+    check = CheckPassword(PlainHasher(), Guard(backend.throttle, Limits()), FrozenClock(), MemoryTimer())
 
     outcomes = all_at_once([partial(check, ann, ann.email_key, "a password", "192.0.2.1")] * 32)
 

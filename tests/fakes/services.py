@@ -6,7 +6,7 @@ from math import ceil
 from threading import Condition, RLock
 
 from application.ports.services import Attempted
-from application.views import Attempt, Claims, FreshRefreshToken, SecurityEvent, SignedToken
+from application.views import Attempt, Claims, FreshRefreshToken, SecurityEvent, SignedToken, Verification
 from domain.sessions import RefreshHashes
 from domain.users import InvalidToken
 from domain.votes import Outcome
@@ -25,21 +25,37 @@ class FrozenClock:
         self._now += by
 
 
+class MemoryTimer:
+    """Waits for nothing, and keeps the seconds that it was asked to wait."""
+
+    def __init__(self) -> None:
+        self.slept: list[float] = []
+
+    def sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+
+
 class PlainHasher:
-    """Hashes at no cost and counts verifications; `first:` marks outdated hashes."""
+    """Hashes at no cost and counts verifications; `first:` marks outdated hashes, which cost 3 seconds more."""
 
     def __init__(self) -> None:
         self.verifications = 0
+        self.hashed = 0
 
     def hash(self, password: str) -> str:
+        self.hashed += 1
         return f"plain:{password}"
 
-    def verify(self, password: str, password_hash: str | None) -> bool:
+    def verify(self, password: str, password_hash: str | None) -> Verification:
         self.verifications += 1
-        return password_hash in {f"plain:{password}", f"first:{password}"}
+        is_right = password_hash in {f"plain:{password}", f"first:{password}"}
+        return Verification(is_right, 0.0 if self.is_outdated(password_hash or "") else 3.0)
 
     def is_outdated(self, password_hash: str) -> bool:
         return password_hash.startswith("first:")
+
+    def calibrate(self) -> None:
+        pass
 
 
 class PlainTokens:

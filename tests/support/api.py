@@ -14,7 +14,7 @@ from sqlalchemy import URL, text
 from infrastructure.container import Container
 from infrastructure.settings import Settings
 from interfaces.http.api import create_api
-from tests.fakes.services import PlainHasher
+from tests.fakes.services import MemoryTimer, PlainHasher
 from tests.support.connections import connection_of
 
 SECRET_KEY = "a key of sixty-four bytes or more, so that any algorithm can be tried with it"
@@ -165,7 +165,7 @@ class Api:
 def running_api(
     url: URL, stand_ins: Mapping[str, object] | None = None, *, peer: str = "127.0.0.1", **settings: Any
 ) -> Iterator[Api]:
-    """Build the real API on a database; the hasher is a fake, for speed, and nothing is throttled unless asked for.
+    """Build the real API on a database; hasher and timer are fakes, and nothing is throttled unless asked for.
 
     `stand_ins` puts other adapters in the places that the container names; `peer` is where requests come from.
     """
@@ -176,6 +176,7 @@ def running_api(
     )
     container.settings.override(providers.Object(chosen))
     container.hasher.override(providers.Singleton(PlainHasher))
+    container.timer.override(providers.Singleton(MemoryTimer))
     for name, stand_in in (stand_ins or {}).items():
         getattr(container, name).override(providers.Object(stand_in))
     with TestClient(create_api(container), client=(peer, 50_000)) as client:

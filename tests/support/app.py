@@ -12,6 +12,7 @@ from tests.fakes.services import (
     FrozenClock,
     MemoryMeter,
     MemorySecurityLog,
+    MemoryTimer,
     PlainHasher,
 )
 
@@ -35,6 +36,7 @@ class World:
     clock: FrozenClock
     hasher: PlainHasher
     meter: MemoryMeter
+    timer: MemoryTimer
     log: MemorySecurityLog
     app: App
 
