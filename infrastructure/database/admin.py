@@ -8,14 +8,13 @@ from sqlalchemy import bindparam, func, literal_column, select
 from application.views import Dashboard, EntityCounts, TopPost
 from infrastructure.database.pipeline import Statement
 from infrastructure.database.sql import ConnectionProvider
-from infrastructure.database.tables import posts, users, votes
+from infrastructure.database.tables import COUNTED, posts
 
 TOP: Final = 10
 
-_COUNTED: Final = [select(func.count()).select_from(table) for table in (users, posts, votes)]
+_COUNTED: Final = [select(func.count()).select_from(table) for table in COUNTED]
 _NEW: Final = [
-    counted.where(table.c.created_at >= bindparam("since"))
-    for counted, table in zip(_COUNTED, (users, posts, votes), strict=True)
+    counted.where(table.c.created_at >= bindparam("since")) for counted, table in zip(_COUNTED, COUNTED, strict=True)
 ]
 COUNTS: Final = Statement(select(*(counted.scalar_subquery() for counted in (*_COUNTED, *_NEW))))
 TOP_POSTS: Final = Statement(
@@ -37,4 +36,6 @@ class SqlDashboardReader:
         with self._connect() as querier:
             ((*counts,),) = querier.fetch_all(COUNTS, {"since": since})
             top = querier.fetch_all(TOP_POSTS, {})
-        return Dashboard(EntityCounts(*counts[:3]), EntityCounts(*counts[3:]), tuple(TopPost(*row) for row in top))
+        names, half = [table.name for table in COUNTED], len(COUNTED)
+        total, new = (EntityCounts(**dict(zip(names, part, strict=True))) for part in (counts[:half], counts[half:]))
+        return Dashboard(total, new, tuple(TopPost(*row) for row in top))

@@ -2,9 +2,12 @@
 
 Keys and counters are derived columns: `*_key` makes uniqueness and search ignore case equally on every database; the
 counters and rank of a post let a reader count no votes and sort no posts.
+
+Each table states by `uses` what exports, imports and the dashboard do with it; a test refuses one that does not.
 """
 
 from datetime import UTC, datetime
+from typing import Final, Literal
 
 from sqlalchemy import (
     DDL,
@@ -61,6 +64,18 @@ class UtcDateTime(TypeDecorator[datetime]):
 Id = BigInteger().with_variant(Integer, "sqlite")
 
 
+def uses(
+    *, archive: Literal["lines", "derived", "omitted"], export: str | None, counted: bool = False, why: str = ""
+) -> dict[str, object]:
+    """State what becomes of a table's rows outside requests.
+
+    An archive holds each row as a line, an import derives it from lines, or it is omitted. `export` names the member of
+    an account's own export that holds its rows. The dashboard counts the table if `counted`. `why` is the reason for
+    what is omitted and not exported.
+    """
+    return {"archive": archive, "export": export, "counted": counted, "why": why}
+
+
 def _trigrams(column: str) -> Index:
     """Index a column for `LIKE '%...%'` on PostgreSQL.
 
@@ -102,6 +117,7 @@ users = Table(
     Index(None, "created_at"),
     _trigrams("search_key"),
     sqlite_autoincrement=True,
+    info=uses(archive="lines", export="profile", counted=True),
 )
 
 sessions = Table(
@@ -117,6 +133,7 @@ sessions = Table(
     Column("refresh_secret", Text, nullable=False),
     Index(None, "user_id"),
     sqlite_autoincrement=True,
+    info=uses(archive="omitted", export=None, why="an import would revive sessions; their owner lists them"),
 )
 
 # Attempts per limit: one row per bucket, counted from 1 again after its window has ended.
@@ -127,6 +144,7 @@ attempts = Table(
     Column("count", Integer, nullable=False),
     Column("ends_at", UtcDateTime, nullable=False),
     Index(None, "ends_at"),
+    info=uses(archive="omitted", export=None, why="counters of minutes, under hashes"),
 )
 
 posts = Table(
@@ -157,6 +175,7 @@ posts = Table(
     Index(None, "owner_id", "published", "score", "id", "created_at"),
     Index(None, "owner_id", "published", "hot", "id", "created_at"),
     sqlite_autoincrement=True,
+    info=uses(archive="lines", export="posts", counted=True),
 )
 
 # Titles for searches. In a table of their own, because a vote writes a new version of its post into every index of the
@@ -167,6 +186,7 @@ titles = Table(
     Column("post_id", Id, ForeignKey("posts.id", ondelete="CASCADE"), primary_key=True),
     Column("title_key", Text, nullable=False),
     _trigrams("title_key"),
+    info=uses(archive="derived", export=None, why="the titles of posts, folded"),
 )
 
 # Responses to requests with an idempotency key, until `ends_at`.
@@ -178,6 +198,7 @@ answers = Table(
     Column("answer", Text, nullable=False),
     Column("ends_at", UtcDateTime, nullable=False),
     Index(None, "ends_at"),
+    info=uses(archive="omitted", export=None, why="responses of a day; the posts in them are exported"),
 )
 
 votes = Table(
@@ -189,4 +210,17 @@ votes = Table(
     Column("created_at", UtcDateTime, nullable=False),
     CheckConstraint("dir in (-1, 1)", name="dir"),
     Index(None, "user_id", "dir", "created_at", "post_id"),
+    info=uses(archive="lines", export="votes", counted=True),
 )
+
+ARCHIVED: Final = tuple(table for table in metadata.sorted_tables if table.info["archive"] == "lines")
+"""Tables whose rows are lines of an archive, each after the tables that it refers to."""
+
+FILLED: Final = tuple(table for table in metadata.sorted_tables if table.info["archive"] != "omitted")
+"""Tables that bulk writes fill."""
+
+NUMBERED: Final = tuple(table for table in metadata.sorted_tables if any(column.identity for column in table.c))
+"""Tables that generate ids."""
+
+COUNTED: Final = tuple(table for table in metadata.sorted_tables if table.info["counted"])
+"""Tables that the dashboard counts."""

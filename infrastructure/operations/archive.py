@@ -27,7 +27,6 @@ from domain.users import Role, User
 from domain.votes import Direction, Tally, Vote
 from infrastructure.database.tables import posts, users, votes
 from infrastructure.operations.bulk import (
-    NUMBERED,
     add_posts,
     add_users,
     add_votes,
@@ -136,6 +135,9 @@ class Line(_Fields):
     vote: VoteFields | None = None
 
 
+LINES: Final[dict[int, type[_Fields]]] = {VERSION: Line}
+"""Lines of each version that this release reads: earlier ones stay when the format changes."""
+
 KINDS: Final[dict[str, tuple[Table, type[_Fields], Callable[[Connection, Sequence[Any]], None]]]] = {
     "user": (users, UserFields, add_users),
     "post": (posts, PostFields, add_posts),
@@ -233,6 +235,7 @@ class _Reader:
         self._sum = hashlib.sha256()
         self._number = 0
         self.bytes = 0
+        self._line: type[_Fields] = Line
         self.counts = dict.fromkeys(KINDS, 0)
 
     def header(self) -> Mapping[str, int]:
@@ -240,14 +243,16 @@ class _Reader:
         header = _decoded(self._take(self._source.readline(LINE_MAX)))
         if header.get("format") != FORMAT:
             raise Refused("this file is no export of Agora: its first line is not the header of an export")
-        if header.get("version") != VERSION:
+        version = header.get("version")
+        if not isinstance(version, int) or version not in LINES:
             raise Refused(
-                f"this export has version {header.get('version')} and this release reads version {VERSION}:"
+                f"this export has version {version} and this release reads {', '.join(map(str, LINES))}:"
                 " import it with the release that wrote it"
             )
+        self._line = LINES[version]
         last = header.get("last_ids")
         if not isinstance(last, dict) or any(
-            type(last.get(table.name)) is not int or not 0 <= last[table.name] <= ID_MAX for table in NUMBERED
+            type(given) is not int or not 0 <= given <= ID_MAX for given in last.values()
         ):
             raise self._damaged()
         return last
@@ -275,7 +280,7 @@ class _Reader:
 
     def _read(self, line: bytes) -> tuple[str, Any]:
         try:
-            whole = Line.model_validate_json(line)
+            whole = self._line.model_validate_json(line)
             (name,) = whole.model_fields_set
             entity = getattr(whole, name).entity()
         except (ArithmeticError, AttributeError, Invalid, ValueError) as error:

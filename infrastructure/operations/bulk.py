@@ -21,19 +21,13 @@ from domain.users import User
 from domain.votes import Vote
 from infrastructure.database.engine import connected
 from infrastructure.database.posts import post_row, title_row
-from infrastructure.database.tables import posts, sessions, titles, users, votes
+from infrastructure.database.tables import FILLED, NUMBERED, posts, titles, users, votes
 from infrastructure.database.users import user_row
 from infrastructure.database.votes import vote_row
 from infrastructure.database.wait_callback import unbounded_waits
 
 BATCH: Final = 2_000
 """Rows in memory at once: a few hundred megabytes with the longest posts."""
-
-NUMBERED: Final = (users, posts, sessions)
-"""Tables that generate ids."""
-
-FILLED: Final = (users, posts, titles, votes)
-"""Tables that bulk writes fill."""
 
 Item = TypeVar("Item")
 
@@ -83,7 +77,7 @@ def analyze(url: URL) -> None:
         with suppress(Unavailable), connected(url) as connection, unbounded_waits():
             connection.execution_options(isolation_level="AUTOCOMMIT")
             connection.execute(text("SET statement_timeout = 0"))
-            connection.execute(text("VACUUM (ANALYZE) users, posts, titles, votes"))
+            connection.execute(text(f"VACUUM (ANALYZE) {', '.join(filled.name for filled in FILLED)}"))
 
 
 def require_empty(connection: Connection) -> None:

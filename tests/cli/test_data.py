@@ -27,7 +27,8 @@ from domain.users import Role, User
 from domain.votes import Direction
 from infrastructure.container import Container
 from infrastructure.database.engine import open_engine
-from infrastructure.operations.archive import Archive
+from infrastructure.database.tables import FILLED, NUMBERED
+from infrastructure.operations.archive import LINES, Archive
 from tests.fakes.services import FrozenClock
 from tests.support.backends import PostgresServer, contents, empty, require_true_counters, sql_backend
 from tests.support.command import COMMAND, environment, plain, run, run_command
@@ -119,9 +120,12 @@ def test_the_real_command_fills_a_demo() -> None:
 
 # export and import
 
-KEPT = ("users", "posts", "titles", "votes")
+KEPT = tuple(table.name for table in FILLED)
 TEXT = "\\N \\. \t \r\n \" ' , \x01 \x7f \u2028 Ünïcødé 🦉 \\"
 """What any of the formats on the way may stumble over."""
+
+EXPORTS = Path(__file__).parent / "exports"
+"""An export that a release wrote, for each version of the format; written once, never changed."""
 
 
 @pytest.fixture
@@ -197,7 +201,7 @@ def test_an_instance_moves_from_sqlite_to_postgresql_and_back(move_to: Callable[
     assert {table: back[table] for table in KEPT} == {table: before[table] for table in KEPT}
     assert back["sessions"] == []
     assert export(folder, "back.ndjson") == exported
-    assert before["sessions"]
+    assert all(before[table.name] for table in (*FILLED, *NUMBERED))
     assert TEXT in {post.content for post in back["posts"]}
 
 
@@ -212,8 +216,25 @@ def test_new_rows_never_get_an_id_that_was_given_before(at: URL, folder: Path) -
         with backend.uow() as tx:
             refresh = RefreshHashes("family", "secret")
             session = tx.sessions.add(Session.open(user_id=newcomer.id, user_agent="", refresh=refresh, now=NOW))
-    assert (newcomer.id, post.id, session.id) == (5, 4, 2)
-    assert json.loads(exported.splitlines()[0])["last_ids"] == {"users": 4, "posts": 3, "sessions": 1}
+    new = {"users": newcomer.id, "posts": post.id, "sessions": session.id}
+    assert new == {"users": 5, "posts": 4, "sessions": 2}
+    assert new.keys() == {table.name for table in NUMBERED}
+    assert json.loads(exported.splitlines()[0])["last_ids"] == {name: number - 1 for name, number in new.items()}
+
+
+def test_each_version_of_the_format_has_a_stored_export() -> None:
+    assert [f"{version}.ndjson" for version in LINES] == sorted(file.name for file in EXPORTS.iterdir())
+
+
+@pytest.mark.parametrize("file", sorted(EXPORTS.iterdir()), ids=lambda file: file.name)
+def test_exports_of_earlier_releases_are_read(at: URL, file: Path) -> None:
+    empty(at)
+    done = run("import", str(file))
+    assert (done.code, done.output) == (0, "3 users, 2 posts and 3 votes imported\n")
+    found = contents(at)
+    assert [user.email for user in found["users"]] == ["ann@example.com", "bob@example.com", "Ünï@Bücher.example"]
+    assert TEXT in {post.content for post in found["posts"]}
+    require_true_counters(at)
 
 
 def test_an_export_is_lines_of_json_with_a_checksum_over_them(at: URL, folder: Path) -> None:

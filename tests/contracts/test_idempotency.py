@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from functools import partial
 
 import pytest
-from sqlalchemy import URL, text
+from sqlalchemy import URL, insert, text
 
 from application.posts import WritePostOnce
 from application.views import PostView
@@ -14,6 +14,7 @@ from domain.posts import KeyInUse
 from domain.users import Actor
 from infrastructure.database.engine import open_database
 from infrastructure.database.idempotency import DELETED_AT_ONCE
+from infrastructure.database.tables import answers
 from tests.fakes.services import FrozenClock
 from tests.support.backends import Backend, empty, sql_backend
 from tests.support.concurrency import all_at_once
@@ -22,6 +23,12 @@ from tests.support.samples import NOW, a_post, add_user
 
 LATER = NOW + timedelta(days=1)
 KEY = "a key"
+STORED_BY_THE_FIRST_RELEASE = (
+    '{"id":7,"title":"A title","content":"Some content","published":true,"created_at":"2026-01-01T12:00:00Z",'
+    '"updated_at":"2026-01-01T12:00:00Z","version":1,"owner":{"id":1,"username":"ann",'
+    '"created_at":"2026-01-01T12:00:00Z"},"upvotes":0,"downvotes":0,"my_vote":0}'
+)
+"""Written once, never changed: a member that a view gains needs a default, or replays fail after an upgrade."""
 
 
 @pytest.fixture
@@ -52,6 +59,19 @@ def test_stored_response_is_returned_unchanged(backend: Backend) -> None:
         tx.posts.remove(response.id)
 
     assert find(backend, ann) == response
+
+
+def test_response_stored_by_the_previous_release_is_returned(url: URL) -> None:
+    with sql_backend(url) as backend:
+        ann = add_user(backend.uow)
+        with closing(open_database(url, 1)) as database, database.write() as querier:
+            row = {"user_id": ann.id, "key": KEY, "answer": STORED_BY_THE_FIRST_RELEASE, "ends_at": LATER}
+            connection_of(querier).execute(insert(answers), row)
+
+        found = find(backend, ann)
+
+    assert found is not None
+    assert (found.id, found.title, found.owner.username, found.my_vote) == (7, "A title", "ann", 0)
 
 
 def test_key_belongs_to_one_user_and_is_compared_exactly(backend: Backend) -> None:

@@ -1,0 +1,32 @@
+"""What each table states about its rows: exports, imports and the dashboard follow it."""
+
+from dataclasses import fields
+
+import pytest
+from sqlalchemy import Table
+
+from application.views import EntityCounts
+from infrastructure.database.tables import ARCHIVED, COUNTED, metadata, uses
+from infrastructure.operations.archive import KINDS
+
+TABLES = pytest.mark.parametrize("table", metadata.sorted_tables, ids=lambda table: table.name)
+
+
+@TABLES
+def test_each_table_states_its_uses(table: Table) -> None:
+    assert table.info.keys() == uses(archive="lines", export=None).keys()
+    if "omitted" in table.info.values() or table.info["export"] is None:
+        assert table.info["why"]
+
+
+@TABLES
+def test_removing_an_account_removes_its_rows_in_each_table(table: Table) -> None:
+    assert {key.ondelete for key in table.foreign_keys} <= {"CASCADE"}
+
+
+def test_an_archive_holds_each_archived_table_in_the_order_of_references() -> None:
+    assert [table for table, _, _ in KINDS.values()] == list(ARCHIVED)
+
+
+def test_the_dashboard_has_a_number_for_each_counted_table() -> None:
+    assert {field.name for field in fields(EntityCounts)} == {table.name for table in COUNTED}
