@@ -12,7 +12,6 @@ from application.users import (
     DeleteOwnAccount,
     EditOwnAccount,
     EditUser,
-    ExportOwnData,
     GetAccount,
     GetOwnAccount,
     GetUser,
@@ -61,7 +60,6 @@ class Queries:
     get_own_account: GetOwnAccount
     list_users: ListUsers
     get_account: GetAccount
-    export_own_data: ExportOwnData
 
     # sessions
     authenticate: Authenticate

@@ -1,15 +1,14 @@
-"""Accounts: register, read, change and delete the own one, administer, export."""
+"""Accounts: register, read, change and delete the own one, administer."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Final, TypeVar
 
 from application.audit import Audited
-from application.paging import NEWEST_FIRST, Page, Window
+from application.paging import Page, Window
 from application.passwords import CheckPassword, Guard
 from application.ports.services import Clock, CommonPasswords, PasswordHasher, SecurityLog
-from application.ports.storage import PostReader, UnitOfWork, UnitOfWorkFactory, UserReader, VoteReader
-from application.views import AccountView, Action, Export, PostFilter, PublicUser, UserView
+from application.ports.storage import UnitOfWork, UnitOfWorkFactory, UserReader
+from application.views import AccountView, Action, PublicUser, UserView
 from domain.errors import Invalid
 from domain.users import (
     OPERATOR,
@@ -23,11 +22,6 @@ from domain.users import (
     email_key,
     require_password,
 )
-
-T = TypeVar("T")
-
-EXPORT_PAGE: Final = 500
-"""Rows that an export reads in one statement, so that no statement runs long."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -308,36 +302,6 @@ class EditUser:
             if not changed.is_active:
                 tx.sessions.remove_all(user_id)
         return _view(changed)
-
-
-@dataclass(frozen=True, slots=True)
-class ExportOwnData:
-    """Return all data of the actor: profile, posts and votes, read page by page."""
-
-    users: UserReader
-    posts: PostReader
-    votes: VoteReader
-
-    def __call__(self, actor: Actor) -> Export:
-        """Read the data.
-
-        Raises:
-            InvalidToken: the account was just removed.
-        """
-        return Export(
-            GetOwnAccount(self.users)(actor),
-            _all_pages(lambda window: self.posts.list(actor, PostFilter(owner_id=actor.id), NEWEST_FIRST, window)),
-            _all_pages(lambda window: self.votes.list(actor, None, window)),
-        )
-
-
-def _all_pages(read: Callable[[Window], Page[T]]) -> Sequence[T]:
-    page = read(Window(EXPORT_PAGE))
-    items = list(page.items)
-    while page.last is not None:
-        page = read(Window(EXPORT_PAGE, after=page.last))
-        items += page.items
-    return items
 
 
 def _named(requested: Mapping[Action, bool]) -> tuple[Action, ...]:

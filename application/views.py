@@ -184,15 +184,6 @@ class Recount:
 
 
 @dataclass(frozen=True, slots=True)
-class Export:
-    """All data of an account, for its owner."""
-
-    profile: UserView
-    posts: Sequence[PostView]
-    votes: Sequence[OwnVote]
-
-
-@dataclass(frozen=True, slots=True)
 class EntityCounts:
     """Numbers of accounts, posts and votes."""
 

@@ -23,6 +23,7 @@ from benchmarks.report import Finding, findings_table, machine, put_between, sho
 from benchmarks.scenarios import LENGTHY, PEERS, SCENARIOS, Stage, growth
 from benchmarks.signins import durations
 from benchmarks.startup import startup
+from benchmarks.unread import unread
 
 USUAL: Final = tuple(name for name in SCENARIOS if name not in LENGTHY)
 SIZES: Final = (3_000, 30_000, 300_000, 3_000_000)
@@ -163,6 +164,16 @@ def measure_signins(
     with _stack() as (stack, folder):
         server = stack.enter_context(databases())
         typer.echo(findings_table(list(durations(server, folder, Data(1_000, _now()), rounds))))
+
+
+@app.command("unread")
+def measure_unread() -> None:
+    """Measure clients that do not read or do not ask: memory, and the time of others."""
+    with _stack() as (stack, folder):
+        server = stack.enter_context(databases())
+        running = stack.enter_context(agora(server.agora("agora_unread", Data(1_000, _now())), folder))
+        for finding in unread(running):
+            _say(" | ".join(finding.cells()))
 
 
 @app.command("startup")

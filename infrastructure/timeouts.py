@@ -62,6 +62,9 @@ class Timeouts:
     receive: float = 15.0
     """A request to arrive whole, from the connection's or the previous request's end on."""
 
+    send: float = 15.0
+    """A client to take 64 KiB of a response while more wait."""
+
     keep_alive: int = 5
     """A connection without a request; a proxy in front must close it earlier."""
 

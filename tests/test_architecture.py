@@ -101,6 +101,7 @@ SHARED = {
         "problems",
         "proxies",
         "routing",
+        "unsent",
     },
 }
 """Modules that are no features; every feature may import them."""

@@ -34,6 +34,7 @@ from interfaces.http.problems import (
     validation_problem,
 )
 from interfaces.http.proxies import Proxies
+from interfaces.http.unsent import ResponseLimit, UnsentBytes
 
 CORS_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 CORS_ALLOWED = ("Authorization", "Content-Type", "If-Match", "If-None-Match", "Idempotency-Key", "X-Request-ID")
@@ -47,7 +48,7 @@ log = structlog.get_logger()
 NOT_JSON = "The body is not JSON by its Content-Type; send Content-Type: application/json"
 
 
-def create_api(container: Container, drain: Drain | None = None) -> FastAPI:
+def create_api(container: Container, drain: Drain | None = None, unsent: UnsentBytes | None = None) -> FastAPI:
     """Build the API around a container."""
     settings, metrics = container.settings(), container.metrics()
     drain = drain or Drain()
@@ -82,6 +83,7 @@ def create_api(container: Container, drain: Drain | None = None) -> FastAPI:
         proxies=proxies,
         public_reads=settings.public_reads,
         drain=drain,
+        renew_deadline=clear_deadline,
     )
     api.state.metrics = metrics
     api.state.security_log = container.log()
@@ -93,6 +95,7 @@ def create_api(container: Container, drain: Drain | None = None) -> FastAPI:
     # The first is the innermost.
     api.add_middleware(middleware.BodyLimit)
     api.add_middleware(middleware.ErrorBoundary)
+    api.add_middleware(ResponseLimit, unsent=unsent or UnsentBytes())
     api.add_middleware(middleware.PathNormalizer)
     api.add_middleware(
         middleware.Cors,

@@ -41,6 +41,8 @@ class ApiState:
     proxies: Proxies
     public_reads: bool
     drain: Drain
+    renew_deadline: Callable[[], None]
+    """Between the parts of a streamed response, each of which has the time of a request."""
 
 
 async def get_state(request: Request) -> ApiState:

@@ -1,18 +1,26 @@
 """Accounts over HTTP."""
 
+from collections.abc import AsyncIterator, Callable
 from datetime import datetime
-from typing import Annotated, Literal
+from typing import Annotated, Any, Final, Literal
 
 from fastapi import APIRouter, Response
 from pydantic import MISSING, BaseModel, ConfigDict
+from pydantic_core import to_json
+from starlette.responses import StreamingResponse
 
-from application.views import OwnVote, PostView, UserView
+from application.paging import NEWEST_FIRST, Page, Window
+from application.views import OwnVote, PostFilter, PostView, UserView
 from domain.users import ANONYMOUS, Role
-from interfaces.http.deps import Admin, ClientAddress, MaybeSignedIn, SignedIn, StateDep
+from interfaces.http.deps import Admin, ApiState, ClientAddress, MaybeSignedIn, SignedIn, StateDep
 from interfaces.http.fields import Email, Flag, Password, Search, Text, UserId, Username
 from interfaces.http.paging import LINKED, LIST_PROBLEMS, PageQuery, list_url, openapi_parameters, query_model
 from interfaces.http.problems import problems
 from interfaces.http.routing import StrictRoute
+
+EXPORT_POSTS: Final = 10
+EXPORT_VOTES: Final = 500
+"""Rows of an export that are read, converted and sent at once: posts may take 64 KiB and more each."""
 
 router = APIRouter(tags=["users"], route_class=StrictRoute, strict_content_type=False)
 
@@ -177,16 +185,42 @@ async def delete_own_account(body: ConfirmationIn, actor: SignedIn, state: State
     await state.run(state.app.commands.delete_own_account, actor, body.current_password, address=address)
 
 
-@router.get("/users/me/export")
-async def export_own_data(actor: SignedIn, state: StateDep, response: Response) -> ExportOut:
-    """Export all data of one's own account."""
-    export = await state.run(state.app.queries.export_own_data, actor)
-    response.headers["Content-Disposition"] = 'attachment; filename="agora-export.json"'
-    return ExportOut(
-        profile=UserOut.model_validate(export.profile),
-        posts=[_own_post(post) for post in export.posts],
-        votes=[_own_vote(vote) for vote in export.votes],
-    )
+@router.get("/users/me/export", response_model=ExportOut)
+async def export_own_data(actor: SignedIn, state: StateDep) -> Response:
+    """Export all data of one's own account.
+
+    It is read while it is sent: what changes meanwhile may be in it or not.
+    """
+    profile = UserOut.model_validate(await state.run(state.app.queries.get_own_account, actor))
+    queries, own_posts = state.app.queries, PostFilter(owner_id=actor.id)
+
+    async def members() -> AsyncIterator[bytes]:
+        yield b'{"profile":' + to_json(profile) + b',"posts":['
+        async for part in _rows(state, EXPORT_POSTS, _own_post, queries.list_posts, actor, own_posts, NEWEST_FIRST):
+            yield part
+        yield b'],"votes":['
+        async for part in _rows(state, EXPORT_VOTES, _own_vote, queries.list_own_votes, actor, None):
+            yield part
+        yield b"]}"
+
+    headers = {"Content-Disposition": 'attachment; filename="agora-export.json"'}
+    return StreamingResponse(members(), headers=headers, media_type="application/json")
+
+
+async def _rows(
+    state: ApiState, limit: int, convert: Callable[[Any], BaseModel], use_case: Callable[..., Page[Any]], *given: object
+) -> AsyncIterator[bytes]:
+    """Yield all rows of a list as JSON, joined by commas, page by page."""
+    separator, window = b"", Window(limit)
+    while True:
+        state.renew_deadline()
+        page = await state.run(use_case, *given, window)
+        if page.items:
+            yield separator
+            yield to_json([convert(row) for row in page.items])[1:-1]
+        if page.last is None:
+            return
+        separator, window = b",", Window(limit, after=page.last)
 
 
 @router.get("/users/{user_id}")

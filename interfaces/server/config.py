@@ -12,6 +12,7 @@ from infrastructure.settings import Settings
 from infrastructure.timeouts import Timeouts
 from interfaces.failures import exit_with_error
 from interfaces.http.drain import Drain
+from interfaces.http.unsent import UnsentBytes
 
 CLIENTS_MAX: Final = 1_000
 """Open connections per worker; further ones get 503."""
@@ -24,17 +25,18 @@ class Config(uvicorn.Config):
         self,
         settings: Settings,
         timeouts: Timeouts,
-        build_api: Callable[[Drain], Any],
+        build_api: Callable[[Drain, UnsentBytes], Any],
         *,
         host: str,
         port: int,
         workers: int,
     ) -> None:
         self.drain = Drain()
+        self.unsent = UnsentBytes()
         self.timeouts = timeouts
         self._settings = settings
         super().__init__(
-            partial(build_api, self.drain),
+            partial(build_api, self.drain, self.unsent),
             factory=True,
             host=host,
             port=port,

@@ -1,10 +1,12 @@
-"""uvicorn's HTTP protocol, with limits on time, heads and pipelining."""
+"""uvicorn's HTTP protocol, with limits on time, heads, pipelining and responses."""
 
 import asyncio
+import socket
+from functools import partial
 from typing import Any, Final
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.flow_control import FlowControl, service_unavailable
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
@@ -12,6 +14,7 @@ from interfaces.http.drain import Drain
 from interfaces.http.middleware import DEFAULT_HEADERS, AccessLog, RequestContext, SecurityHeaders
 from interfaces.http.problems import unavailable_problem
 from interfaces.http.proxies import Proxies
+from interfaces.http.unsent import UNRESERVED_MAX
 
 HEAD_MAX: Final = 65_536
 """Bytes in a request's target and the names and values of its headers."""
@@ -19,12 +22,24 @@ HEAD_MAX: Final = 65_536
 PIECE: Final = 4_096
 """Bytes parsed at once: requests pipelined within them are queued, later ones wait unparsed."""
 
+RESPONSE_PIECE: Final = 262_144
+"""Bytes of a body that are written at once, and wait in the transport until the kernel takes them."""
+
+KERNEL_BUFFER: Final = 131_072
+"""Bytes that the kernel buffers for a client (SO_SNDBUF, which Linux doubles); by default it takes up to 4 MiB."""
+
+SENT_MIN: Final = 65_536
+"""Bytes that a client must take within `Timeouts.send` while more wait."""
+
 
 class DeadlineProtocol(HttpToolsProtocol):
     """Aborts connections without a whole request in time, refuses endless heads.
 
     The deadline starts with the connection and with each request, and stops when the request is whole; between
-    requests, uvicorn's keep-alive timeout applies.
+    requests, uvicorn's keep-alive timeout applies. Clients that take less than 64 KiB of a response within the deadline
+    of sending are cut too.
+
+    Sending ends when the kernel has taken the whole message, so what waits is known to the application.
 
     While a request is queued behind another, reading pauses: pipelining costs a bounded amount of memory.
 
@@ -32,11 +47,14 @@ class DeadlineProtocol(HttpToolsProtocol):
     assumes an upgrade instead, and would parse the body as the next request.
     """
 
+    config: Any  # Agora's Config, which adds to uvicorn's
     flow: "_Flow"
 
     _running: RequestResponseCycle | None = None
     _wire: "_OneWrite"
     _deadline: asyncio.TimerHandle | None = None
+    _send_deadline: asyncio.TimerHandle | None = None
+    _taken = 0
     _in_head = False
     _in_repeated_head = False
     _head_size = 0
@@ -44,18 +62,27 @@ class DeadlineProtocol(HttpToolsProtocol):
     _unparsed = memoryview(b"")
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Start the deadline of the first request."""
+        """Bound what waits to be sent, and start the deadline of the first request."""
         super().connection_made(transport)
         self.flow = _Flow(transport)
+        self._wire = _OneWrite(transport)
+        transport.set_write_buffer_limits(high=0)  # paused means: something waits
+        connection = transport.get_extra_info("socket")
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, KERNEL_BUFFER)
+        if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux: for what the kernel still holds of a closed connection
+            seconds = self.config.timeouts.send
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(seconds * 1_000))
         self._start()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Stop the deadline.
+        """Stop the deadlines.
 
         uvicorn notifies the request that arrived last of the disconnect; the running one may be an earlier one, and
         would write to a closed transport.
         """
         self._stop()
+        if self._send_deadline is not None:
+            self._send_deadline.cancel()
         self._unparsed = memoryview(b"")
         if self._running is not None and not self._running.response_complete:
             self._running.disconnected = True
@@ -120,6 +147,12 @@ class DeadlineProtocol(HttpToolsProtocol):
             self._parse()
             self.flow.resume_reading()
 
+    def pause_writing(self) -> None:
+        """Start the deadline of sending, unless it is running."""
+        super().pause_writing()
+        if self._send_deadline is None:
+            self._start_sending()
+
     def send_400_response(self, msg: str) -> None:
         """Refuse malformed HTTP, with the headers of every response, and close."""
         headers = {
@@ -134,8 +167,38 @@ class DeadlineProtocol(HttpToolsProtocol):
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         self._running = cycle
-        cycle.transport = self._wire = _OneWrite(self.transport)
-        super()._start_asgi_task(cycle, overloaded if app is service_unavailable else app)
+        cycle.transport = self._wire
+        app = overloaded if app is service_unavailable else app
+        super()._start_asgi_task(cycle, partial(self._serve, app, cycle))
+
+    async def _serve(self, app: ASGIApp, cycle: RequestResponseCycle, scope: Scope, receive: Receive, _: Send) -> None:
+        await app(scope, receive, partial(self._send, cycle))
+
+    async def _send(self, cycle: RequestResponseCycle, message: Message) -> None:
+        """Send a message, a large body in pieces, and wait until the kernel has taken it."""
+        send: Send = cycle.send  # type: ignore[assignment]  # uvicorn has types of its own for messages
+        size = len(message.get("body", b""))
+        if size > RESPONSE_PIECE:
+            body = memoryview(message["body"])
+            last = range(0, size, RESPONSE_PIECE)[-1]
+            for start in range(0, last, RESPONSE_PIECE):
+                piece = body[start : start + RESPONSE_PIECE]
+                await send({"type": "http.response.body", "body": piece, "more_body": True})
+            message = {**message, "body": body[last:]}
+        await send(message)
+        if self.flow.write_paused:
+            await self._drain(0 if size > UNRESERVED_MAX else self.transport.get_write_buffer_size())
+
+    async def _drain(self, size: int) -> None:
+        """Wait until nothing waits to be sent; these bytes have no reservation yet."""
+        unsent = self.config.unsent
+        if not unsent.try_reserve(size):
+            self._cut()
+            return
+        try:
+            await self.flow.drain()
+        finally:
+            unsent.release(size)
 
     def _parse(self) -> None:
         self._unset_keepalive_if_required()
@@ -187,12 +250,26 @@ class DeadlineProtocol(HttpToolsProtocol):
 
     def _start(self) -> None:
         self._stop()
-        self._deadline = self.loop.call_later(self.config.timeouts.receive, self._cut)  # type: ignore[attr-defined]  # Agora's Config
+        self._deadline = self.loop.call_later(self.config.timeouts.receive, self._cut)
 
     def _stop(self) -> None:
         if self._deadline is not None:
             self._deadline.cancel()
             self._deadline = None
+
+    def _start_sending(self) -> None:
+        self._taken = self._wire.taken
+        seconds = self.config.timeouts.send
+        self._send_deadline = self.loop.call_later(seconds, self._require_progress)
+
+    def _require_progress(self) -> None:
+        self._send_deadline = None
+        if not self.flow.write_paused:
+            return
+        if self._wire.taken - self._taken < SENT_MIN:
+            self._cut()
+        else:
+            self._start_sending()
 
     def _cut(self) -> None:
         self.transport.abort()
@@ -208,19 +285,25 @@ class _OneWrite(asyncio.Transport):
         super().__init__()
         self._transport = transport
         self._held = b""
+        self._written = 0
+
+    @property
+    def taken(self) -> int:
+        """Bytes that the kernel has taken so far."""
+        return self._written - self._transport.get_write_buffer_size()
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         """Buffer a head; send anything else together with the buffer."""
         if not self._held and data[:9] == b"HTTP/1.1 " and data[9:10] != b"1":
             self._held = bytes(data)
         else:
-            self._transport.write(self._held + data if self._held else data)
+            self._write(self._held + data if self._held else data)
             self._held = b""
 
     def flush(self) -> None:
         """Send the buffer: a response without a body."""
         if self._held and not self._transport.is_closing():
-            self._transport.write(self._held)
+            self._write(self._held)
         self._held = b""
 
     def close(self) -> None:
@@ -231,6 +314,10 @@ class _OneWrite(asyncio.Transport):
     def is_closing(self) -> bool:
         """Test whether the transport is closing."""
         return self._transport.is_closing()
+
+    def _write(self, data: bytes | bytearray | memoryview) -> None:
+        self._written += len(data)
+        self._transport.write(data)
 
 
 class _Flow(FlowControl):

@@ -18,6 +18,7 @@ import uvicorn
 from infrastructure.container import Container
 from infrastructure.logs import configure_logs
 from interfaces.http.drain import Drain
+from interfaces.http.unsent import UnsentBytes
 from interfaces.server.config import Config
 
 log = structlog.get_logger()
@@ -26,7 +27,7 @@ LAST_READS: Final = 10
 """How often accepted connections are read again before they are closed."""
 
 
-def build_api(drain: Drain) -> Any:
+def build_api(drain: Drain, unsent: UnsentBytes) -> Any:
     """Build the API from the settings, once per worker."""
     # Only processes that serve import the web framework.
     from interfaces.http.api import create_api  # noqa: PLC0415
@@ -37,7 +38,7 @@ def build_api(drain: Drain) -> Any:
     settings = container.settings()
     settings.require_servable()
     configure_logs(settings, request_id, client)
-    api = create_api(container, drain)
+    api = create_api(container, drain, unsent)
     # What exists now lives as long as the process: without this, each full collection would traverse all of it.
     gc.collect()
     gc.freeze()

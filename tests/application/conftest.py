@@ -13,7 +13,6 @@ from application.users import (
     DeleteOwnAccount,
     EditOwnAccount,
     EditUser,
-    ExportOwnData,
     GetAccount,
     GetOwnAccount,
     GetUser,
@@ -73,7 +72,6 @@ def world() -> World:
         queries=Queries(
             get_user=GetUser(users),
             get_own_account=GetOwnAccount(users),
-            export_own_data=ExportOwnData(users, posts, votes),
             get_account=GetAccount(users, clock),
             list_users=ListUsers(users),
             list_sessions=ListSessions(users, clock),

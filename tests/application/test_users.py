@@ -6,10 +6,9 @@ from datetime import timedelta
 import pytest
 
 from application.paging import Window
-from application.users import EXPORT_PAGE
 from application.views import PublicUser, UserView, Verification
 from domain.errors import Invalid, TooManyRequests
-from domain.posts import PostChanges, PostNotFound
+from domain.posts import PostNotFound
 from domain.users import (
     ANONYMOUS,
     OPERATOR,
@@ -271,38 +270,6 @@ def test_promotion_keeps_sessions_and_reactivation_the_role(world: World) -> Non
     world.app.commands.edit_user(root, ann.id, None, False)
 
     assert world.app.commands.edit_user(root, ann.id, None, True).role == Role.ADMIN
-
-
-def test_export_holds_own_posts_and_visible_votes(world: World) -> None:
-    ann, bob = world.person("ann"), world.person("bob")
-    own = world.app.commands.write_post(ann, "A draft", "Some content", False)
-    other = world.app.commands.write_post(bob, "A title", "Some content", True)
-    for post in (own, other):
-        world.app.commands.cast_vote(ann, post.id, Direction.UP)
-    world.app.commands.edit_post(bob, other.id, PostChanges(published=False))
-    world.app.commands.write_post(bob, "A public post", "Some content", True)
-
-    export = world.app.queries.export_own_data(ann)
-
-    assert export.profile == world.app.queries.get_own_account(ann)
-    assert [post.id for post in export.posts] == [own.id]
-    assert [vote.post_id for vote in export.votes] == [own.id]
-
-
-def test_export_reads_every_page(world: World) -> None:
-    ann = world.person()
-    posts = [
-        world.app.commands.write_post(ann, f"post {number}", "Some content", True)
-        for number in range(2 * EXPORT_PAGE + 1)
-    ]
-    for post in posts:
-        world.app.commands.cast_vote(ann, post.id, Direction.UP)
-
-    export = world.app.queries.export_own_data(ann)
-
-    newest_first = [post.id for post in reversed(posts)]
-    assert [post.id for post in export.posts] == newest_first
-    assert [vote.post_id for vote in export.votes] == newest_first
 
 
 def test_change_of_a_removed_account_is_refused(world: World) -> None:

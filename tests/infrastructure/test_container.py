@@ -189,8 +189,6 @@ def test_lists_may_be_answered_by_a_standby_and_nothing_else(postgres_url: URL) 
             app.queries.list_posts.posts,
             app.queries.list_users.users,
             app.queries.list_own_votes.votes,
-            app.queries.export_own_data.posts,
-            app.queries.export_own_data.votes,
             app.queries.get_dashboard.dashboard,
         ]
         here: list[Any] = [

@@ -33,8 +33,12 @@ class Answer:
 class Wire:
     """A connection to the server."""
 
-    def __init__(self, port: int) -> None:
-        self._socket = socket.create_connection(("127.0.0.1", port), timeout=PATIENCE_SECONDS)
+    def __init__(self, port: int, *, host: str = "127.0.0.1", receive_buffer: int = 0) -> None:
+        self._socket = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+        self._socket.settimeout(PATIENCE_SECONDS)
+        if receive_buffer:
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+        self._socket.connect((host, port))
         self._stream = self._socket.makefile("rb")
 
     def __enter__(self) -> Self:
