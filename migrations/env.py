@@ -1,12 +1,15 @@
 """Alembic environment: connects by Agora's settings, or uses a given connection."""
 
+import logging
+from collections.abc import Callable
 from typing import Literal
 
 from alembic import context
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, event, text
 from sqlalchemy.schema import SchemaItem
 
 from infrastructure.database.engine import open_engine
+from infrastructure.database.schema import reach_trigrams
 from infrastructure.database.tables import UtcDateTime, metadata
 from infrastructure.environment import load_settings
 
@@ -14,6 +17,8 @@ PLAIN_TYPES: dict[type, str] = {UtcDateTime: "sa.DateTime(timezone=True)"}
 """How a new migration writes our own types: it must not depend on code that may change later."""
 
 ADVISORY_LOCK = 0x41_47_4F_52_41  # "AGORA": keeps two processes from migrating one PostgreSQL at once
+
+log = logging.getLogger("agora.migrations")
 
 
 def render_item(kind: str, item: object, _context: object) -> str | Literal[False]:
@@ -57,7 +62,26 @@ def run_on(connection: Connection) -> None:
             connection.execute(text("SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = 0"))
             connection.execute(text(f"SELECT pg_advisory_xact_lock({ADVISORY_LOCK})"))
             connection.execute(text("SET LOCAL lock_timeout = '4s'"))
+            if remedy := reach_trigrams(connection):
+                event.listen(connection, "before_cursor_execute", without_trigrams(remedy), retval=True)
         context.run_migrations()
+
+
+def without_trigrams(remedy: str) -> Callable[..., tuple[str, object]]:
+    """Skip each trigram index, with a warning: step 0003 creates them wherever the extension exists."""
+
+    def skip(_connection: object, _cursor: object, statement: str, values: object, *_: object) -> tuple[str, object]:
+        if "gin_trgm_ops" not in statement:
+            return statement, values
+        log.warning(
+            "Search works, but has no index and reads every row: this role may not use the schema of pg_trgm."
+            " Ask the administrator of the database to run:\n    %s\n    %s;",
+            remedy,
+            statement.replace("CREATE INDEX", "CREATE INDEX CONCURRENTLY"),
+        )
+        return "SELECT", values
+
+    return skip
 
 
 def run_online() -> None:

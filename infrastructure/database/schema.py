@@ -24,6 +24,17 @@ if TYPE_CHECKING:
 COURSE_TABLES: Final = frozenset({"users", "posts", "votes"})
 """Tables of the public course's application. Agora has three of the same names."""
 
+EXTENSION: Final = text(
+    "SELECT quote_ident(nspname) AS name, has_schema_privilege(extnamespace, 'USAGE') AS is_open,"
+    " quote_ident(current_user) AS role_name"
+    " FROM pg_extension JOIN pg_namespace ON pg_namespace.oid = extnamespace WHERE extname = 'pg_trgm'"
+)
+"""The schema of pg_trgm, and whether the role may use it."""
+
+APPEND_TO_PATH: Final = text(
+    "SELECT set_config('search_path', concat_ws(', ', nullif(current_setting('search_path'), ''), :schema), true)"
+)
+
 
 FOLDER: Final = Path(migrations.__file__).parent
 
@@ -180,6 +191,19 @@ def _current(connection: Connection) -> set[str]:
     if not inspect(connection).has_table("alembic_version"):
         return set()
     return set(connection.execute(text("SELECT version_num FROM alembic_version")).scalars())
+
+
+def reach_trigrams(connection: Connection) -> str | None:
+    """Append the schema of pg_trgm to the search path, until the transaction ends.
+
+    Return the statement that would give the role access to that schema, if it has none. Only indexes name the
+    extension's operator class; searches use PostgreSQL's own LIKE.
+    """
+    found = connection.execute(EXTENSION).one_or_none()
+    if found is None:
+        return None
+    connection.execute(APPEND_TO_PATH, {"schema": found.name})
+    return None if found.is_open else f"GRANT USAGE ON SCHEMA {found.name} TO {found.role_name};"
 
 
 def is_course(connection: Connection) -> bool:

@@ -21,6 +21,7 @@ from domain.users import User
 from domain.votes import Vote
 from infrastructure.database.engine import connected
 from infrastructure.database.posts import post_row, title_row
+from infrastructure.database.schema import reach_trigrams
 from infrastructure.database.tables import FILLED, NUMBERED, posts, titles, users, votes
 from infrastructure.database.users import user_row
 from infrastructure.database.votes import vote_row
@@ -103,6 +104,7 @@ def without_indexes(connection: Connection) -> Iterator[None]:
     if connection.dialect.name == "sqlite":
         yield
         return
+    reach_trigrams(connection)
     inspector = inspect(connection)  # without pg_trgm there are no trigram indexes
     indexes = [
         index for filled in FILLED for index in filled.indexes if inspector.has_index(filled.name, str(index.name))

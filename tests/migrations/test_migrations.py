@@ -5,7 +5,7 @@ import re
 import sqlite3
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from domain.votes import Direction
 from infrastructure.database.engine import open_engine
 from infrastructure.database.schema import Migrations, config
 from infrastructure.database.tables import metadata
+from infrastructure.operations.archive import Archive
 from tests.fakes.services import FrozenClock
 from tests.support.backends import PostgresServer, sql_backend
 from tests.support.command import plain, run_command
@@ -242,10 +243,7 @@ def test_search_works_where_the_extension_cannot_be_installed(
     postgres: PostgresServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     with postgres.database(migrated=False) as url:
-        role = f"tenant_{url.database}"
-        run(url, f"CREATE ROLE {role} LOGIN PASSWORD 'x'", f"GRANT ALL ON SCHEMA public TO {role}")
-        try:
-            theirs = url.set(username=role, password="x")
+        with tenant(url) as theirs:
             Migrations(theirs).upgrade()
             Migrations(theirs).require_current()
 
@@ -262,8 +260,64 @@ def test_search_works_where_the_extension_cannot_be_installed(
             engine = open_engine(url, connections=1)
             walk(engine, command.check)
             engine.dispose()
-        finally:
-            run(url, f"DROP OWNED BY {role}", f"DROP ROLE {role}")
+
+
+@contextmanager
+def tenant(url: URL) -> Iterator[URL]:
+    """A role that may create tables in a database, and nothing else there."""
+    role = f"tenant_{url.database}"
+    run(url, f"CREATE ROLE {role} LOGIN PASSWORD 'x'", f"GRANT ALL ON SCHEMA public TO {role}")
+    try:
+        yield url.set(username=role, password="x")
+    finally:
+        run(url, f"DROP OWNED BY {role}", f"DROP ROLE {role}")
+
+
+def search_indexes(url: URL) -> set[str]:
+    """Name the indexes that searches use."""
+    with closing(open_engine(url, connections=1).connect()) as connection:
+        return {
+            row["name"]
+            for table in metadata.tables
+            for row in inspect(connection).get_indexes(table)
+            if row["dialect_options"].get("postgresql_using") == "gin"
+        }
+
+
+def test_extension_in_any_schema_is_found(postgres: PostgresServer, tmp_path: Path) -> None:
+    with postgres.database() as source:
+        expected = search_indexes(source)
+        with sql_backend(source) as backend:
+            add_post(backend.uow, add_user(backend.uow, "ann"))
+        with (tmp_path / "exported").open("wb") as out:
+            Archive(source).export(out, lambda *_: None)
+    with postgres.database(migrated=False) as url, tenant(url) as theirs:
+        schema = '"Extensions, of all"'
+        run(url, f"CREATE SCHEMA {schema}", f"CREATE EXTENSION pg_trgm SCHEMA {schema}")
+        run(url, f"GRANT USAGE ON SCHEMA {schema} TO {theirs.username}")
+
+        Migrations(theirs).upgrade()
+
+        assert search_indexes(url) == expected
+        with (tmp_path / "exported").open("rb") as source_file:
+            Archive(theirs).restore(source_file, 0, lambda *_: None)  # drops the indexes and creates them again
+        assert search_indexes(url) == expected
+
+
+def test_extension_that_the_role_may_not_use_is_a_warning(
+    postgres: PostgresServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    with postgres.database(migrated=False) as url, tenant(url) as theirs:
+        run(url, "CREATE SCHEMA extensions", "CREATE EXTENSION pg_trgm SCHEMA extensions")
+
+        Migrations(theirs).upgrade()
+
+        Migrations(theirs).require_current()
+        said = [record.getMessage() for record in caplog.records if record.name == "agora.migrations"]
+        assert search_indexes(url) == set()
+        remedy = [statement for each in said for statement in re.findall(r"^    (.+;)$", each, re.MULTILINE)]
+        run(url.update_query_dict({"options": "-csearch_path=public,extensions"}), *remedy)
+        assert len(search_indexes(url)) == 2
 
 
 def run(url: URL, *statements: str) -> None:
