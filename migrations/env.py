@@ -5,6 +5,8 @@ from collections.abc import Callable
 from typing import Literal
 
 from alembic import context
+from alembic.runtime.migration import MigrationInfo
+from alembic.script import Script
 from sqlalchemy import Connection, event, text
 from sqlalchemy.schema import SchemaItem
 
@@ -55,6 +57,7 @@ def run_on(connection: Connection) -> None:
         include_object=is_compared,
         render_as_batch=sqlite,
         transactional_ddl=True,
+        on_version_apply=report_step,  # type: ignore[arg-type]  # it is called with keywords
     )
     with context.begin_transaction():
         if not sqlite:
@@ -67,8 +70,19 @@ def run_on(connection: Connection) -> None:
         context.run_migrations()
 
 
+def report_step(*, step: MigrationInfo, **_: object) -> None:
+    """Report an applied or reverted step to the caller."""
+    report = context.config.attributes.get("report")
+    if report is not None and isinstance(step.up_revision, Script):
+        done = "applied" if step.is_upgrade else "reverted"
+        report(f"{done} {step.up_revision.revision} ({step.up_revision.doc.rstrip('.')})")
+
+
 def without_trigrams(remedy: str) -> Callable[..., tuple[str, object]]:
-    """Skip each trigram index, with a warning: step 0003 creates them wherever the extension exists."""
+    """Skip trigram indexes, with a warning.
+
+    Step 0003 creates them wherever the extension exists.
+    """
 
     def skip(_connection: object, _cursor: object, statement: str, values: object, *_: object) -> tuple[str, object]:
         if "gin_trgm_ops" not in statement:

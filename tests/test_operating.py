@@ -196,7 +196,6 @@ def test_downgrade_and_upgrade_again(sqlite_template: Path, tmp_path: Path) -> N
     for there, here in (
         ("/etc/agora", settings),
         ("/opt/agora/.venv/bin", Path(sys.executable).parent),
-        ("/opt/agora", ROOT),
         ("runuser -u agora -- ", ""),
     ):
         assert there in typed

@@ -5,12 +5,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import chain, repeat
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from sqlalchemy import URL, Connection, inspect, text
 
 import migrations
-from application.errors import Unavailable
+from application.errors import Refused, Unavailable
 from infrastructure.database.engine import Database, connected
 from infrastructure.database.errors import driver_message, is_transient
 from infrastructure.database.pipeline import Statement
@@ -20,6 +20,8 @@ from infrastructure.timeouts import DEFAULT_TIMEOUTS, Timeouts
 
 if TYPE_CHECKING:
     from alembic.config import Config
+
+T = TypeVar("T")
 
 COURSE_TABLES: Final = frozenset({"users", "posts", "votes"})
 """Tables of the public course's application. Agora has three of the same names."""
@@ -38,7 +40,7 @@ APPEND_TO_PATH: Final = text(
 
 FOLDER: Final = Path(migrations.__file__).parent
 
-STEPS: Final = tuple(sorted(file.name.split("_")[1] for file in FOLDER.glob("versions/*_*_*.py")))
+STEPS: Final = tuple(sorted(file.name.split("_")[1] for file in FOLDER.glob("versions/[0-9]*.py")))
 """The revisions in their order, from the names of their files: most commands need Alembic for nothing else."""
 
 
@@ -65,8 +67,8 @@ class Migrations:
         self._url = url
         self._timeouts = timeouts
 
-    def upgrade(self) -> None:
-        """Apply all pending migrations.
+    def upgrade(self, target: str = "heads") -> list[str]:
+        """Apply pending migrations, all or those up to a revision; report each.
 
         Raises:
             Unavailable: the schema is a newer release's or another application's, the encoding of the database is not
@@ -74,13 +76,13 @@ class Migrations:
         """
         with self._inspecting() as connection:
             if self.is_current(connection):
-                return
+                return []
             self._require_known(connection)
         with connected(self._url, self._timeouts) as connection:
-            self.upgrade_on(connection)
+            return self.upgrade_on(connection, target)
 
-    def upgrade_on(self, connection: Connection) -> None:
-        """Apply all pending migrations on a connection, within its transaction.
+    def upgrade_on(self, connection: Connection, target: str = "heads") -> list[str]:
+        """Apply pending migrations on a connection, within its transaction.
 
         Raises:
             Unavailable: the database's encoding is not UTF8.
@@ -88,9 +90,28 @@ class Migrations:
         from alembic import command
 
         _require_utf8(connection)
-        with_connection = config()
-        with_connection.attributes["connection"] = connection
-        command.upgrade(with_connection, "heads")
+        return _run(command.upgrade, connection, target)
+
+    def applied_after(self, target: str) -> list[str]:
+        """Return the applied revisions that follow a revision, the last one first.
+
+        Raises:
+            Refused: this release has no such revision.
+            Unavailable: as `upgrade` does.
+        """
+        if target not in STEPS:
+            raise Refused(f"there is no revision {target}; this release has {', '.join(STEPS)}")
+        with self._inspecting() as connection:
+            self._require_known(connection)
+            pending = self.pending(connection)
+        return [name for name in reversed(STEPS) if name > target and name not in pending]
+
+    def downgrade(self, target: str) -> list[str]:
+        """Revert the migrations that follow a revision; report each."""
+        from alembic import command
+
+        with connected(self._url, self._timeouts) as connection:
+            return _run(command.downgrade, connection, target)
 
     def require_current(self) -> None:
         """Accept only the schema of this release.
@@ -104,8 +125,8 @@ class Migrations:
             self._require_known(connection)
             raise Unavailable("the database's schema is older than this release; run: agora migrate")
 
-    def when_available(self, act: Callable[[], None], report: Callable[[str], None]) -> None:
-        """Call `act`, and call it again while the database starts up.
+    def when_available(self, act: Callable[[], T], report: Callable[[str], None]) -> T:
+        """Call `act`, and call it again while the database starts up; return its result.
 
         `report` receives the driver's error after each failed attempt.
 
@@ -113,16 +134,16 @@ class Migrations:
             Unavailable: `act` raised it for another reason, or the database was unavailable until the timeout.
         """
         until = time.monotonic() + self._timeouts.startup
-        for pause in chain(self._timeouts.startup_pauses, repeat(self._timeouts.startup_pauses[-1])):
+        pauses = chain(self._timeouts.startup_pauses, repeat(self._timeouts.startup_pauses[-1]))
+        while True:
             try:
-                act()
+                return act()
             except Unavailable as error:
+                pause = next(pauses)
                 if not is_transient(error) or time.monotonic() + pause > until:
                     raise
                 report(driver_message(error.__cause__ or error))
                 time.sleep(pause)
-            else:
-                return
 
     def is_current(self, connection: Connection) -> bool:
         """Return whether the schema is this release's."""
@@ -141,13 +162,20 @@ class Migrations:
         return sorted(_current(connection) - set(STEPS))
 
     def unmanaged(self, connection: Connection) -> str | None:
-        """Describe tables of another application.
+        """Describe tables with names of Agora's that Agora did not create.
 
-        A remedy follows a semicolon; None if there are none.
+        A remedy follows a semicolon; None if there are none. Tables under unknown revisions are a later release's, if
+        `users` is Agora's.
         """
-        if self._known(connection):
+        # The tables first: another process may migrate meanwhile, and commits tables and version together.
+        tables = sorted(set(inspect(connection).get_table_names()) & metadata.tables.keys())
+        current = _current(connection)
+        if not tables or current.intersection(STEPS) or (current and _has_managed_users(connection)):
             return None
-        return unmanaged_tables(connection, is_numbered=bool(self.unknown(connection)))
+        if is_course(connection):
+            return "the tables users, posts and votes are those of the public course's application; run: agora adopt"
+        named = f"a table {tables[0]}" if len(tables) == 1 else f"tables {', '.join(tables)}"
+        return f"the database has {named} that Agora did not create; name another database, or rename what is there"
 
     def _require_known(self, connection: Connection) -> None:
         if unmanaged := self.unmanaged(connection):
@@ -187,6 +215,14 @@ def _require_utf8(connection: Connection) -> None:
         raise Unavailable(fault)
 
 
+def _run(move: "Callable[[Config, str], None]", connection: Connection, target: str) -> list[str]:
+    done: list[str] = []
+    with_connection = config()
+    with_connection.attributes |= {"connection": connection, "report": done.append}
+    move(with_connection, target)
+    return done
+
+
 def _current(connection: Connection) -> set[str]:
     if not inspect(connection).has_table("alembic_version"):
         return set()
@@ -194,7 +230,7 @@ def _current(connection: Connection) -> set[str]:
 
 
 def reach_trigrams(connection: Connection) -> str | None:
-    """Append the schema of pg_trgm to the search path, until the transaction ends.
+    """Append the schema of pg_trgm to the search path of the transaction.
 
     Return the statement that would give the role access to that schema, if it has none. Only indexes name the
     extension's operator class; searches use PostgreSQL's own LIKE.
@@ -212,23 +248,6 @@ def is_course(connection: Connection) -> bool:
     Its `users` differs from Agora's by the column `email_key`.
     """
     return set(inspect(connection).get_table_names()) >= COURSE_TABLES and not _has_managed_users(connection)
-
-
-def unmanaged_tables(connection: Connection, *, is_numbered: bool) -> str | None:
-    """Describe tables with names of Agora's that Agora did not create.
-
-    A remedy follows a semicolon.
-
-    For a database without known revisions. `is_numbered` means that it has unknown ones: a later release's, if the
-    tables are Agora's.
-    """
-    tables = sorted(set(inspect(connection).get_table_names()) & metadata.tables.keys())
-    if not tables or (is_numbered and _has_managed_users(connection)):
-        return None
-    if is_course(connection):
-        return "the tables users, posts and votes are those of the public course's application; run: agora adopt"
-    named = f"a table {tables[0]}" if len(tables) == 1 else f"tables {', '.join(tables)}"
-    return f"the database has {named} that Agora did not create; name another database, or rename what is there"
 
 
 def _has_managed_users(connection: Connection) -> bool:

@@ -49,12 +49,15 @@ def serve(
     server.serve(host, port, workers)
 
 
-@app.command(epilog=examples("agora migrate"))
-def migrate() -> None:
+@app.command(epilog=examples("agora migrate", "agora migrate --to 0003"))
+def migrate(
+    to: Annotated[str | None, typer.Option(metavar="REVISION", help="Migrate up or down to this revision.")] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Revert steps without asking.")] = False,
+) -> None:
     """Bring the database's schema up to date. What is up to date stays as it is."""
     from interfaces.cli import server
 
-    server.migrate()
+    server.migrate(to, yes=yes)
 
 
 @app.command("settings", epilog=examples("agora settings"))

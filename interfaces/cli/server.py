@@ -4,13 +4,14 @@ import os
 import signal
 import socket
 import sys
+from collections.abc import Iterable
 from contextlib import nullcontext
 from pathlib import Path
 
 import structlog
 import typer
 
-from application.errors import Unavailable
+from application.errors import Refused, Unavailable
 from infrastructure.container import Container
 from infrastructure.environment import is_production, origin
 from infrastructure.logs import configure_logs
@@ -58,12 +59,30 @@ def _serve(host: str, port: int, workers: int) -> None:
         run_server(settings, container.timeouts(), host=host, port=port, workers=workers)
 
 
-def migrate() -> None:
-    """Bring the database's schema up to date. What is up to date stays as it is."""
+def migrate(target: str | None, *, yes: bool) -> None:
+    """Bring the database's schema up to date, or to a revision."""
     container = Container()
-    migrations = container.migrations()
-    migrations.when_available(migrations.upgrade, _show_wait)
-    typer.echo(f"{_place(container.settings())} is up to date")
+    migrations, place = container.migrations(), _place(container.settings())
+    if target is None:
+        done = migrations.when_available(migrations.upgrade, _show_wait)
+        _show(done)
+        typer.echo(f"{place} is up to date" if done else f"{place} was up to date already")
+        return
+    later = migrations.when_available(lambda: migrations.applied_after(target), _show_wait)
+    if later:
+        steps = ", ".join(later)
+        question = f"{place}: revert {steps}, and lose the data that only these hold?"
+        if not yes and not typer.confirm(question, err=True):
+            raise Refused("nothing was reverted")
+        _show(migrations.downgrade(target))
+    else:
+        _show(migrations.upgrade(target))
+    typer.echo(f"{place} is at {target}")
+
+
+def _show(steps: Iterable[str]) -> None:
+    for step in steps:
+        typer.echo(step)
 
 
 def show_settings() -> None:

@@ -25,6 +25,7 @@ from tests.support.command import NAMES, plain, run, run_command
 from tests.support.connections import connection_of
 from tests.support.postgres import free_port
 from tests.support.proxy import Proxy
+from tests.support.schema import REVISIONS
 
 PASSWORD = "correct horse, battery: staple"
 SECRET = "hunter2"
@@ -88,7 +89,7 @@ def test_a_command_without_its_words_shows_help(words: tuple[str, ...]) -> None:
     ("words", "named"),
     [
         (("serve",), ("--host", "--port", "--workers", "Examples:")),
-        (("migrate",), ("up to date", "Examples:")),
+        (("migrate",), ("up to date", "--to", "--yes", "Examples:")),
         (("settings",), ("masked", "Examples:")),
         (("doctor",), ("--workers", "Examples:")),
         (("votes",), ("verify", "repair")),
@@ -117,7 +118,10 @@ def test_a_wrong_call_is_no_traceback(words: tuple[str, ...]) -> None:
 def test_migrating_makes_the_schema(blank: URL) -> None:
     done = run("migrate")
     assert (done.code, done.errors) == (0, "")
-    assert "is up to date" in done.output
+    *steps, last = done.output.splitlines()
+    assert steps[0] == "applied 0001 (Users, posts and votes)"
+    assert [step.split()[1] for step in steps] == REVISIONS
+    assert last.endswith(" is up to date")
     assert count_users(blank) == 0
     Migrations(blank).require_current()
 
@@ -127,8 +131,41 @@ def test_migrating_twice_keeps_everything(blank: URL) -> None:
     assert run("users", "create-admin", "--email", "ann@example.com", "--generate").code == 0
     done = run("migrate")
     assert (done.code, done.errors) == (0, "")
-    assert "is up to date" in done.output
+    assert done.output.endswith(" was up to date already\n")
+    assert done.output.count("\n") == 1
     assert count_users(blank) == 1
+
+
+def test_migrating_to_a_revision_goes_up_and_down(blank: URL) -> None:
+    first, second, *_, last = REVISIONS
+    done = run("migrate", "--to", second)
+    assert [line.partition(" (")[0] for line in done.output.splitlines()[:-1]] == [
+        f"applied {first}",
+        f"applied {second}",
+    ]
+    assert done.output.endswith(f" is at {second}\n")
+    assert run("migrate", "--to", second).output.count("\n") == 1
+    assert run("migrate").output.count("applied ") == len(REVISIONS) - 2
+
+    refused = run("migrate", "--to", second, typed="n\n")
+    assert refused.code == 1
+    assert refused.errors.endswith("agora: nothing was reverted\n")
+    assert f": revert {last}, " in refused.errors
+    Migrations(blank).require_current()
+
+    done = run("migrate", "--to", second, "--yes")
+    assert (done.code, done.errors) == (0, "")
+    reverted = [line.split()[:2] for line in done.output.splitlines()[:-1]]
+    assert reverted == [["reverted", name] for name in reversed(REVISIONS[2:])]
+    assert "schema is older" in run("users", "list").refused()
+    assert run("migrate", "--to", last, typed="").output.count("applied ") == len(REVISIONS) - 2
+    assert run("migrate", "--to", first, typed="y\n").code == 0
+
+
+def test_migrating_to_an_unknown_revision_names_those_that_exist() -> None:
+    for target in ("base", "head", "-1", "later"):
+        said = run("migrate", "--to", target).refused()
+        assert said == f"agora: there is no revision {target}; this release has {', '.join(REVISIONS)}\n"
 
 
 def test_the_real_command_migrates(postgres: PostgresServer) -> None:
@@ -144,13 +181,13 @@ def test_migrating_says_which_database_and_never_its_password(
     with postgres.database(migrated=False) as url:
         monkeypatch.setenv("DATABASE_URL", plain(url))
         done = run("migrate")
-    assert done.output == f"{url.render_as_string()} is up to date\n"
+    assert done.output.splitlines()[-1] == f"{url.render_as_string()} is up to date"
     assert url.password is not None
     assert url.password not in done.output
 
 
 def test_without_settings_the_data_is_a_file_here(folder: Path) -> None:
-    assert run("migrate").output == f"the file {folder / 'agora.db'} is up to date\n"
+    assert run("migrate").output.splitlines()[-1] == f"the file {folder / 'agora.db'} is up to date"
     assert (folder / "agora.db").exists()
 
 

@@ -7,13 +7,13 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from functools import partial
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 import pytest
 from alembic import command
-from alembic.script import ScriptDirectory
-from sqlalchemy import URL, Engine, inspect, text
+from sqlalchemy import URL, Engine, event, inspect, text
 
 from application.paging import NEWEST_FIRST, Window
 from application.views import Attempt, PostFilter
@@ -28,7 +28,7 @@ from tests.fakes.services import FrozenClock
 from tests.support.backends import PostgresServer, sql_backend
 from tests.support.command import plain, run_command
 from tests.support.samples import NOW, a_post, add_post, add_user
-from tests.support.schema import shape
+from tests.support.schema import REVISIONS, shape
 
 AT = "'2026-01-01 00:00:00.000000'"
 FIRST_RELEASE = (
@@ -38,8 +38,6 @@ FIRST_RELEASE = (
     f"INSERT INTO votes VALUES (8, 7, -1, {AT})",
 )
 """A row in each table, as the first release wrote them."""
-
-REVISIONS = [script.revision for script in ScriptDirectory.from_config(config()).walk_revisions()][::-1]
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
@@ -212,6 +210,21 @@ def test_four_processes_that_migrate_at_once_apply_each_step_once(engine: Engine
     Migrations(engine.url).require_current()
 
 
+@pytest.mark.parametrize("queries", [1, 2])
+def test_schema_that_appears_during_the_check_is_agoras(engine: Engine, queries: int) -> None:
+    migrations, migrating = Migrations(engine.url), count(1)
+
+    def migrate(*_: object) -> None:
+        if next(migrating) == queries:
+            Migrations(engine.url).upgrade()
+
+    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        event.listen(connection, "after_cursor_execute", migrate)
+        assert migrations.unmanaged(connection) is None
+    assert next(migrating) > queries
+    Migrations(engine.url).require_current()
+
+
 @pytest.mark.parametrize(
     ("url", "quoted"),
     [("sqlite:///x.db", "INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT"), ("postgresql://u:p%40ss%25@h/n", "BIGINT")],
@@ -242,24 +255,23 @@ def test_searches_have_an_index_on_postgresql(postgres: PostgresServer) -> None:
 def test_search_works_where_the_extension_cannot_be_installed(
     postgres: PostgresServer, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with postgres.database(migrated=False) as url:
-        with tenant(url) as theirs:
-            Migrations(theirs).upgrade()
-            Migrations(theirs).require_current()
+    with postgres.database(migrated=False) as url, tenant(url) as theirs:
+        Migrations(theirs).upgrade()
+        Migrations(theirs).require_current()
 
-            (said,) = [record.getMessage() for record in caplog.records if record.name == "agora.migrations"]
-            assert "Ask the administrator" in said
-            with sql_backend(theirs) as backend:
-                ann = add_user(backend.uow, "ann")
-                add_post(backend.uow, ann, "A needle")
-                found = backend.posts.list(ann, PostFilter(search="NEEDLE"), NEWEST_FIRST, Window()).items
-            assert [post.title for post in found] == ["A needle"]
+        (said,) = [record.getMessage() for record in caplog.records if record.name == "agora.migrations"]
+        assert "Ask the administrator" in said
+        with sql_backend(theirs) as backend:
+            ann = add_user(backend.uow, "ann")
+            add_post(backend.uow, ann, "A needle")
+            found = backend.posts.list(ann, PostFilter(search="NEEDLE"), NEWEST_FIRST, Window()).items
+        assert [post.title for post in found] == ["A needle"]
 
-            remedy = re.findall(r"^    (.+;)$", said, re.MULTILINE)
-            run(url, *remedy)  # what it says to ask for is all that is missing
-            engine = open_engine(url, connections=1)
-            walk(engine, command.check)
-            engine.dispose()
+        remedy = re.findall(r"^    (.+;)$", said, re.MULTILINE)
+        run(url, *remedy)  # what it says to ask for is all that is missing
+        engine = open_engine(url, connections=1)
+        walk(engine, command.check)
+        engine.dispose()
 
 
 @contextmanager
@@ -277,7 +289,7 @@ def search_indexes(url: URL) -> set[str]:
     """Name the indexes that searches use."""
     with closing(open_engine(url, connections=1).connect()) as connection:
         return {
-            row["name"]
+            str(row["name"])
             for table in metadata.tables
             for row in inspect(connection).get_indexes(table)
             if row["dialect_options"].get("postgresql_using") == "gin"

@@ -2,7 +2,13 @@
 
 from typing import Any
 
+from alembic.script import ScriptDirectory
 from sqlalchemy import Inspector
+
+from infrastructure.database.schema import config
+
+REVISIONS = [script.revision for script in ScriptDirectory.from_config(config()).walk_revisions()][::-1]
+"""Every migration, in the order that Alembic follows."""
 
 
 def shape(inspector: Inspector) -> dict[str, Any]:
