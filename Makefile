@@ -1,11 +1,12 @@
 # What people do with Agora. A fresh machine needs Python 3.11 or newer and make; everything else is installed
 # into .venv from pinned, hashed requirements.
 .DEFAULT_GOAL := help
-.PHONY: help install run test fuzz faults pooler browser bench bench-growth docs check lint types walls mutants migrate migration lock clean
+.PHONY: help install run test fuzz faults pooler proxy browser bench bench-growth docs check lint types walls mutants migrate migration lock clean
 
 PYTHON ?= python3
 CHROMIUM ?= /usr/bin/chromium
 CHROMEDRIVER ?= /usr/bin/chromedriver
+NGINX ?= /usr/sbin/nginx
 PGBOUNCER ?= /usr/sbin/pgbouncer
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
@@ -61,6 +62,12 @@ pooler: .venv/installed-dev ## Run the tests that need PgBouncer, the system's
 		echo "There is no $(PGBOUNCER); on Debian: apt install pgbouncer; elsewhere name it with:" \
 			"make pooler PGBOUNCER=/path" >&2; exit 1; }
 	PGBOUNCER=$(PGBOUNCER) $(BIN)/pytest tests/pooler
+
+proxy: .venv/installed-dev ## Run the tests that need nginx, the system's, with deploy/nginx.conf
+	@command -v "$(NGINX)" > /dev/null || { \
+		echo "There is no $(NGINX); on Debian: apt install nginx; elsewhere name it with:" \
+			"make proxy NGINX=/path" >&2; exit 1; }
+	NGINX=$(NGINX) $(BIN)/pytest tests/proxy
 
 bench: .venv/installed-dev ## Measure Agora beside two other servers, into docs/performance.md; takes ten minutes
 	$(BIN)/python -m benchmarks compare --markdown docs/performance.md

@@ -18,7 +18,7 @@ from tests.support.postgres import running_server
 for _name in Settings.model_fields:  # the environment of the person who runs the tests decides nothing
     os.environ.pop(_name.upper(), None)
 
-collect_ignore = ["browser", "pooler"]  # `make browser` and `make pooler` name them: they need more programs
+collect_ignore = ["browser", "pooler", "proxy"]  # targets of their own name them: they need more programs
 
 SHARED_MEMORY = Path("/dev/shm")  # a commit to a file there waits for no disk
 

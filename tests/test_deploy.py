@@ -24,7 +24,7 @@ from infrastructure.environment import load_settings
 from infrastructure.settings import Settings, SettingsError
 from infrastructure.timeouts import DEFAULT_TIMEOUTS
 from interfaces.cli.main import app
-from interfaces.http.middleware import BODY_MAX
+from interfaces.http.middleware import BODY_MAX, DEFAULT_HEADERS
 from interfaces.http.problems import MEDIA_TYPE, PROBLEMS, RETRY_AFTER_SECONDS
 from interfaces.http.proxies import Proxies
 from interfaces.server.config import CLIENTS_MAX
@@ -266,16 +266,17 @@ def test_the_sample_serves_once_it_is_filled_in(tmp_path: Path, monkeypatch: pyt
 def directives(text: str) -> Iterator[tuple[str, list[str]]]:
     """Read a configuration: each directive, and its arguments; those of blocks come before what is in them."""
     words: list[str] = []
-    for token in re.findall(r"#.*|'[^']*'|[{};]|[^\s{};']+", text):
+    for token in re.findall(r"""#.*|'[^']*'|"[^"]*"|[{};]|[^\s{};'"]+""", text):
         if token in "{};":
             if words:
                 yield words[0], words[1:]
             words = []
         elif not token.startswith("#"):
-            words.append(token.strip("'"))
+            words.append(token[1:-1] if token[0] in "'\"" else token)
 
 
 NGINX = list(directives(read("deploy/nginx.conf")))
+OWN_PROBLEMS = list(directives(read("deploy/nginx-problems.conf")))
 
 
 def all_of(name: str) -> list[list[str]]:
@@ -307,6 +308,7 @@ def test_nginx_says_where_clients_come_from_and_is_believed() -> None:
     sent = dict(all_of("proxy_set_header"))
     assert sent["X-Forwarded-For"] == "$remote_addr"
     assert sent["X-Forwarded-Proto"] == "$scheme"
+    assert sent["Forwarded"] == ""
 
     trusted = dotenv_values(ROOT / ".env.production.example")["TRUSTED_PROXIES"]
     proxies = Proxies((trusted or "").split(","))
@@ -324,22 +326,39 @@ def test_nginx_keeps_metrics_from_the_world() -> None:
     assert not re.search(pattern, "/metrics/x")
 
 
-@pytest.mark.parametrize(("slug", "instead_of"), [("body-too-large", {"413"}), ("unavailable", {"502", "504"})])
-def test_what_nginx_answers_itself_is_a_problem_of_ours(slug: str, instead_of: set[str]) -> None:
-    (page,) = [words for words in all_of("error_page") if words[-1] == f"@{slug}"]
-    bodies = [
-        (status, json.loads(body))
-        for status, body in (words for words in all_of("return") if len(words) == 2)
-        if body.startswith("{")
-    ]
-    ((status, body),) = [(status, body) for status, body in bodies if body["type"] == f"/problems/{slug}"]
+def test_what_nginx_responds_itself_is_a_problem_with_our_headers() -> None:
+    headers = {words[0]: words[1] for name, words in OWN_PROBLEMS if name == "add_header" and words[-1] == "always"}
+    (body,) = [words[1] for name, words in OWN_PROBLEMS if name == "return"]
+    texts = dict(directives(read("deploy/nginx.conf").split("map $status $agora_problem {")[1].split("}")[0]))
 
-    assert set(page[:-1]) == instead_of | ({"=503"} if slug == "unavailable" else set())
-    assert int(status) == body["status"] == PROBLEMS[slug].status
-    assert body["title"] == PROBLEMS[slug].title
-    assert body.keys() == {"type", "title", "status", "detail", "instance"}
-    assert all_of("default_type") == [[MEDIA_TYPE]] * len(bodies)
-    assert one("add_header") == ["Retry-After", str(RETRY_AFTER_SECONDS), "always"]
+    for status, (text,) in texts.items():
+        problem = json.loads(body.replace("$agora_problem", text).replace("$status", status.replace("default", "400")))
+        assert problem.keys() == {"type", "title", "status", "detail", "instance"}
+        if problem["type"] != "about:blank":
+            ours = PROBLEMS[problem["type"].removeprefix("/problems/")]
+            assert (ours.status, ours.title) == (problem["status"], problem["title"])
+    assert ["default_type", [MEDIA_TYPE]] in [[name, words] for name, words in OWN_PROBLEMS]
+    assert DEFAULT_HEADERS.items() <= headers.items()
+    assert {"X-Request-ID", "Retry-After", "Strict-Transport-Security", "Access-Control-Allow-Origin"} <= headers.keys()
+    assert texts.keys() >= {"default", "413", "414", "429", "503"}
+    assert ["503", [str(RETRY_AFTER_SECONDS)]] in [[name, words] for name, words in NGINX]
+
+
+def test_every_server_of_nginx_includes_its_problems() -> None:
+    servers = re.split(r"^server \{$", read("deploy/nginx.conf"), flags=re.MULTILINE)[1:]
+
+    assert len(servers) == 3
+    assert all("include /etc/nginx/agora-problems.conf;" in server for server in servers)
+    assert all("server_tokens off;" in server for server in servers)
+    assert "/etc/nginx/agora-problems.conf" in read("docs/operating.md")
+
+
+def test_nginx_offers_forward_secrecy_only_and_redirects_nothing() -> None:
+    (ciphers,) = one("ssl_ciphers")
+
+    assert all(re.fullmatch(r"ECDHE-\w+-(\w+-GCM-SHA\d+|CHACHA20-POLY1305)", cipher) for cipher in ciphers.split(":"))
+    assert all_of("ssl_protocols") == [["TLSv1.2", "TLSv1.3"]] * 2
+    assert not [words for words in all_of("return") if words[0].startswith("3")]
 
 
 # systemd.
