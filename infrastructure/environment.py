@@ -10,7 +10,7 @@ from dotenv.parser import parse_stream
 from pydantic import ValidationError
 
 from domain.text import is_storable
-from infrastructure.settings import NAMES, OBSOLETE, RENAMED, Settings, SettingsError
+from infrastructure.settings import FILE_NAMES, NAMES, OBSOLETE, RENAMED, Settings, SettingsError
 
 SIMILARITY: Final = 0.85
 """From here on a name is taken for a misspelt one: DATABSE_URL (0.96) is, TEST_DATABASE_URL (0.83) is not."""
@@ -89,12 +89,35 @@ def _sources(folder: Path) -> list[tuple[str, Mapping[str, str | None]]]:
     except (OSError, ValueError):
         raise SettingsError("a .env file cannot be read: make it readable, and save it as UTF-8") from None
     sources = [("environment", os.environ), (f".env.{environment}", own), (".env", common)]
-    return [(origin, _with_new_names(source)) for origin, source in sources]
+    return [(origin, _with_secrets(_with_new_names(source), folder)) for origin, source in sources]
 
 
 def _with_new_names(source: Mapping[str, str | None]) -> Mapping[str, str | None]:
     renamed = {new: source[old] for old, new in RENAMED.items() if source.get(old) and not source.get(new)}
     return {**source, **renamed}
+
+
+def _with_secrets(source: Mapping[str, str | None], folder: Path) -> Mapping[str, str | None]:
+    """Read the secrets that a source names by file.
+
+    Raises:
+        SettingsError: a file is unreadable or empty, or the source has the secret too. Messages contain no path: a
+            secret may have been written in its place.
+    """
+    secrets: dict[str, str | None] = {}
+    for file_name, name in FILE_NAMES.items():
+        if path := source.get(file_name):
+            if source.get(name):
+                raise SettingsError(f"{name} and {file_name} are both set: remove one")
+            try:
+                secrets[name] = (folder / path).read_text(encoding="utf-8-sig").rstrip("\r\n")
+            except (OSError, ValueError):
+                raise SettingsError(
+                    f"{file_name}: the file cannot be read: name a readable file, in UTF-8, that contains the secret"
+                ) from None
+            if not secrets[name]:
+                raise SettingsError(f"{file_name}: the file is empty: write the secret into it")
+    return {name: value for name, value in source.items() if name not in FILE_NAMES} | secrets
 
 
 def _read(file: Path) -> Mapping[str, str | None]:

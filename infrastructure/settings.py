@@ -3,7 +3,7 @@
 import re
 import secrets
 from functools import partial
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, get_args
 from urllib.parse import unquote
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PrivateAttr, SecretStr, field_validator
@@ -257,6 +257,13 @@ OBSOLETE: Final = {
 
 NAMES: Final = frozenset(name.upper() for name in Settings.model_fields)
 """Every name of a setting, as it is written in the environment."""
+
+FILE_NAMES: Final = {
+    f"{name.upper()}_FILE": name.upper()
+    for name, field in Settings.model_fields.items()
+    if SecretStr in get_args(field.annotation)
+}
+"""Names that give a secret by the path of a file that contains it."""
 
 
 def database_url(text: str, name: str = "DATABASE_URL") -> URL:
