@@ -1,6 +1,6 @@
 """Accounts: register, read, change and delete the own one, administer."""
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass, replace
 
 from application.audit import Audited
@@ -33,6 +33,7 @@ class RegisterUser:
     common: CommonPasswords
     guard: Guard
     clock: Clock
+    reserved_usernames: Container[str]
     log: SecurityLog
 
     def __call__(self, email: str, password: str, username: str | None, *, address: str) -> UserView:
@@ -41,7 +42,7 @@ class RegisterUser:
         Raises:
             Invalid: the e-mail, the password or the username breaks a rule.
             EmailTaken: another account has this e-mail.
-            UsernameTaken: another account has this username.
+            UsernameTaken: another account has this username, or it is reserved.
             TooManyRequests: the address exceeds its limit of registrations.
         """
         now = self.clock.now()
@@ -49,6 +50,7 @@ class RegisterUser:
         require_password(password, user, self.common)
         with Audited(self.log, None, None, (Action.REGISTER,)) as registration:
             self.guard.registering(address, now)
+            user.require_unreserved(self.reserved_usernames)
             view = _open_account(self.uow, self.hasher, user, password)
             registration.subject = view.id
             return view
@@ -56,7 +58,10 @@ class RegisterUser:
 
 @dataclass(frozen=True, slots=True)
 class CreateAdmin:
-    """Open an administrator's account: for operators at the command line."""
+    """Open an administrator's account: for operators at the command line.
+
+    They may give it a reserved username.
+    """
 
     uow: UnitOfWorkFactory
     hasher: PasswordHasher
@@ -168,11 +173,15 @@ class GetAccount:
 
 @dataclass(frozen=True, slots=True)
 class EditOwnAccount:
-    """Change the actor's own username or e-mail; a new e-mail needs the password."""
+    """Change the actor's own username or e-mail; a new e-mail needs the password.
+
+    An account whose username was reserved later keeps it.
+    """
 
     users: UserReader
     uow: UnitOfWorkFactory
     check: CheckPassword
+    reserved_usernames: Container[str]
     log: SecurityLog
 
     def __call__(
@@ -184,7 +193,7 @@ class EditOwnAccount:
             Invalid: a value breaks a rule, or the e-mail is given without the password.
             InvalidCredentials: the password is wrong.
             EmailTaken: another account has this e-mail.
-            UsernameTaken: another account has this username.
+            UsernameTaken: another account has this username, or it is reserved.
             TooManyRequests: too many passwords were wrong.
         """
         actions = _named({Action.CHANGE_EMAIL: email is not None, Action.CHANGE_USERNAME: username is not None})
@@ -200,6 +209,8 @@ class EditOwnAccount:
                     changed = changed.with_username(username)
                 if email is not None:
                     changed = changed.with_email(email)
+                if changed.username_key != user.username_key:
+                    changed.require_unreserved(self.reserved_usernames)
                 if changed != user:
                     tx.users.save(changed)
         return _view(changed)

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Final
 
 from domain.errors import Conflict, Forbidden, Invalid, NotFound, Stale
-from domain.text import is_storable
+from domain.text import has_control, is_blank, is_storable
 from domain.users import Actor
 from domain.votes import Tally, hotness
 
@@ -96,7 +96,19 @@ class Post:
         Raises:
             Invalid: the title or the content breaks a rule.
         """
-        return cls(0, owner_id, _title(title), _content(content), published, created_at=now, updated_at=now)
+        return cls.restore(
+            owner_id=owner_id, title=_title(title), content=_content(content), published=published, now=now
+        )
+
+    @classmethod
+    def restore(cls, *, owner_id: int, title: str, content: str, published: bool, now: datetime) -> "Post":
+        """Make a post of text that another database holds, perhaps under earlier rules.
+
+        Raises:
+            Invalid: the title or the content breaks a rule that every release had.
+        """
+        title, content = _text("title", title.strip(), TITLE_MAX), _text("content", content, CONTENT_MAX)
+        return cls(0, owner_id, title, content, published, created_at=now, updated_at=now)
 
     def with_id(self, post_id: int) -> "Post":
         """Return the post with the id that storage assigned."""
@@ -170,16 +182,29 @@ class Post:
 
 
 def _title(title: str) -> str:
-    return _text("title", title.strip(), TITLE_MAX)
+    title = _visible("title", _text("title", title.strip(), TITLE_MAX))
+    if has_control(title):
+        raise Invalid("title", "text_control", "the title has a control character or a line separator; remove it")
+    return title
 
 
 def _content(content: str) -> str:
-    return _text("content", content, CONTENT_MAX)
+    return _visible("content", _text("content", content, CONTENT_MAX))
+
+
+def _visible(name: str, text: str) -> str:
+    if is_blank(text):
+        raise _blank(name)
+    return text
+
+
+def _blank(name: str) -> Invalid:
+    return Invalid(name, "string_too_short", f"the {name} is blank; write something")
 
 
 def _text(name: str, text: str, most: int) -> str:
     if not text.strip():
-        raise Invalid(name, "string_too_short", f"the {name} is blank; write something")
+        raise _blank(name)
     if len(text) > most:
         raise Invalid(name, "string_too_long", f"the {name} has {len(text)} characters; {most} are allowed")
     if not is_storable(text):

@@ -22,6 +22,11 @@ PASSWORD_MIN: Final = 8
 PASSWORD_MAX: Final = 128
 USERNAME_PATTERN: Final = r"^[A-Za-z0-9_]{3,32}$"
 
+RESERVED_USERNAMES: Final = frozenset(
+    {"admin", "administrator", "agora", "me", "moderator", "null", "root", "support", "system", "undefined"}
+)
+"""Keys of usernames that readers take for the operator's, or programs for no username."""
+
 _USERNAME = re.compile(r"[A-Za-z0-9_]{3,32}")
 
 
@@ -184,6 +189,15 @@ class User:
                 "a username has 3 to 32 characters: letters without accents, digits and underscores",
             )
         return replace(self, username=username)
+
+    def require_unreserved(self, reserved: Container[str]) -> None:
+        """Require a username whose key is not among the reserved ones.
+
+        Raises:
+            UsernameTaken: it is; a reserved name is refused like one that another account has.
+        """
+        if self.username_key in reserved:
+            raise UsernameTaken
 
     @property
     def is_active_admin(self) -> bool:

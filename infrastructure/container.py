@@ -21,6 +21,7 @@ from application.users import (
     RegisterUser,
 )
 from application.votes import CastVote, ListOwnVotes, RepairVotes, VerifyVotes
+from domain.users import RESERVED_USERNAMES
 from infrastructure.clock import SystemClock
 from infrastructure.common_passwords import BundledCommonPasswords
 from infrastructure.database.admin import SqlDashboardReader
@@ -89,6 +90,10 @@ def _limits(settings: Settings) -> Limits:
     )
 
 
+def _reserved_usernames(settings: Settings) -> frozenset[str]:
+    return RESERVED_USERNAMES.union(settings.reserved_usernames)
+
+
 def _metrics(settings: Settings) -> Metrics:
     return PrometheusMetrics() if settings.metrics else Metrics()
 
@@ -105,6 +110,7 @@ class Container(containers.DeclarativeContainer):
     timer = providers.Singleton(BoundedTimer)
     log = providers.Singleton(StructlogSecurityLog)
     common = providers.Singleton(BundledCommonPasswords)
+    reserved_usernames = providers.Singleton(_reserved_usernames, settings)
     tokens = providers.Singleton(_codec, settings)
     refresh_tokens = providers.Singleton(RandomRefreshTokens)
 
@@ -166,10 +172,10 @@ class Container(containers.DeclarativeContainer):
         App,
         commands=providers.Singleton(
             Commands,
-            register_user=providers.Singleton(RegisterUser, uow, hasher, common, guard, clock, log),
+            register_user=providers.Singleton(RegisterUser, uow, hasher, common, guard, clock, reserved_usernames, log),
             create_admin=providers.Singleton(CreateAdmin, uow, hasher, common, clock, log),
             edit_user=providers.Singleton(EditUser, uow, log),
-            edit_own_account=providers.Singleton(EditOwnAccount, users, uow, check, log),
+            edit_own_account=providers.Singleton(EditOwnAccount, users, uow, check, reserved_usernames, log),
             change_password=providers.Singleton(ChangePassword, users, uow, check, hasher, common, log),
             delete_own_account=providers.Singleton(DeleteOwnAccount, users, uow, check, log),
             sign_in=providers.Singleton(SignIn, users, uow, check, hasher, tokens, refresh_tokens, clock, log),

@@ -7,6 +7,8 @@ from typing import Final
 
 import idna
 
+from domain.users import USERNAME_PATTERN
+
 DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 
 PORTS: Final = range(1, 65_536)
@@ -54,6 +56,18 @@ def networks(values: tuple[str, ...]) -> tuple[str, ...]:
         ValueError: an entry is neither an address nor a network.
     """
     return tuple(dict.fromkeys(_network(value, which) for which, value in enumerate(values, start=1)))
+
+
+def usernames(values: tuple[str, ...]) -> tuple[str, ...]:
+    """Write usernames as keys, in lower case.
+
+    Raises:
+        ValueError: an entry is no username, so no account could have it.
+    """
+    for which, value in enumerate(values, start=1):
+        if not re.fullmatch(USERNAME_PATTERN, value):
+            raise ValueError(f"entry {which} is no username of 3 to 32 letters without accents, digits and underscores")
+    return tuple(dict.fromkeys(value.lower() for value in values))
 
 
 def _origin(value: str, which: int) -> str:

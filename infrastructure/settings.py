@@ -10,7 +10,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PrivateAttr, 
 from sqlalchemy import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
-from infrastructure.lists import entries, networks, web_origins
+from infrastructure.lists import entries, networks, usernames, web_origins
 
 SECRET_KEY_BYTES: Final = 32
 """The minimum in production: HMAC-SHA-256 requires it of a key (RFC 7518, section 3.2)."""
@@ -91,6 +91,11 @@ class Settings(BaseModel):
         AfterValidator(web_origins),
         Field(description="Origins whose pages may call the API, separated by commas; `*` for all."),
     ] = ()
+    reserved_usernames: Annotated[
+        tuple[str, ...],
+        AfterValidator(usernames),
+        Field(description="Usernames that are reserved beside the built-in ones, separated by commas."),
+    ] = ()
     public_reads: Annotated[bool, Field(description="Whether posts can be read without signing in.")] = False
     argon2_memory_kib: Annotated[
         int, Field(ge=8, le=4_194_304, description="KiB of memory that hashing a password takes.")
@@ -144,7 +149,7 @@ class Settings(BaseModel):
         """Keep what was noticed about the names that are set, for `warnings`."""
         self._notices = tuple(context or ())
 
-    @field_validator("cors_origins", "trusted_proxies", mode="before")
+    @field_validator("cors_origins", "reserved_usernames", "trusted_proxies", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         if isinstance(value, str):

@@ -265,7 +265,7 @@ def _post(row: Row[Any]) -> Post:
     if row.owner is None:
         raise Invalid("owner_id", "missing", f"its owner, user {row.owner_id}, does not exist")
     now = _moment(row.created_at)
-    post = Post.write(owner_id=row.owner_id, title=row.title, content=row.content, published=row.published, now=now)
+    post = Post.restore(owner_id=row.owner_id, title=row.title, content=row.content, published=row.published, now=now)
     return replace(post, id=row.id, tally=Tally(upvotes=row.upvotes))
 
 

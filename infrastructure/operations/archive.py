@@ -82,7 +82,7 @@ class UserFields(_Fields):
     created_at: Moment
 
     def entity(self) -> User:
-        """Build the entity by the present rules."""
+        """Build the entity."""
         user = User.register(email=self.email, username=self.username, role=self.role, now=self.created_at)
         return replace(user, id=self.id, password_hash=self.password_hash, is_active=self.is_active)
 
@@ -102,8 +102,8 @@ class PostFields(_Fields):
     downvotes: Number
 
     def entity(self) -> Post:
-        """Build the entity by the present rules."""
-        post = Post.write(
+        """Build the entity."""
+        post = Post.restore(
             owner_id=self.owner_id,
             title=self.title,
             content=self.content,

@@ -11,7 +11,7 @@ from pydantic_core import PydanticCustomError
 
 from application.ports.storage import ID_MAX
 from domain.posts import CONTENT_MAX, TITLE_MAX
-from domain.text import is_storable
+from domain.text import has_control, is_blank, is_storable
 from domain.users import PASSWORD_MAX, PASSWORD_MIN, USERNAME_PATTERN
 from interfaces.emails import require_email
 from interfaces.http.problems import Raises
@@ -32,8 +32,14 @@ def _storable(text: str) -> str:
 
 
 def _filled(text: str) -> str:
-    if not text.strip():
+    if is_blank(text):
         raise PydanticCustomError("string_too_short", "Text may not be blank")
+    return text
+
+
+def _one_line(text: str) -> str:
+    if has_control(text):
+        raise PydanticCustomError("text_control", "This may not hold control characters or line separators")
     return text
 
 
@@ -104,6 +110,7 @@ Title = Annotated[
     StringConstraints(strict=True, strip_whitespace=True, min_length=1, max_length=TITLE_MAX),
     _STORABLE,
     _FILLED,
+    AfterValidator(_one_line),
 ]
 Content = Annotated[str, StringConstraints(strict=True, min_length=1, max_length=CONTENT_MAX), _STORABLE, _FILLED]
 Email = Annotated[Text, AfterValidator(_email), Field(json_schema_extra={"format": "email"})]

@@ -120,7 +120,7 @@ PROBLEMS: Final[Mapping[str, Problem]] = {
     "username-taken": Problem(
         409,
         "Username taken",
-        "Another account has this username. Upper and lower case make no difference.",
+        "Another account has this username, or it is reserved. Upper and lower case make no difference.",
         "Choose another one.",
     ),
     "already-voted": Problem(

@@ -20,6 +20,7 @@ from application.users import (
     RegisterUser,
 )
 from application.votes import CastVote, ListOwnVotes, RepairVotes, VerifyVotes
+from domain.users import RESERVED_USERNAMES
 from tests.fakes.memory import (
     MemoryDashboardReader,
     MemoryDatabase,
@@ -51,10 +52,10 @@ def world() -> World:
     check = CheckPassword(hasher, guard, clock, timer)
     app = App(
         commands=Commands(
-            register_user=RegisterUser(uow, hasher, COMMON, guard, clock, log),
+            register_user=RegisterUser(uow, hasher, COMMON, guard, clock, RESERVED_USERNAMES, log),
             create_admin=CreateAdmin(uow, hasher, COMMON, clock, log),
             edit_user=EditUser(uow, log),
-            edit_own_account=EditOwnAccount(users, uow, check, log),
+            edit_own_account=EditOwnAccount(users, uow, check, RESERVED_USERNAMES, log),
             change_password=ChangePassword(users, uow, check, hasher, COMMON, log),
             delete_own_account=DeleteOwnAccount(users, uow, check, log),
             sign_in=SignIn(users, uow, check, hasher, tokens, refresh_tokens, clock, log),

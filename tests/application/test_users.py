@@ -129,6 +129,27 @@ def test_new_username_needs_no_password(world: World) -> None:
         world.app.commands.edit_own_account(ann, "a b", None, None, address=HOME)
 
 
+def test_reserved_username_is_refused_like_a_taken_one(world: World) -> None:
+    ann = world.person("ann")
+
+    for name in ("admin", "SYSTEM"):
+        with pytest.raises(UsernameTaken):
+            world.app.commands.register_user("bob@example.com", PASSWORD, name, address=HOME)
+        with pytest.raises(UsernameTaken):
+            world.app.commands.edit_own_account(ann, name, None, None, address=HOME)
+    with pytest.raises(Invalid):  # what breaks a rule is reported first
+        world.app.commands.register_user("bob@example.com", "short", "admin", address=HOME)
+    with pytest.raises(Invalid):
+        world.app.commands.edit_own_account(ann, "admin", "no address", PASSWORD, address=HOME)
+
+
+def test_username_that_was_reserved_later_stays(world: World) -> None:
+    root = world.admin("root")  # an operator may choose it
+
+    assert world.app.commands.edit_own_account(root, "root", None, None, address=HOME).username == "root"
+    assert world.app.commands.edit_own_account(root, "Root", "r@example.com", PASSWORD, address=HOME).username == "Root"
+
+
 def test_new_email_needs_the_password(world: World) -> None:
     ann, _ = world.person("ann"), world.person("bob")
 

@@ -31,7 +31,7 @@ JANUARY, MARCH = "2022-01-01 10:00:00", "2022-03-01 10:00:00.123456"
 ROWS = (
     f"INSERT INTO users (id, email, password, created_at) VALUES (3, 'Sanjeev@Gmail.com', '{HASH}', '{JANUARY}')",
     f"INSERT INTO users (id, email, password, created_at) VALUES (7, 'ann@example.com', '{HASH}', '{MARCH}')",
-    f"INSERT INTO posts (id, title, content, owner_id, created_at) VALUES (5, ' top beaches ', '!', 3, '{MARCH}')",
+    f"INSERT INTO posts (id, title, content, owner_id, created_at) VALUES (5, ' top\tten ', '\u2800', 3, '{MARCH}')",
     f"INSERT INTO posts VALUES (9, 'draft', 'of mine', false, '{MARCH}', 7)",
     "INSERT INTO votes (user_id, post_id) VALUES (3, 5), (7, 5), (7, 9)",
 )
@@ -138,7 +138,7 @@ def test_an_adopted_database_is_agoras_and_everybody_is_still_there(
     assert [
         (post.id, post.owner_id, post.title, post.content, post.published, post.created_at, post.updated_at)
         for post in found["posts"]
-    ] == [(5, 3, "top beaches", "!", True, march, march), (9, 7, "draft", "of mine", False, march, march)]
+    ] == [(5, 3, "top\tten", "\u2800", True, march, march), (9, 7, "draft", "of mine", False, march, march)]
     assert [(post.version, post.upvotes, post.downvotes) for post in found["posts"]] == [(1, 2, 0), (1, 1, 0)]
     assert [(vote.post_id, vote.user_id, vote.dir, vote.created_at) for vote in found["votes"]] == [
         (5, 3, 1, march),

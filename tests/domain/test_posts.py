@@ -56,6 +56,12 @@ def test_a_title_may_be_this(title: str) -> None:
         ("a" * (TITLE_MAX + 1), "x", "title", "string_too_long"),
         ("a\0b", "x", "title", "text_unstorable"),
         ("a\ud800", "x", "title", "text_unstorable"),
+        ("\u200b\u2800 \u3164", "x", "title", "string_too_short"),
+        ("a\tb", "x", "title", "text_control"),
+        ("a\x85b", "x", "title", "text_control"),
+        ("a\u2028b", "x", "title", "text_control"),
+        ("a\u2029b", "x", "title", "text_control"),
+        ("a", "\ufeff\n\U000e0020", "content", "string_too_short"),
         ("a", "", "content", "string_too_short"),
         ("a", " \n", "content", "string_too_short"),
         ("a", "x" * (CONTENT_MAX + 1), "content", "string_too_long"),
@@ -67,6 +73,20 @@ def test_invalid_post_is_refused(title: str, content: str, field: str, reason: s
         written(title, content)
 
     assert (refusal.value.field, refusal.value.reason) == (field, reason)
+
+
+@pytest.mark.parametrize(("title", "content"), [("a\nb", "x"), ("\u200b", "x"), ("a", "\u2800")])
+def test_stored_text_of_earlier_rules_stays(title: str, content: str) -> None:
+    post = Post.restore(owner_id=OWNER.id, title=title, content=content, published=True, now=NOW)
+    hidden = post.edited_by(OWNER, PostChanges(published=False), LATER)
+
+    assert (hidden.title, hidden.content, hidden.published) == (title, content, False)
+
+
+@pytest.mark.parametrize(("title", "content"), [("", "x"), ("a", " "), ("a" * (TITLE_MAX + 1), "x"), ("a", "\0")])
+def test_stored_text_obeys_the_rules_of_every_release(title: str, content: str) -> None:
+    with pytest.raises(Invalid):
+        Post.restore(owner_id=OWNER.id, title=title, content=content, published=True, now=NOW)
 
 
 @pytest.mark.parametrize(

@@ -135,8 +135,22 @@ FITTING: list[tuple[str, object]] = [
     ("published", False),
 ]
 UNFIT: dict[str, list[object]] = {
-    "title": ["", " \n\t\u2003", "\x1c", "t" * 301, "\0", "a\0", "\ud800", 1, None, ["t"]],
-    "content": ["", " \n", "\u2003", "c" * 65_537, "c\0", "\udfff", 1, True, None, {}],
+    "title": [
+        "",
+        " \n\t\u2003",
+        "\x1c",
+        "a\x1cb",
+        "a\u2028b",
+        "\u200b\u2800",
+        "t" * 301,
+        "\0",
+        "a\0",
+        "\ud800",
+        1,
+        None,
+        ["t"],
+    ],
+    "content": ["", " \n", "\u2003", "\ufeff\u2800", "c" * 65_537, "c\0", "\udfff", 1, True, None, {}],
     "published": [None, 1, 0, "true", "", []],
 }
 

@@ -7,9 +7,11 @@ from typing import Any
 
 import httpx2
 import pytest
+from sqlalchemy import URL
 
+from domain.users import RESERVED_USERNAMES
 from tests.fakes.services import FrozenClock
-from tests.support.api import Api, Person, as_json, require_problem
+from tests.support.api import Api, Person, as_json, require_problem, running_api
 from tests.support.concurrency import all_at_once
 
 PASSWORD = "eight or more"
@@ -85,6 +87,13 @@ def test_username_is_unique_ignoring_case_and_stored_unchanged(api: Api) -> None
     for number, again in enumerate(("Ann", "ann", "ANN")):
         require_problem(register(api, email=f"ann{number}@example.com", username=again), "username-taken")
     assert register(api, email="ann0@example.com", username="Ann_").status_code == 201
+
+
+def test_reserved_usernames_are_refused(url: URL) -> None:
+    with running_api(url, reserved_usernames=("staff",)) as api:
+        for name in sorted(RESERVED_USERNAMES - {"me"} | {"STAFF", "Root"}):
+            require_problem(register(api, email=f"{name}@example.com", username=name), "username-taken")
+        require_problem(api.person("ann")("PATCH", "/users/me", json={"username": "staff"}), "username-taken")
 
 
 HOST = ".".join(["h" * 63, "h" * 63, "h" * 53, "example"])  # 189 characters
@@ -211,7 +220,7 @@ def test_administrators_list_search_and_page_through_accounts(api: Api, root: Pe
         assert answer.status_code == 200, answer.text
         return [user["email"] for user in answer.json()]
 
-    everybody = ["root@example.com", "ann@example.com", "bob@ÄPFEL.example", "bobby@example.com"]
+    everybody = ["ruth@example.com", "ann@example.com", "bob@ÄPFEL.example", "bobby@example.com"]
     assert found() == found(search="") == everybody
     assert found(limit=2) == everybody[:2]
     assert found(limit=2, skip=1) == everybody[1:3]

@@ -6,11 +6,14 @@ from typing import Any
 
 from sqlalchemy import URL
 
+from application.paging import NEWEST_FIRST, Window
 from application.ports.storage import UnitOfWorkFactory
+from application.views import PostFilter
+from domain.posts import Post
 from domain.users import Actor
 from infrastructure.operations.archive import Archive
 from tests.support.backends import sql_backend
-from tests.support.samples import add_post, add_user
+from tests.support.samples import NOW, add_post, add_user
 
 
 class Meddling(io.BytesIO):
@@ -44,6 +47,24 @@ def test_an_export_is_the_instance_at_one_moment(url: URL) -> None:
         assert [line["user"]["username"] for line in lines if "user" in line] == ["ann", "bob"]
         assert counts == {"user": 2, "post": 1, "vote": 0}
         assert told == [(2, 3), (3, 3)]
+
+
+def test_import_keeps_text_and_names_of_earlier_rules(url: URL) -> None:
+    with sql_backend(url) as backend:
+        owner = add_user(backend.uow, "admin")
+        post = Post.restore(owner_id=owner.id, title="a\tb", content="\u2800", published=True, now=NOW)
+        with backend.uow() as tx:
+            tx.posts.add(post)
+        file = io.BytesIO()
+        Archive(url).export(file, lambda _done, _total: None)
+        with backend.uow() as tx:
+            tx.users.remove(owner.id)
+        file.seek(0)
+
+        Archive(url).restore(file, 0, lambda _done, _total: None)
+
+        (restored,) = backend.posts.list(owner, PostFilter(), NEWEST_FIRST, Window()).items
+        assert (restored.title, restored.content, restored.owner.username) == ("a\tb", "\u2800", "admin")
 
 
 def test_reading_back_tells_how_far_it_is(url: URL) -> None:

@@ -271,6 +271,18 @@ def test_proxies_are_a_list_of_networks(monkeypatch: pytest.MonkeyPatch, text: s
     assert load_settings().trusted_proxies == networks
 
 
+def test_reserved_usernames_are_split_and_lower_cased(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RESERVED_USERNAMES", " Staff,, press_2 ,")
+    assert load_settings().reserved_usernames == ("staff", "press_2")
+
+
+@pytest.mark.parametrize("names", ["me", "two words", "stäff", "staff;press", "x" * 33])
+def test_reserved_username_that_no_account_can_have_is_refused(monkeypatch: pytest.MonkeyPatch, names: str) -> None:
+    monkeypatch.setenv("RESERVED_USERNAMES", names)
+    with pytest.raises(SettingsError, match="RESERVED_USERNAMES"):
+        load_settings()
+
+
 def test_limits_and_costs_have_the_defaults_that_the_documentation_tells() -> None:
     settings = load_settings()
     assert (settings.argon2_memory_kib, settings.argon2_time_cost, settings.argon2_parallelism) == (19_456, 2, 1)

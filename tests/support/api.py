@@ -150,7 +150,7 @@ class Api:
     def person(self, name: str) -> Person:
         return Person(self.client, name)
 
-    def admin(self, name: str = "root") -> Person:
+    def admin(self, name: str = "ruth") -> Person:
         """Register a user and make them an administrator, which no request can."""
         person = self.person(name)
         self.run_sql("UPDATE users SET role = 'admin' WHERE id = :id", id=person.id)
