@@ -58,6 +58,18 @@ def networks(values: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(_network(value, which) for which, value in enumerate(values, start=1)))
 
 
+def header_names(values: tuple[str, ...]) -> tuple[str, ...]:
+    """Check names of HTTP headers.
+
+    Raises:
+        ValueError: an entry is no name, or `*`, which browsers do not apply to every header.
+    """
+    for which, value in enumerate(values, start=1):
+        if not re.fullmatch("[A-Za-z0-9_-]+", value):
+            raise ValueError(f"entry {which} is no header's name: write letters, digits, - and _")
+    return values
+
+
 def usernames(values: tuple[str, ...]) -> tuple[str, ...]:
     """Write usernames as keys, in lower case.
 

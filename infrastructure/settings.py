@@ -10,7 +10,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PrivateAttr, 
 from sqlalchemy import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
-from infrastructure.lists import entries, networks, usernames, web_origins
+from infrastructure.lists import entries, header_names, networks, usernames, web_origins
 
 SECRET_KEY_BYTES: Final = 32
 """The minimum in production: HMAC-SHA-256 requires it of a key (RFC 7518, section 3.2)."""
@@ -91,6 +91,14 @@ class Settings(BaseModel):
         AfterValidator(web_origins),
         Field(description="Origins whose pages may call the API, separated by commas; `*` for all."),
     ] = ()
+    cors_headers: Annotated[
+        tuple[str, ...],
+        AfterValidator(header_names),
+        Field(
+            description="Request headers that these pages may send beside those of the API and of tracing,"
+            " separated by commas."
+        ),
+    ] = ()
     reserved_usernames: Annotated[
         tuple[str, ...],
         AfterValidator(usernames),
@@ -149,7 +157,7 @@ class Settings(BaseModel):
         """Keep what was noticed about the names that are set, for `warnings`."""
         self._notices = tuple(context or ())
 
-    @field_validator("cors_origins", "reserved_usernames", "trusted_proxies", mode="before")
+    @field_validator("cors_headers", "cors_origins", "reserved_usernames", "trusted_proxies", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         if isinstance(value, str):

@@ -10,6 +10,7 @@ import structlog
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import iter_route_contexts
+from starlette.datastructures import FormData
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
@@ -46,6 +47,13 @@ CORS_EXPOSED = ("ETag", "Idempotency-Replayed", "Link", "Location", "Retry-After
 log = structlog.get_logger()
 
 NOT_JSON = "The body is not JSON by its Content-Type; send Content-Type: application/json"
+
+
+NOT_A_FORM = (
+    "The body is not a form by its Content-Type; send Content-Type: application/x-www-form-urlencoded, and in it"
+    " username, which is the e-mail, and password"
+)
+FORMS = ("application/x-www-form-urlencoded", "multipart/form-data")
 
 
 def create_api(container: Container, drain: Drain | None = None, unsent: UnsentBytes | None = None) -> FastAPI:
@@ -101,7 +109,7 @@ def create_api(container: Container, drain: Drain | None = None, unsent: UnsentB
         middleware.Cors,
         allow_origins=settings.cors_origins,
         allow_methods=CORS_METHODS,
-        allow_headers=CORS_ALLOWED + CORS_TRACING,
+        allow_headers=CORS_ALLOWED + CORS_TRACING + settings.cors_headers,
         expose_headers=CORS_EXPOSED,
     )
     api.add_middleware(middleware.SecurityHeaders, proxies=proxies, drain=drain)
@@ -134,8 +142,10 @@ async def _unavailable(_request: Request, error: Exception) -> Response:
     return unavailable_problem(str(error))
 
 
-async def _invalid(_request: Request, error: Exception) -> Response:
+async def _invalid(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
+    if isinstance(error.body, FormData) and not request.headers.get("Content-Type", FORMS[0]).lower().startswith(FORMS):
+        return validation_problem([{"loc": ["body"], "message": NOT_A_FORM, "code": "content_type"}])
     if isinstance(error.body, bytes):  # the body was not parsed as JSON
         where = {"loc": ["body"], "message": NOT_JSON, "code": "content_type"}
         return validation_problem([where])

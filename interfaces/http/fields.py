@@ -82,6 +82,10 @@ def _query_boolean(text: Any) -> Any:
 
 def _moment(text: Any) -> Any:
     """Parse a moment of RFC 3339 to UTC; a fraction of a microsecond is rounded up."""
+    if isinstance(text, str) and _MOMENT.fullmatch(text.replace(" ", "+")) and " " in text:
+        raise PydanticCustomError(
+            "datetime_parsing", "The + of the offset arrived as a space; write it as %2B, like 12:00:00%2B01:00"
+        )
     found = _MOMENT.fullmatch(text) if isinstance(text, str) else None
     if found is not None:
         day, time, fraction, offset = found.groups()

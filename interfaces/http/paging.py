@@ -76,7 +76,11 @@ class PageQuery(BaseModel):
     """The page of a list that a request selects. Lists with filters add theirs."""
 
     limit: Annotated[
-        int, BeforeValidator(query_integer), Field(ge=1, le=LIMIT_MAX, description="Rows in the response, at most.")
+        int,
+        BeforeValidator(query_integer),
+        Field(
+            ge=1, le=LIMIT_MAX, description="Rows in the response, at most. Empty is refused: it is not the default."
+        ),
     ] = LIMIT_DEFAULT
     skip: Annotated[
         int,

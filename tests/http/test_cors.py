@@ -96,6 +96,12 @@ def test_a_page_of_another_origin_can_read_none(friendly: Api) -> None:
             assert "Origin" in names(answer.headers, "Vary"), status
 
 
+def test_settings_allow_further_request_headers(url: URL) -> None:
+    with running_api(url, cors_origins=(FRIEND,), cors_headers=("X-Client-Version",)) as api:
+        assert ask_first(api, FRIEND, headers="authorization, traceparent, x-client-version").status_code == 200
+        require_problem(ask_first(api, FRIEND, headers="x-other"), "forbidden")
+
+
 def test_no_page_of_another_origin_may_call_unless_the_settings_say_so(api: Api) -> None:
     assert "Access-Control-Allow-Origin" not in api.client.get("/", headers={"Origin": FRIEND}).headers
     require_problem(ask_first(api, FRIEND), "forbidden")

@@ -116,7 +116,7 @@ BAD = [
             "2026-01-01T00:00:00.5",
             "2026-01-01T00:00Z",
             "2026-01-01%2000:00:00Z",
-            "2026-01-01T01:00:00+01:00",  # an unescaped plus is a space
+            "2026-01-01T01:00:00+01:00",  # a plus means a space in a query
             "2026-01-01T00:00:00%2B0100",
             "2026-01-01T00:00:00%2B01",
             "2026-01-01T00:00:00%2B25:00",
@@ -139,6 +139,13 @@ def test_list_accepts_its_parameters(ann: Person) -> None:
         assert [error["loc"] for error in problem["errors"]] == [["query", query.partition("=")[0]]], query
 
 
+def test_unescaped_plus_of_an_offset_is_explained(ann: Person) -> None:
+    for name in ("since", "until"):
+        problem = require_problem(ann("GET", f"/posts?{name}=2026-01-01T01:00:00.5+01:00"), "validation")
+        assert "%2B" in problem["detail"]
+    assert "%2B" not in require_problem(ann("GET", "/posts?since=2026-01-01 01:00:00Z"), "validation")["detail"]
+
+
 def test_skip_beyond_the_limit_is_refused_with_a_hint_at_cursors(root: Person) -> None:
     for path in PATHS:
         assert root("GET", f"{path}?skip=10000").status_code == 200
@@ -149,7 +156,14 @@ def test_skip_beyond_the_limit_is_refused_with_a_hint_at_cursors(root: Person) -
 
 def test_parameters_of_every_list_are_bounded(root: Person) -> None:
     for path in PATHS:
-        for name, value in (("limit", "0"), ("limit", "101"), ("limit", "ten"), ("skip", "-1"), ("skip", "")):
+        for name, value in (
+            ("limit", ""),
+            ("limit", "0"),
+            ("limit", "101"),
+            ("limit", "ten"),
+            ("skip", "-1"),
+            ("skip", ""),
+        ):
             problem = require_problem(root("GET", f"{path}?{name}={value}"), "validation")
             assert [error["loc"] for error in problem["errors"]] == [["query", name]]
     for value in ("0", "2", "up", ""):

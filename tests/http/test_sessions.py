@@ -102,7 +102,13 @@ def test_both_fields_are_required(api: Api, form: dict[str, str], missing: list[
 def test_json_is_no_form(api: Api, ann: Person) -> None:
     form = {"username": ann.email, "password": ann.password}
 
-    require_problem(api.client.post("/login", json=form), "validation")
+    for options in ({"json": form}, {"content": b"", "headers": {"Content-Type": "text/plain"}}):
+        problem = require_problem(api.client.post("/login", **options), "validation")
+
+        (error,) = problem["errors"]
+        assert (error["loc"], error["code"]) == (["body"], "content_type")
+        assert "application/x-www-form-urlencoded" in error["message"]
+        assert "username" in error["message"]
 
 
 @pytest.mark.parametrize("name", ["username", "password"])

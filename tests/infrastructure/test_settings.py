@@ -276,6 +276,13 @@ def test_reserved_usernames_are_split_and_lower_cased(monkeypatch: pytest.Monkey
     assert load_settings().reserved_usernames == ("staff", "press_2")
 
 
+@pytest.mark.parametrize("names", ["*", "X-Ünlike", "two words", "a:b"])
+def test_cors_header_that_is_no_name_is_refused(monkeypatch: pytest.MonkeyPatch, names: str) -> None:
+    monkeypatch.setenv("CORS_HEADERS", names)
+    with pytest.raises(SettingsError, match="CORS_HEADERS"):
+        load_settings()
+
+
 @pytest.mark.parametrize("names", ["me", "two words", "stäff", "staff;press", "x" * 33])
 def test_reserved_username_that_no_account_can_have_is_refused(monkeypatch: pytest.MonkeyPatch, names: str) -> None:
     monkeypatch.setenv("RESERVED_USERNAMES", names)
