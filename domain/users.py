@@ -18,6 +18,10 @@ EMAIL_INPUT_MAX: Final = 4 * EMAIL_MAX
 """Characters that are normalised at all. NFC composes at most four code points into one (Unicode TR 15), and its time
 grows with the square of a run of combining marks: a longer text cannot become an address, and would be costly."""
 
+SERVICE: Final = "agora"
+WORD_MIN: Final = 3
+"""Letters of a word from which on a password may be a variation of it."""
+
 PASSWORD_MIN: Final = 8
 PASSWORD_MAX: Final = 128
 USERNAME_PATTERN: Final = r"^[A-Za-z0-9_]{3,32}$"
@@ -210,9 +214,9 @@ class User:
         return email_key(self.email)
 
     @property
-    def obvious_passwords(self) -> set[str]:
-        """Obvious passwords of the account, case-folded: its e-mail and username."""
-        return {text.casefold() for text in (self.email, self.username) if text}
+    def guessable_words(self) -> set[str]:
+        """Words that a guesser tries first: service, e-mail, its local part, username."""
+        return {SERVICE, self.email, self.email.rpartition("@")[0], self.username or SERVICE}
 
     @property
     def username_key(self) -> str | None:
@@ -244,8 +248,8 @@ def require_password(password: str, owner: User, common: Container[str], field: 
     """Require a password of 8 to 128 characters that is hard to guess.
 
     Every character but U+0000 and lone surrogates is allowed; nothing is trimmed or normalized. The bounds follow OWASP
-    ASVS 5.0, 6.2.1 and 6.2.9, which demands an upper bound of at least 64. Common passwords (6.2.4) and the e-mail and
-    username of the account, in any case (6.2.11), are refused.
+    ASVS 5.0, 6.2.1 and 6.2.9, which demands an upper bound of at least 64. Common passwords (6.2.4), blanks only,
+    one repeated character, and the account's guessable words with digits and signs (6.2.11) are refused, in any case.
 
     Raises:
         Invalid: the password breaks a rule; the detail says which and never contains the password.
@@ -256,8 +260,25 @@ def require_password(password: str, owner: User, common: Container[str], field: 
         reason, detail = "text_unstorable", "a password has no NUL and no lone surrogate"
     elif password in common:
         reason, detail = "password_common", "this password is among the most used ones; choose one of your own"
-    elif password.casefold() in owner.obvious_passwords:
-        reason, detail = "password_personal", "this password is your own e-mail or username; choose another one"
+    elif password.isspace() or len(set(password.casefold())) == 1:
+        reason, detail = "password_repeated", "this password is blank or one repeated character; choose another one"
+    elif any(_is_variation(_folded(password), _folded(word)) for word in owner.guessable_words):
+        reason, detail = (
+            "password_personal",
+            f"this password is little more than your own e-mail or username, or the name {SERVICE}; choose another one",
+        )
     else:
         return
     raise Invalid(field, reason, detail)
+
+
+def _folded(text: str) -> str:
+    return unicodedata.normalize("NFKC", text).casefold()
+
+
+def _is_variation(password: str, word: str) -> bool:
+    """Return whether a password is a word, perhaps repeated, with digits or signs."""
+    if password == word:
+        return True
+    rest = password.replace(word, "") if len(word) >= WORD_MIN else password
+    return rest != password and not any(char.isalpha() for char in rest)

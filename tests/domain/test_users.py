@@ -88,9 +88,17 @@ def test_invalid_username_is_refused(username: str) -> None:
     assert refusal.value.field == "username"
 
 
-@pytest.mark.parametrize("password", ["x" * 8, "x" * 128, " " * 8, "\U0001f98a" * 8, "\n\t\r\x7f    "])
+@pytest.mark.parametrize(
+    "password", ["x" * 7 + "y", "xy" * 64, " " * 7 + "x", "\U0001f98a" * 7 + "!", "\n\t\r\x7f    "]
+)
 def test_a_password_may_be_this(password: str) -> None:
     require_password(password, registered(), frozenset())
+
+
+@pytest.mark.parametrize("password", ["agorabcd", "a new agora", "ann of aix", "joanna123", "example.com1", "bb123456"])
+def test_a_word_among_other_letters_is_no_variation(password: str) -> None:
+    require_password(password, registered("ann@example.com", "Ann_of_Aix"), frozenset())
+    require_password(password, registered("bb@example.com"), frozenset())
 
 
 @pytest.mark.parametrize(
@@ -104,6 +112,19 @@ def test_a_password_may_be_this(password: str) -> None:
         "password1",
         "ANN@example.com",
         "ann_of_aix",
+        "x" * 8,
+        "xX" * 64,
+        "\U0001f98a" * 8,
+        " " * 8,
+        " \t\n\u00a0\u2003\u3000  ",
+        "agora123",
+        "!AGORA!!",
+        "\uff41\uff47\uff4f\uff52\uff41 2026",
+        "agoraagora",
+        "ann12345",
+        "123Ann45!",
+        "2026 Ann_of_Aix.",
+        "(ann@example.com)",
     ],
 )
 def test_invalid_password_is_refused(password: str) -> None:

@@ -163,9 +163,9 @@ def test_a_new_password_has_bounds(api: Api, ann: Person) -> None:
 def test_new_password_is_stored_unchanged(api: Api, ann: Person) -> None:
     for password in (
         "  spaces  ",
-        "p" * 128,
+        "pw" * 64,
         "\u00e9\u0065\u0301 \u212b 12",
-        "\U0001f600" * 8,
+        "\U0001f600" * 7 + "!",
         "\n\t\x01\x7f\u202e\ufeff  ",
     ):
         assert change(ann, password).status_code == 204
