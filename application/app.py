@@ -17,6 +17,7 @@ from application.users import (
     GetUser,
     ListUsers,
     RegisterUser,
+    SetPassword,
 )
 from application.votes import CastVote, ListOwnVotes, RepairVotes, VerifyVotes
 
@@ -31,6 +32,7 @@ class Commands:
     edit_user: EditUser
     edit_own_account: EditOwnAccount
     change_password: ChangePassword
+    set_password: SetPassword
     delete_own_account: DeleteOwnAccount
 
     # sessions

@@ -245,6 +245,35 @@ class ChangePassword:
 
 
 @dataclass(frozen=True, slots=True)
+class SetPassword:
+    """Set a lost password, for operators. All sessions of the account end."""
+
+    users: UserReader
+    uow: UnitOfWorkFactory
+    hasher: PasswordHasher
+    common: CommonPasswords
+    log: SecurityLog
+
+    def __call__(self, actor: Actor, user_id: int, password: str) -> None:
+        """Set the password.
+
+        Raises:
+            AdminsOnly: the actor is no administrator.
+            UserNotFound: no account has this id.
+            Invalid: the password breaks a rule.
+        """
+        actor.require_admin()
+        user = self.users.find(user_id)
+        if user is None:
+            raise UserNotFound(user_id)
+        require_password(password, user, self.common)
+        password_hash = self.hasher.hash(password)  # slow, so outside the transaction
+        with Audited(self.log, actor, user_id, (Action.SET_PASSWORD,)), self.uow() as tx:
+            tx.users.save(tx.users.lock(user_id).with_password(password_hash))
+            tx.sessions.remove_all(user_id)
+
+
+@dataclass(frozen=True, slots=True)
 class DeleteOwnAccount:
     """Delete the actor's own account with its posts and votes."""
 

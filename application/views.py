@@ -220,6 +220,7 @@ class Action(StrEnum):
     SIGN_OUT = "sign-out"
     END_SESSIONS = "end-sessions"
     CHANGE_PASSWORD = "change-password"  # noqa: S105 - no password
+    SET_PASSWORD = "set-password"  # noqa: S105 - no password
     CHANGE_EMAIL = "change-email"
     CHANGE_USERNAME = "change-username"
     PROMOTE = "promote"

@@ -19,6 +19,7 @@ from application.users import (
     GetUser,
     ListUsers,
     RegisterUser,
+    SetPassword,
 )
 from application.votes import CastVote, ListOwnVotes, RepairVotes, VerifyVotes
 from domain.users import RESERVED_USERNAMES
@@ -177,6 +178,7 @@ class Container(containers.DeclarativeContainer):
             edit_user=providers.Singleton(EditUser, uow, log),
             edit_own_account=providers.Singleton(EditOwnAccount, users, uow, check, reserved_usernames, log),
             change_password=providers.Singleton(ChangePassword, users, uow, check, hasher, common, log),
+            set_password=providers.Singleton(SetPassword, users, uow, hasher, common, log),
             delete_own_account=providers.Singleton(DeleteOwnAccount, users, uow, check, log),
             sign_in=providers.Singleton(SignIn, users, uow, check, hasher, tokens, refresh_tokens, clock, log),
             refresh_session=providers.Singleton(RefreshSession, uow, tokens, refresh_tokens, clock, log),

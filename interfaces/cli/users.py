@@ -68,6 +68,27 @@ def _first_line(stream: BinaryIO) -> str:
     return line.decode(errors="surrogateescape").removesuffix("\n").removesuffix("\r")
 
 
+PasswordStdin = Annotated[
+    bool, typer.Option("--password-stdin", help="Read the password from the first line of standard input.")
+]
+Generate = Annotated[bool, typer.Option("--generate", help="Generate a password, and print it.")]
+
+
+def _require_one_source(password_stdin: bool, generate: bool) -> None:
+    if password_stdin and generate:
+        raise typer.BadParameter("--password-stdin and --generate exclude each other: choose one")
+
+
+def _password(password_stdin: bool, generate: bool) -> str:
+    """Take a new password from its source: generated, standard input or a prompt."""
+    if generate:
+        return secrets.token_urlsafe(18)
+    if password_stdin:
+        return _first_line(sys.stdin.buffer)
+    asked: str = typer.prompt("Password", hide_input=True, confirmation_prompt=True)
+    return asked
+
+
 @app.command(
     "create-admin",
     epilog=examples(
@@ -78,26 +99,44 @@ def _first_line(stream: BinaryIO) -> str:
 def create_admin(
     email: Annotated[str, typer.Option(callback=_email, help="E-mail that the administrator signs in with.")],
     username: Annotated[str | None, typer.Option(help="Name that others see.")] = None,
-    password_stdin: Annotated[
-        bool, typer.Option("--password-stdin", help="Read the password from the first line of standard input.")
-    ] = False,
-    generate: Annotated[bool, typer.Option("--generate", help="Generate a password, and print it.")] = False,
+    password_stdin: PasswordStdin = False,
+    generate: Generate = False,
 ) -> None:
     """Open an administrator's account.
 
     Prompts for the password unless an option sets its source.
     """
-    if password_stdin and generate:
-        raise typer.BadParameter("--password-stdin and --generate exclude each other: choose one")
+    _require_one_source(password_stdin, generate)
     with open_app() as agora:
-        if generate:
-            password = secrets.token_urlsafe(18)
-        elif password_stdin:
-            password = _first_line(sys.stdin.buffer)
-        else:
-            password = typer.prompt("Password", hide_input=True, confirmation_prompt=True)
+        password = _password(password_stdin, generate)
         user = agora.commands.create_admin(email, password, username)
     typer.echo(f"administrator {user.email} created with id {user.id}")
+    if generate:
+        typer.echo(f"password: {password}")
+
+
+@app.command(
+    "set-password",
+    epilog=examples(
+        "agora users set-password --email ann@example.com",
+        "agora users set-password --email ann@example.com --generate",
+    ),
+)
+def set_password(
+    email: Annotated[str, typer.Option(callback=_storable, help="E-mail of the account.")],
+    password_stdin: PasswordStdin = False,
+    generate: Generate = False,
+) -> None:
+    """Set the password of an account that lost it, and end all its sessions.
+
+    Prompts for the password unless an option sets its source.
+    """
+    _require_one_source(password_stdin, generate)
+    with open_app() as agora:
+        user = agora.queries.get_account(OPERATOR, email).profile
+        password = _password(password_stdin, generate)
+        agora.commands.set_password(OPERATOR, user.id, password)
+    typer.echo(_visible(f"{user.email} has a new password, and all its sessions have ended"))
     if generate:
         typer.echo(f"password: {password}")
 

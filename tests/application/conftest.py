@@ -18,6 +18,7 @@ from application.users import (
     GetUser,
     ListUsers,
     RegisterUser,
+    SetPassword,
 )
 from application.votes import CastVote, ListOwnVotes, RepairVotes, VerifyVotes
 from domain.users import RESERVED_USERNAMES
@@ -57,6 +58,7 @@ def world() -> World:
             edit_user=EditUser(uow, log),
             edit_own_account=EditOwnAccount(users, uow, check, RESERVED_USERNAMES, log),
             change_password=ChangePassword(users, uow, check, hasher, COMMON, log),
+            set_password=SetPassword(users, uow, hasher, COMMON, log),
             delete_own_account=DeleteOwnAccount(users, uow, check, log),
             sign_in=SignIn(users, uow, check, hasher, tokens, refresh_tokens, clock, log),
             refresh_session=RefreshSession(uow, tokens, refresh_tokens, clock, log),

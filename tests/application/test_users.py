@@ -6,7 +6,7 @@ from datetime import timedelta
 import pytest
 
 from application.paging import Window
-from application.views import PublicUser, UserView, Verification
+from application.views import Action, PublicUser, SecurityEvent, UserView, Verification
 from domain.errors import Invalid, TooManyRequests
 from domain.posts import PostNotFound
 from domain.users import (
@@ -326,3 +326,28 @@ def test_password_changed_after_its_check_confirms_nothing(world: World) -> None
     with pytest.raises(InvalidCredentials):
         replace(commands.edit_own_account, check=check)(ann, None, "anna@example.com", PASSWORD, address=HOME)
     assert world.database.rows.users[ann.id].email == before.email
+
+
+def test_set_password_ends_all_sessions_of_the_account_alone(world: World) -> None:
+    ann, bob = world.person("ann"), world.person("bob")
+    world.sign_in("ann")
+    world.sign_in("bob")
+
+    world.app.commands.set_password(OPERATOR, ann.id, "a new password")
+
+    assert [session.user_id for session in world.database.rows.sessions.values()] == [bob.id]
+    assert world.database.rows.users[ann.id].password_hash == world.hasher.hash("a new password")
+    assert world.log.events[-1] == SecurityEvent(Action.SET_PASSWORD, "success", OPERATOR, ann.id)
+
+
+def test_set_password_follows_the_rules(world: World) -> None:
+    ann = world.person("ann")
+    set_password = world.app.commands.set_password
+
+    with pytest.raises(Invalid):
+        set_password(OPERATOR, ann.id, "ann@example.com")
+    with pytest.raises(UserNotFound):
+        set_password(OPERATOR, 7, "a new password")
+    with pytest.raises(AdminsOnly):
+        set_password(ann, ann.id, "a new password")
+    assert world.database.rows.users[ann.id].password_hash == world.hasher.hash(PASSWORD)
