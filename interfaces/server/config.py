@@ -15,7 +15,7 @@ from interfaces.http.drain import Drain
 from interfaces.http.unsent import UnsentBytes
 
 CLIENTS_MAX: Final = 1_000
-"""Open connections per worker; further ones get 503."""
+"""Open connections per worker, at which the idlest is closed; if all are at work, further ones get 503."""
 
 
 class Config(uvicorn.Config):
@@ -33,6 +33,8 @@ class Config(uvicorn.Config):
     ) -> None:
         self.drain = Drain()
         self.unsent = UnsentBytes()
+        self.idle: dict[Any, None] = {}
+        """Connections without a whole request, the idlest first."""
         self.timeouts = timeouts
         self._settings = settings
         super().__init__(

@@ -41,6 +41,8 @@ class DeadlineProtocol(HttpToolsProtocol):
 
     Sending ends when the kernel has taken the whole message, so what waits is known to the application.
 
+    At the limit of connections, the idlest are closed; those with a whole request go on.
+
     While a request is queued behind another, reading pauses: pipelining costs a bounded amount of memory.
 
     A request that asks for another protocol is served as HTTP, its body included (RFC 9110, section 7.8). The parser
@@ -72,6 +74,8 @@ class DeadlineProtocol(HttpToolsProtocol):
         if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux: for what the kernel still holds of a closed connection
             seconds = self.config.timeouts.send
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(seconds * 1_000))
+        self._make_room()
+        self.config.idle[self] = None
         self._start()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -80,6 +84,7 @@ class DeadlineProtocol(HttpToolsProtocol):
         uvicorn notifies the request that arrived last of the disconnect; the running one may be an earlier one, and
         would write to a closed transport.
         """
+        self.config.idle.pop(self, None)
         self._stop()
         if self._send_deadline is not None:
             self._send_deadline.cancel()
@@ -121,10 +126,11 @@ class DeadlineProtocol(HttpToolsProtocol):
             super().on_header(name, value.rstrip(b" \t"))
 
     def on_headers_complete(self) -> None:
-        """End the head."""
+        """End the head, and make room for its request."""
         if self._in_repeated_head:
             return
         self._in_head = False
+        self._make_room()
         super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
@@ -138,14 +144,25 @@ class DeadlineProtocol(HttpToolsProtocol):
             return
         super().on_message_complete()
         self._stop()
+        if not self._is_idle():
+            self.config.idle.pop(self, None)
 
     def on_response_complete(self) -> None:
         """Flush the response, and parse the data that waited."""
         self._wire.flush()
         super().on_response_complete()
+        if self._is_idle():
+            self.config.idle.pop(self, None)  # it becomes the least idle
+            self.config.idle[self] = None
         if self._unparsed and not self.transport.is_closing():
             self._parse()
             self.flow.resume_reading()
+
+    def evict(self) -> None:
+        """Close the connection for the sake of others."""
+        del self.config.idle[self]
+        self.connections.discard(self)
+        self._cut()
 
     def pause_writing(self) -> None:
         """Start the deadline of sending, unless it is running."""
@@ -199,6 +216,18 @@ class DeadlineProtocol(HttpToolsProtocol):
             await self.flow.drain()
         finally:
             unsent.release(size)
+
+    def _is_idle(self) -> bool:
+        """Test whether no whole request is at work: an unfinished one counts as idle."""
+        return self._running is None or self._running.response_complete or self._running.more_body
+
+    def _make_room(self) -> None:
+        """Close the idlest other connections while there are too many."""
+        while len(self.connections) >= self.config.limit_concurrency:
+            idlest = next((each for each in self.config.idle if each is not self), None)
+            if idlest is None:
+                return
+            idlest.evict()
 
     def _parse(self) -> None:
         self._unset_keepalive_if_required()

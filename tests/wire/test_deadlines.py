@@ -81,21 +81,6 @@ def test_a_crowd_that_says_nothing_is_cut_while_others_are_served(hurried_server
         assert other.answer().status == 200
 
 
-def test_connections_above_the_limit_get_503_with_retry_after(hurried_server: Server) -> None:
-    with ExitStack() as stack:
-        crowd = [stack.enter_context(Wire(hurried_server.port)) for _ in range(CONNECTIONS)]
-        last = crowd.pop()
-        last.send(LIVE)
-        answer = last.answer()
-
-        assert answer.status == 503
-        assert answer.headers["Content-Type"] == "application/problem+json"
-        assert answer.headers["Retry-After"].isdigit()
-        assert answer.headers["X-Content-Type-Options"] == "nosniff"
-        assert answer.headers["X-Request-ID"].encode() in answer.body
-        assert last.rest() == b""
-
-
 def test_a_whole_request_may_take_longer_to_answer_than_to_arrive(
     hurried_server: Server, database_of: Callable[[str], URL]
 ) -> None:
