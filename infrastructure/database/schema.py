@@ -12,8 +12,9 @@ from sqlalchemy import URL, Connection, inspect, text
 import migrations
 from application.errors import Refused, Unavailable
 from infrastructure.database.engine import Database, connected
-from infrastructure.database.errors import driver_message, is_transient
+from infrastructure.database.errors import driver_message, is_transient, translate_errors
 from infrastructure.database.pipeline import Statement
+from infrastructure.database.sqlite import create_file, is_missing
 from infrastructure.database.tables import metadata
 from infrastructure.database.wait_callback import bounded_waits
 from infrastructure.timeouts import DEFAULT_TIMEOUTS, Timeouts
@@ -74,12 +75,24 @@ class Migrations:
             Unavailable: the schema is a newer release's or another application's, the encoding of the database is not
                 UTF8, or the database is unavailable.
         """
+        if self._url.get_backend_name() == "sqlite":
+            with translate_errors():
+                create_file(self._url)
         with self._inspecting() as connection:
             if self.is_current(connection):
                 return []
             self._require_known(connection)
         with connected(self._url, self._timeouts) as connection:
             return self.upgrade_on(connection, target)
+
+    def create_missing(self) -> None:
+        """Create the SQLite file if there is none, with the schema of this release.
+
+        Raises:
+            Unavailable: the file cannot be created.
+        """
+        if is_missing(self._url):
+            self.upgrade()
 
     def upgrade_on(self, connection: Connection, target: str = "heads") -> list[str]:
         """Apply pending migrations on a connection, within its transaction.

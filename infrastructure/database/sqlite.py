@@ -1,5 +1,6 @@
 """SQLite: opening a file, and its transactions."""
 
+import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,8 +25,7 @@ class SqliteDatabase:
         self._timeouts = timeouts
         self._in_use = in_use
         self._waiting = waiting
-        name = str(url.database)
-        self._file = None if name.startswith("file:") else Path(name)
+        self._file = database_file(url)
         self._opened: tuple[int, int] | None = None
         self.engine = sqlite_engine(url, connections, timeouts)
         self._readers = self.engine.execution_options(isolation_level="AUTOCOMMIT")
@@ -77,11 +77,49 @@ class SqliteDatabase:
         return None if status is None else (status.st_dev, status.st_ino)
 
 
+def database_file(url: URL) -> Path | None:
+    """Return the file that a URL names; None if it names it by a URI."""
+    name = str(url.database)
+    return None if name.startswith("file:") else Path(name)
+
+
+def is_missing(url: URL) -> bool:
+    """Return whether a URL names a SQLite file that does not exist."""
+    file = database_file(url) if url.get_backend_name() == "sqlite" else None
+    try:
+        return file is not None and not file.exists()
+    except PermissionError:  # a folder above it is closed to this process: SQLite reports that
+        return False
+
+
+def create_file(url: URL) -> None:
+    """Create the SQLite file if there is none, open to this user only."""
+    if database_file(url) is not None and not is_missing(url):
+        return
+    engine = create_engine(url)
+    before = os.umask(0o077)  # SQLite gives the files beside it the same mode
+    try:
+        engine.connect().close()
+    finally:
+        os.umask(before)
+        engine.dispose()
+
+
 def sqlite_engine(url: URL, connections: int, timeouts: Timeouts) -> Engine:
-    """Make the engine of a SQLite file.
+    """Make the engine of a SQLite file, which it does not create.
 
     Neither its errors nor its log hold the values of statements.
     """
+    if database_file(url) is None and "mode" not in url.query:
+        url = url.update_query_dict({"mode": "rw"})
+
+    def require_file(*_: object) -> None:
+        if is_missing(url):
+            raise Unavailable(
+                f"there is no database at {Path(str(url.database)).absolute()}; name the right one in DATABASE_URL or"
+                " change to its folder; a new one is created by: agora migrate"
+            )
+
     engine = create_engine(
         url, pool_size=connections, max_overflow=0, pool_timeout=timeouts.acquire, hide_parameters=True
     )
@@ -93,6 +131,7 @@ def sqlite_engine(url: URL, connections: int, timeouts: Timeouts) -> Engine:
         if connection.get_execution_options().get("isolation_level") != "AUTOCOMMIT":
             connection.exec_driver_sql("BEGIN IMMEDIATE")
 
+    event.listen(engine, "do_connect", require_file)
     event.listen(engine, "connect", _configure)
     event.listen(engine, "begin", begin)
     return engine

@@ -33,6 +33,18 @@ def migrated_container() -> Container:
     return container
 
 
+def fillable_container() -> Container:
+    """Build the container of a database to fill; a missing SQLite file is created.
+
+    Raises:
+        Unavailable: the schema is another one, or the database is unavailable.
+    """
+    container = new_container()
+    container.migrations().create_missing()
+    container.migrations().require_current()
+    return container
+
+
 @contextmanager
 def open_app() -> Iterator[App]:
     """Open the application on the database of the settings, for one command.

@@ -13,7 +13,7 @@ from typing import IO, Annotated, Final
 import typer
 
 from application.errors import Refused
-from interfaces.cli.common import migrated_container, new_container
+from interfaces.cli.common import fillable_container, migrated_container, new_container
 from interfaces.cli.progress import progress
 
 STANDARD: Final = "-"
@@ -34,7 +34,7 @@ def demo(
 
     All users have the same generated password, which is printed.
     """
-    container = migrated_container()
+    container = fillable_container()
     password = secrets.token_urlsafe(18)
     with progress("generating") as show:
         email = container.demo().fill(users, posts, votes, seed, password, show)
@@ -62,7 +62,7 @@ def import_(
 
     Ids, passwords and counters stay as they are. All users have to sign in again.
     """
-    container = migrated_container()
+    container = fillable_container()
     with _reading(file) as (source, size), progress("importing") as show:
         counts = container.archive().restore(source, size, show)
     typer.echo(f"{_row_counts(counts)} imported")

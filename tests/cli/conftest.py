@@ -30,6 +30,7 @@ def at(url: URL, monkeypatch: pytest.MonkeyPatch) -> URL:
 def blank(request: pytest.FixtureRequest, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[URL]:
     """A database of each kind that was never migrated, which the settings name."""
     if request.param == "sqlite":
+        (folder / "blank.db").touch(0o600)
         monkeypatch.setenv("DATABASE_URL", "sqlite:///blank.db")
         yield URL.create("sqlite", database=str(folder / "blank.db"))
         return

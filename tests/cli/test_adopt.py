@@ -38,6 +38,8 @@ ROWS = (
 
 
 def execute(url: URL, *statements: str) -> None:
+    if url.get_backend_name() == "sqlite":
+        Path(str(url.database)).touch()
     engine = open_engine(url, connections=1)
     with engine.begin() as connection:
         for statement in statements:

@@ -211,6 +211,48 @@ def test_migrating_waits_for_a_database_that_is_not_up_yet(
     assert [line.partition(": ")[0] for line in done.errors.splitlines()] == ["waiting for the database"] * 2
 
 
+def test_migrating_creates_a_file_that_others_cannot_read(folder: Path) -> None:
+    assert run("migrate").code == 0
+    assert run("users", "create-admin", "--email", "ann@example.com", "--generate").code == 0
+    assert {file.stat().st_mode & 0o777 for file in folder.iterdir()} == {0o600}
+
+
+# A database that is not there.
+
+
+@pytest.mark.parametrize("url", ["", "sqlite:///{folder}/agora.db", "sqlite:///file:agora.db?uri=true"])
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("serve",),
+        ("users", "list"),
+        ("users", "create-admin", "--email", "ann@example.com", "--generate"),
+        ("votes", "verify"),
+        ("export", "export.ndjson"),
+        ("adopt",),
+        ("adopt", "--apply"),
+    ],
+)
+def test_missing_database_is_not_created(
+    words: tuple[str, ...], url: str, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DATABASE_URL", url.format(folder=folder))
+    said = run(*words).refused()
+    if "uri=" in url:
+        assert "unable to open database file" in said
+    else:
+        assert said.startswith(f"agora: there is no database at {folder / 'agora.db'}; name the right one")
+    assert list(folder.iterdir()) == []
+
+
+def test_missing_database_is_created_to_be_filled(folder: Path) -> None:
+    assert run("demo", "--users", "2", "--posts", "1", "--votes", "1").code == 0
+    assert run("export", "export.ndjson").code == 0
+    for file in folder.glob("agora.db*"):
+        file.unlink()
+    assert run("import", "export.ndjson").output == "2 users, 1 posts and 1 votes imported\n"
+
+
 # settings
 
 
@@ -479,7 +521,7 @@ def test_a_server_that_does_not_let_us_in_is_one_line(
 @pytest.mark.parametrize("words", COMMANDS)
 def test_a_file_that_cannot_be_opened_is_one_line(words: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DATABASE_URL", "sqlite:///no/such/folder/agora.db")
-    assert "unable to open database file" in run(*words).refused()
+    assert re.search("unable to open database file|there is no database at /", run(*words).refused())
 
 
 @pytest.mark.parametrize("words", COMMANDS)

@@ -48,7 +48,6 @@ def public_folder(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     folder.chmod(0o755)
     monkeypatch.chdir(folder)
     assert run("migrate").code == 0
-    (folder / "agora.db").chmod(0o600)
     yield folder
     shutil.rmtree(folder)
 
@@ -235,16 +234,21 @@ def test_refused_password_has_a_remedy_for_how_it_is_written(
 # What is in the database.
 
 
-def test_pending_migrations_are_a_problem_until_they_are_made(blank: URL) -> None:
-    if blank.get_backend_name() == "sqlite":
-        assert "there is no database" in only(findings(code=1)["problem"])
-        assert not Path(blank.database or "").exists()
-        Path(blank.database or "").touch(0o600)
+@pytest.mark.usefixtures("blank")
+def test_pending_migrations_are_a_problem_until_they_are_made() -> None:
     found = findings("--votes", code=1)
     assert re.match("migrations are pending: 0001, 0002.* -> run: agora migrate", only(found["problem"]))
     assert only(found["warning"]).startswith("the counters were not checked")
     assert run("migrate").code == 0
     assert findings()["warning"] == []
+
+
+def test_missing_file_is_a_problem_until_it_is_migrated(folder: Path) -> None:
+    said = only(findings(code=1)["problem"])
+    assert said == f"there is no database {folder / 'agora.db'} yet -> run: agora migrate"
+    assert not (folder / "agora.db").exists()
+    assert run("migrate").code == 0
+    assert findings()["problem"] == []
 
 
 def test_a_schema_ahead_of_the_code_is_a_problem(blank: URL) -> None:
@@ -298,8 +302,6 @@ def test_a_database_of_the_courses_application_is_to_be_adopted(blank: URL, numb
     execute(blank, *(POSTGRESQL if blank.get_backend_name() == "postgresql" else SQLITE))
     if numbered:
         execute(blank, *LATE_CHAPTER)
-    if blank.get_backend_name() == "sqlite":
-        Path(blank.database or "").chmod(0o600)
     said = only(findings(code=1)["problem"])
     assert said == "the tables users, posts and votes are those of the public course's application -> run: agora adopt"
     for command in ("migrate", "votes verify"):
@@ -311,8 +313,6 @@ def test_a_database_of_the_courses_application_is_to_be_adopted(blank: URL, numb
 @pytest.mark.parametrize("numbered", [False, True])
 def test_table_of_another_application_is_named(blank: URL, numbered: bool) -> None:
     execute(blank, "CREATE TABLE posts (number integer)", *(LATE_CHAPTER[2:] if numbered else ()))
-    if blank.get_backend_name() == "sqlite":
-        Path(blank.database or "").chmod(0o600)
     said = only(findings(code=1)["problem"])
     assert said.startswith(
         "the database has a table posts that Agora did not create -> name another database, or rename"

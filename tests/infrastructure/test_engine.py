@@ -316,11 +316,16 @@ def test_a_lock_held_too_long_is_unavailable_and_passes(sqlite_url: URL) -> None
         assert count_users(database) == 1
 
 
-def test_a_missing_folder_is_unavailable_until_it_is_there(tmp_path: Path) -> None:
-    with opened(URL.create("sqlite", database=str(tmp_path / "data" / "agora.db"))) as database:
-        with pytest.raises(Unavailable), database.read():
+def test_missing_file_is_unavailable_until_it_is_there(tmp_path: Path) -> None:
+    file = tmp_path / "data" / "agora.db"
+    with opened(URL.create("sqlite", database=str(file))) as database:
+        with pytest.raises(Unavailable, match=f"there is no database at {file};"), database.read():
             pytest.fail("there is no such folder")
         (tmp_path / "data").mkdir()
+        with pytest.raises(Unavailable), database.write():
+            pytest.fail("there is no such file")
+        assert not file.exists()
+        file.touch()
         with database.read() as querier:
             assert ask(querier, "SELECT 1") == 1
 

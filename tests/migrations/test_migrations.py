@@ -44,7 +44,8 @@ FIRST_RELEASE = (
 def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Engine]:
     """A database with nothing in it."""
     if request.param == "sqlite":
-        yield from _open(URL.create("sqlite", database=str(tmp_path / "a % b.db")))
+        (file := tmp_path / "a % b.db").touch()
+        yield from _open(URL.create("sqlite", database=str(file)))
         return
     server: PostgresServer = request.getfixturevalue("postgres")
     with server.database(migrated=False) as url:
