@@ -12,6 +12,9 @@ from pydantic import ValidationError
 from domain.text import is_storable
 from infrastructure.settings import FILE_NAMES, NAMES, OBSOLETE, RENAMED, Settings, SettingsError
 
+BYTE_ORDER_MARK: Final = "\ufeff"
+"""Editors write it at the beginning of a file, whose content may become a value: `"$(cat file)"`."""
+
 SIMILARITY: Final = 0.85
 """From here on a name is taken for a misspelt one: DATABSE_URL (0.96) is, TEST_DATABASE_URL (0.83) is not."""
 
@@ -28,7 +31,7 @@ def load_settings(folder: Path | None = None) -> Settings:
     """
     sources = _sources(folder or Path())
     values = {
-        name.lower(): value
+        name.lower(): value.removeprefix(BYTE_ORDER_MARK)
         for _, source in reversed(sources)
         for name, value in source.items()
         if value and name in NAMES
@@ -129,7 +132,7 @@ def _read(file: Path) -> Mapping[str, str | None]:
     values: dict[str, str | None] = {}
     if not (file.is_file() or file.is_fifo()):
         return values
-    with file.open(encoding="utf-8") as stream:
+    with file.open(encoding="utf-8-sig") as stream:
         for binding in parse_stream(stream):
             if binding.error:
                 text = binding.original.string

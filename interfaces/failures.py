@@ -1,6 +1,7 @@
 """Expected failures of commands and of the server, and how they are reported."""
 
 import sys
+from pathlib import Path
 from typing import Final, NoReturn
 
 import structlog
@@ -12,7 +13,7 @@ from infrastructure.settings import SettingsError
 
 log = structlog.get_logger()
 
-EXPECTED: Final = (SettingsError, DomainError, Refused, Unavailable, *DRIVER_ERRORS)
+EXPECTED: Final = (SettingsError, DomainError, Refused, Unavailable, OSError, *DRIVER_ERRORS)
 """Exceptions that a command or a server reports in one line. Any other is a defect."""
 
 
@@ -23,6 +24,8 @@ def reason(error: Exception) -> str:
     """
     if isinstance(error, DRIVER_ERRORS):
         return f"the database refuses: {driver_message(error)}"
+    if isinstance(error, OSError):
+        return _system_reason(error)
     cause = error.__cause__
     if not isinstance(cause, DRIVER_ERRORS):
         return str(error)
@@ -30,6 +33,15 @@ def reason(error: Exception) -> str:
     if "FATAL" in said:  # PostgreSQL rejected the connection
         return f"the database does not let us in ({said}); agora doctor says what to do"
     return f"{error} ({said})"
+
+
+def _system_reason(error: OSError) -> str:
+    try:
+        Path.cwd()
+    except OSError:
+        return "the working directory was deleted; change to another one"
+    what = f"{error.filename}: " if error.filename else ""
+    return f"the system refuses: {what}{error.strerror or error}"
 
 
 def exit_with_error(error: Exception) -> NoReturn:

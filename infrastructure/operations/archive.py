@@ -7,6 +7,7 @@ tokens. Derived values are left out too, and computed at the import.
 
 import hashlib
 import json
+from codecs import BOM_UTF8
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -240,7 +241,7 @@ class _Reader:
 
     def header(self) -> Mapping[str, int]:
         """Read the first line, and return the last ids that were generated."""
-        header = _decoded(self._take(self._source.readline(LINE_MAX)))
+        header = _decoded(self._take(self._source.readline(LINE_MAX).removeprefix(BOM_UTF8)))
         if header.get("format") != FORMAT:
             raise Refused("this file is no export of Agora: its first line is not the header of an export")
         version = header.get("version")

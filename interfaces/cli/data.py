@@ -103,6 +103,8 @@ def _writing(name: str) -> Iterator[IO[bytes]]:
     """Open a file for writing, which replaces the former one only when it is complete."""
     try:
         if name == STANDARD:
+            if sys.stdout is None:
+                raise Refused("cannot write -: standard output is closed")
             yield sys.stdout.buffer
             sys.stdout.buffer.flush()
             return

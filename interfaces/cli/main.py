@@ -3,8 +3,11 @@
 Exit codes: 0 success, 1 refused or failed with one line, 2 wrong usage.
 """
 
+import os
 import sys
 from importlib.metadata import version
+from io import TextIOWrapper
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -85,6 +88,10 @@ app.add_typer(votes.app, name="votes")
 
 def main() -> None:
     """Run the command; an expected failure exits with one line."""
+    if sys.stdin is None:  # standard input is closed
+        sys.stdin = Path(os.devnull).open()  # noqa: SIM115
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # as Python does on standard error: a name is no failure
     try:
         app(prog_name="agora")
     except Exception as error:
@@ -92,4 +99,14 @@ def main() -> None:
 
         if not isinstance(error, EXPECTED):
             raise
+        if isinstance(error, OSError):
+            _discard_output()
         sys.exit(f"agora: {reason(error)}")
+
+
+def _discard_output() -> None:
+    """Discard output that Python would fail to write again when it exits."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -88,11 +88,12 @@ def _show(steps: Iterable[str]) -> None:
 def show_settings() -> None:
     """Show every setting in force, and where it comes from; secrets are masked."""
     settings = Container().settings()
+    place = _place(settings)
     rows = [(name.upper(), masked(value), origin(name)) for name, value in settings]
     widths = [max(len(row[column]) for row in rows) for column in (0, 1)]
     for name, value, source in rows:
         typer.echo(f"{name:<{widths[0]}}  {value:<{widths[1]}}  {source}")
-    typer.echo(f"\nThe database is {_place(settings)}")
+    typer.echo(f"\nThe database is {place}")
 
 
 def _log_wait(reason: str) -> None:
@@ -108,6 +109,10 @@ def _free_port(host: str, port: int) -> int:
 
     uvicorn would bury the reason in its log.
     """
+    try:
+        host.encode("idna")
+    except UnicodeError:
+        raise Unavailable("cannot listen: the host is neither a name nor an address") from None
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         with socket.create_server((host, port), family=family) as probe:

@@ -21,8 +21,9 @@ from infrastructure.database.engine import open_database, open_engine
 from infrastructure.database.schema import Migrations
 from infrastructure.timeouts import Timeouts
 from tests.support.backends import PostgresServer
-from tests.support.command import NAMES, plain, run, run_command
+from tests.support.command import COMMAND, NAMES, environment, plain, run, run_command
 from tests.support.connections import connection_of
+from tests.support.forks import Forked
 from tests.support.postgres import free_port
 from tests.support.proxy import Proxy
 from tests.support.schema import REVISIONS
@@ -616,6 +617,46 @@ def test_missing_rights_are_one_line_of_the_log(postgres: PostgresServer, monkey
             "serve", DATABASE_URL=os.environ["DATABASE_URL"], FASTAPI_ENV="production", SECRET_KEY=SECRET * 8
         )
     assert said.refused_in_the_log() == "the database refuses: permission denied for table alembic_version"
+
+
+# The system around a command.
+
+
+def test_deleted_working_directory_is_one_line(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder / "gone").mkdir()
+    monkeypatch.chdir(folder / "gone")
+    (folder / "gone").rmdir()
+    for words in (("settings",), ("migrate",), ("users", "list"), ("serve",), ("doctor",), ("adopt",)):
+        assert "the working directory was deleted; change to another one" in run(*words).refused()
+
+
+def test_full_standard_output_is_one_line(folder: Path) -> None:
+    with Path("/dev/full").open("w") as full, (folder / "errors").open("w+") as errors:
+        streams = full.fileno(), full.fileno(), errors.fileno()
+        assert Forked(("settings",), environment(), streams, session=False).wait(60) == 1
+        errors.seek(0)
+        assert errors.read() == "agora: the system refuses: No space left on device\n"
+
+
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        ("users create-admin --email ann@example.com --password-stdin <&-", "a password has"),
+        ("export - >&-", "cannot write -: standard output is closed"),
+    ],
+)
+def test_closed_standard_stream_is_no_traceback(command: str, said: str) -> None:
+    assert run("migrate").code == 0
+    shell = ["/bin/sh", "-c", f"exec {COMMAND} {command}"]
+    done = subprocess.run(shell, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.usefixtures("at")
+def test_host_that_is_no_name_is_one_line() -> None:
+    assert "cannot listen: " in run("serve", "--host", "\udcff").refused()
 
 
 def test_the_real_command_fails_with_one_line_too() -> None:

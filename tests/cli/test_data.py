@@ -8,6 +8,7 @@ import re
 import signal
 import sqlite3
 import subprocess
+from codecs import BOM_UTF8
 from collections import Counter
 from collections.abc import Callable
 from contextlib import closing
@@ -422,6 +423,12 @@ def test_a_file_that_cannot_be_read_or_written_is_one_line(words: tuple[str, str
 def test_exports_and_imports_need_a_migrated_database(words: tuple[str, str], folder: Path) -> None:
     assert "run: agora migrate" in run(*words).refused()
     assert not (folder / "export.ndjson").exists()
+
+
+@pytest.mark.usefixtures("at")
+def test_byte_order_mark_before_an_export_is_skipped(folder: Path, many_users: bytes) -> None:
+    (folder / "export.ndjson").write_bytes(BOM_UTF8 + many_users)
+    assert run("import", "export.ndjson").code == 0
 
 
 def test_an_import_that_is_killed_leaves_nothing(at: URL, many_users: bytes) -> None:

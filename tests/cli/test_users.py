@@ -126,6 +126,14 @@ def test_what_names_no_account_is_a_wrong_call(who: str) -> None:
     assert "name an account by its id" in " ".join(done.errors.replace("│", " ").split())
 
 
+@pytest.mark.usefixtures("at")
+def test_names_that_the_output_cannot_encode_are_escaped() -> None:
+    assert run("users", "create-admin", "--email", "日本@example.com", "--generate", encoding="latin-1").code == 0
+    done = run("users", "list", encoding="latin-1")
+    assert (done.code, done.errors) == (0, "")
+    assert r"\u65e5\u672c@example.com" in done.output
+
+
 @pytest.mark.parametrize("words", [("list",), ("promote", "1")])
 @pytest.mark.usefixtures("blank")
 def test_before_the_schema_is_made_there_are_no_accounts(words: tuple[str, ...]) -> None:

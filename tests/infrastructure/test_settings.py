@@ -163,6 +163,16 @@ def test_a_file_may_hold_comments_quotes_and_exports(folder: Path) -> None:
     assert settings.log_level == "INFO"
 
 
+@pytest.mark.parametrize("name", [".env", ".env.development"])
+def test_byte_order_mark_is_no_part_of_a_file_or_a_value(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    (folder / name).write_text("DATABASE_CONNECTIONS=2\n", encoding="utf-8-sig")
+    monkeypatch.setenv("DB_PASSWORD", "\ufeffhunter2")
+    settings = load_settings()
+    assert (settings.database_connections, settings.db_password) == (2, SecretStr(SECRET))
+
+
 def test_names_that_agora_does_not_know_are_let_be(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write(folder / ".env", ANOTHER_PROGRAMS="setting", DATABASE_CONNECTIONS=2)
     monkeypatch.setenv("HOME_BREW", "yes")

@@ -48,20 +48,20 @@ class Ended:
         return reason
 
 
-def run(*words: str, typed: str | bytes = "") -> Ended:
+def run(*words: str, typed: str | bytes = "", encoding: str = "utf-8") -> Ended:
     """Run the command in this process, with input for its prompts."""
     before = sys.argv
     sys.argv = ["agora", *words]
     code: object = 0
     try:
-        with kept(), CliRunner().isolation(typed) as streams:
+        with kept(), CliRunner(encoding).isolation(typed) as streams:
             try:
                 main()
             except SystemExit as end:
                 code = end.code
             sys.stdout.flush()
             sys.stderr.flush()
-            output, errors = (stream.getvalue().decode() for stream in streams[:2])
+            output, errors = (stream.getvalue().decode(encoding) for stream in streams[:2])
     finally:
         sys.argv = before
     if isinstance(code, str):  # Python itself prints it
