@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from hashlib import sha256
+from ipaddress import IPv6Network
+from typing import Final
 
 from application.ports.services import NO_METER, Attempted, Clock, Meter, PasswordHasher, Throttle, Timer
 from application.views import Attempt
@@ -16,23 +18,39 @@ class Limits:
 
     failures_per_account: int = 5
     failures_per_address: int = 30
+    failures_from_new_addresses: int = 100
     registrations_per_address: int = 1_000
 
 
-ACCOUNT_WINDOW = timedelta(minutes=15)
-ADDRESS_WINDOW = timedelta(minutes=5)
-REGISTRATION_WINDOW = timedelta(hours=1)
-KNOWN_ADDRESS_WINDOW = timedelta(days=30)
+ACCOUNT_WINDOW: Final = timedelta(minutes=15)
+ADDRESS_WINDOW: Final = timedelta(minutes=5)
+NEW_ADDRESSES_WINDOW: Final = timedelta(hours=1)
+REGISTRATION_WINDOW: Final = timedelta(hours=1)
+KNOWN_ADDRESS_WINDOW: Final = timedelta(days=30)
 """After a sign-in, how long failures of others at its address do not count."""
+
+WIDER_NETWORKS: Final = {56: 2, 48: 8}
+"""Prefixes of IPv6 networks that one client may own, and how many times the limit of an address each has."""
+
+
+@dataclass(frozen=True, slots=True)
+class Guess:
+    """Where a password is tried: account, address, and session if there is one."""
+
+    email_key: str
+    address: str
+    session_id: int = 0
+    """The session that confirms a password; 0 at a sign-in."""
 
 
 @dataclass(frozen=True, slots=True)
 class Guard:
     """Limits password guesses and bulk registrations without locking out owners.
 
-    Failures are counted per account and address, so that a stranger at another address locks no account, and per
-    address; an account that signed in from the address before is exempt from the second limit. Each decision is taken
-    after the password was checked and in one atomic step: of any number of concurrent guesses, the limit is served.
+    Failures are counted per account and address, so that a stranger at another address locks no account, per session
+    that confirms a password, per address with its wider IPv6 networks, and per account over all addresses that are new
+    to it. An account that signed in from the address before is exempt from the last two. Each decision is taken after
+    the password was checked: of any number of concurrent guesses, the limit is served.
     """
 
     throttle: Throttle
@@ -40,50 +58,56 @@ class Guard:
     meter: Meter = NO_METER
 
     def registering(self, address: str, now: datetime) -> None:
-        """Count a registration.
+        """Count a registration, or a change of e-mail, which reveals as much.
 
         Raises:
             TooManyRequests: the address exceeds its limit.
         """
         limit = self.limits.registrations_per_address
-        self._require_open(
-            self.throttle.count([_attempt("registration", limit, REGISTRATION_WINDOW, address)], now), "registration"
-        )
+        attempts = _of_networks("registration", limit, REGISTRATION_WINDOW, address)
+        self._require_open(max(self.throttle.count(attempts, now)), "registration")
 
-    def failed(self, email_key: str, address: str, now: datetime) -> None:
-        """Count a wrong password.
+    def judge(self, guess: Guess, now: datetime, *, is_right: bool) -> None:
+        """Admit a right password; count a wrong one, and a right one beyond a limit.
 
-        Raises:
-            TooManyRequests: the account or the address exceeds its limit.
-        """
-        attempts = [self._of_account(email_key, address), self._of_address(address)]
-        self._require_open(self.throttle.count(attempts, now), "password")
-
-    def succeeded(self, email_key: str, address: str, now: datetime) -> None:
-        """Admit a right password, and remember the address as known to the account.
+        Beyond a limit both take the same statements, so that the duration does not tell them apart.
 
         Raises:
             TooManyRequests: a limit was reached before, so this may be a guess.
         """
-        of_account, of_address = self._of_account(email_key, address), self._of_address(address)
-        known = _attempt("known", min(1, of_address.limit), KNOWN_ADDRESS_WINDOW, email_key, address)
-        is_known = bool(self.throttle.remaining([known], now))
-        limits = [of_account] if is_known else [of_account, of_address]
-        self._require_open(self.throttle.remaining(limits, now), "password")
-        if not is_known:
-            self.throttle.count([known], now)
-        self.throttle.reset(of_account)
+        own, networks, strangers = self._of_guess(guess), self._of_networks(guess.address), self._of_strangers(guess)
+        known = self._known(guess)
+        of_known, *seconds = self.throttle.remaining([known, *own, *networks, strangers], now)
+        applying = len(own) if of_known else None
+        closed = max(seconds[:applying])
+        if is_right and not closed:
+            if not of_known:
+                self.throttle.count([known], now)
+            self.throttle.reset(own)
+            return
+        counted = self.throttle.count([*own, *networks, *([] if of_known else [strangers])], now)
+        self._require_open(max(counted[:applying]) or (closed if is_right else 0), "password")
 
     def _require_open(self, remaining: int, attempt: Attempted) -> None:
         if remaining:
             self.meter.throttled(attempt)
             raise TooManyRequests(remaining)
 
-    def _of_account(self, email_key: str, address: str) -> Attempt:
-        return _attempt("account", self.limits.failures_per_account, ACCOUNT_WINDOW, email_key, address)
+    def _of_guess(self, guess: Guess) -> list[Attempt]:
+        limit, session = self.limits.failures_per_account, str(guess.session_id)
+        of_account = _attempt("account", limit, ACCOUNT_WINDOW, guess.email_key, guess.address)
+        return [of_account, *([_attempt("session", limit, ACCOUNT_WINDOW, session)] if guess.session_id else [])]
 
-    def _of_address(self, address: str) -> Attempt:
-        return _attempt("address", self.limits.failures_per_address, ADDRESS_WINDOW, address)
+    def _of_networks(self, address: str) -> list[Attempt]:
+        return _of_networks("address", self.limits.failures_per_address, ADDRESS_WINDOW, address)
+
+    def _of_strangers(self, guess: Guess) -> Attempt:
+        limit = self.limits.failures_from_new_addresses
+        return _attempt("strangers", limit, NEW_ADDRESSES_WINDOW, guess.email_key)
+
+    def _known(self, guess: Guess) -> Attempt:
+        limit = max(self.limits.failures_per_address, self.limits.failures_from_new_addresses)
+        return _attempt("known", min(1, limit), KNOWN_ADDRESS_WINDOW, guess.email_key, guess.address)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +123,7 @@ class CheckPassword:
     clock: Clock
     timer: Timer
 
-    def __call__(self, user: User | None, email_key: str, password: str, address: str) -> User:
+    def __call__(self, user: User | None, guess: Guess, password: str) -> User:
         """Return the account if the password is right; None is an unknown e-mail.
 
         Raises:
@@ -109,16 +133,25 @@ class CheckPassword:
         """
         verification = self.hasher.verify(password, user.password_hash if user else None)
         try:
+            self.guard.judge(guess, self.clock.now(), is_right=verification.is_right)
             if user is None or not verification.is_right:
-                self.guard.failed(email_key, address, self.clock.now())
                 raise InvalidCredentials
-            self.guard.succeeded(email_key, address, self.clock.now())
             if not user.is_active:
                 raise AccountInactive
         except DomainError:
             self.timer.sleep(verification.padding)
             raise
         return user
+
+
+def _of_networks(kind: str, limit: int, window: timedelta, address: str) -> list[Attempt]:
+    """Limit an address, and of IPv6 the networks around it."""
+    attempts = [_attempt(kind, limit, window, address)]
+    if ":" in address:
+        network = IPv6Network(address)
+        for prefix, times in WIDER_NETWORKS.items():
+            attempts.append(_attempt(kind, times * limit, window, str(network.supernet(new_prefix=prefix))))
+    return attempts
 
 
 def _attempt(kind: str, limit: int, window: timedelta, *subject: str) -> Attempt:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from application.audit import Audited
-from application.passwords import CheckPassword
+from application.passwords import CheckPassword, Guess
 from application.ports.services import Clock, PasswordHasher, RefreshTokens, SecurityLog, TokenCodec
 from application.ports.storage import UnitOfWorkFactory, UserReader
 from application.views import Action, Claims, SecurityEvent, SessionView, Tokens
@@ -45,7 +45,7 @@ class SignIn:
         except Invalid:
             key, user = email.casefold(), None
         with Audited(self.log, None, user.id if user else None, (Action.SIGN_IN,)):
-            return self._open_session(self.check(user, key, password, address), password, user_agent)
+            return self._open_session(self.check(user, Guess(key, address), password), password, user_agent)
 
     def _open_session(self, user: User, password: str, user_agent: str) -> Tokens:
         password_hash = user.password_hash

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 from application.audit import Audited
 from application.paging import Page, Window
-from application.passwords import CheckPassword, Guard
+from application.passwords import CheckPassword, Guard, Guess
 from application.ports.services import Clock, CommonPasswords, PasswordHasher, SecurityLog
 from application.ports.storage import UnitOfWork, UnitOfWorkFactory, UserReader
 from application.views import AccountView, Action, PublicUser, UserView
@@ -181,6 +181,8 @@ class EditOwnAccount:
     users: UserReader
     uow: UnitOfWorkFactory
     check: CheckPassword
+    guard: Guard
+    clock: Clock
     reserved_usernames: Container[str]
     log: SecurityLog
 
@@ -194,7 +196,7 @@ class EditOwnAccount:
             InvalidCredentials: the password is wrong.
             EmailTaken: another account has this e-mail.
             UsernameTaken: another account has this username, or it is reserved.
-            TooManyRequests: too many passwords were wrong.
+            TooManyRequests: too many passwords were wrong, or the address exceeds its limit of registrations.
         """
         actions = _named({Action.CHANGE_EMAIL: email is not None, Action.CHANGE_USERNAME: username is not None})
         with Audited(self.log, actor, actor.id, actions):
@@ -203,6 +205,7 @@ class EditOwnAccount:
                 if current_password is None:
                     raise Invalid("current_password", "missing", "a new e-mail needs your current password")
                 confirmed = _confirm(self.users, self.check, actor, current_password, address)
+                self.guard.registering(address, self.clock.now())  # a taken e-mail shows here too
             with self.uow() as tx:
                 user = changed = _lock_own(tx, actor, confirmed)
                 if username is not None:
@@ -352,7 +355,7 @@ def _confirm(users: UserReader, check: CheckPassword, actor: Actor, password: st
     user = users.find(actor.id)
     if user is None:
         raise InvalidToken
-    return check(user, user.email_key, password, address)
+    return check(user, Guess(user.email_key, address, actor.session_id), password)
 
 
 def _lock_own(tx: UnitOfWork, actor: Actor, confirmed: User | None) -> User:

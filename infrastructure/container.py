@@ -85,9 +85,12 @@ def _lists(settings: Settings, database: Database, timeouts: Timeouts, metrics: 
 
 def _limits(settings: Settings) -> Limits:
     if not settings.throttle:
-        return Limits(0, 0, 0)
+        return Limits(0, 0, 0, 0)
     return Limits(
-        settings.throttle_account_failures, settings.throttle_address_failures, settings.throttle_registrations
+        settings.throttle_account_failures,
+        settings.throttle_address_failures,
+        settings.throttle_new_address_failures,
+        settings.throttle_registrations,
     )
 
 
@@ -176,7 +179,9 @@ class Container(containers.DeclarativeContainer):
             register_user=providers.Singleton(RegisterUser, uow, hasher, common, guard, clock, reserved_usernames, log),
             create_admin=providers.Singleton(CreateAdmin, uow, hasher, common, clock, log),
             edit_user=providers.Singleton(EditUser, uow, log),
-            edit_own_account=providers.Singleton(EditOwnAccount, users, uow, check, reserved_usernames, log),
+            edit_own_account=providers.Singleton(
+                EditOwnAccount, users, uow, check, guard, clock, reserved_usernames, log
+            ),
             change_password=providers.Singleton(ChangePassword, users, uow, check, hasher, common, log),
             set_password=providers.Singleton(SetPassword, users, uow, hasher, common, log),
             delete_own_account=providers.Singleton(DeleteOwnAccount, users, uow, check, log),

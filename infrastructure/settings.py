@@ -119,8 +119,17 @@ class Settings(BaseModel):
     throttle_address_failures: Annotated[
         int, Field(ge=0, description="Wrong passwords from one address in 5 minutes; 0 for any number.")
     ] = 30
+    throttle_new_address_failures: Annotated[
+        int,
+        Field(
+            ge=0,
+            description="Wrong passwords for an account in an hour from addresses that it never signed in from;"
+            " 0 for any number.",
+        ),
+    ] = 100
     throttle_registrations: Annotated[
-        int, Field(ge=0, description="Registrations from one address in an hour; 0 for any number.")
+        int,
+        Field(ge=0, description="Registrations and changes of e-mail from one address in an hour; 0 for any number."),
     ] = 1_000
     trusted_proxies: Annotated[
         tuple[str, ...],

@@ -103,19 +103,23 @@ CommonPasswords = Container[str]
 class Throttle(Protocol):
     """Counts attempts exactly, also under concurrency.
 
-    A limit of 0 is no limit: its attempts are not counted.
+    A limit of 0 is no limit: its attempts are not counted. A window that began in the future, before the clock was set
+    back, is treated as one that begins now.
     """
 
-    def count(self, attempts: Sequence[Attempt], now: datetime) -> int:
-        """Count an attempt against each limit; return the seconds to wait, 0 if none."""
+    def count(self, attempts: Sequence[Attempt], now: datetime) -> Sequence[int]:
+        """Count an attempt against each limit.
+
+        Return for each the rest of its window in seconds if the attempt exceeds it, else 0.
+        """
         ...
 
-    def remaining(self, attempts: Sequence[Attempt], now: datetime) -> int:
-        """Return the seconds until no limit is reached; 0 if none is reached now."""
+    def remaining(self, attempts: Sequence[Attempt], now: datetime) -> Sequence[int]:
+        """Return for each reached limit the seconds left of its window, else 0."""
         ...
 
-    def reset(self, attempt: Attempt) -> None:
-        """Reset the count of a limit."""
+    def reset(self, attempts: Sequence[Attempt]) -> None:
+        """Reset the counts of limits."""
         ...
 
 

@@ -2,10 +2,11 @@
 
 from collections.abc import Sequence
 from datetime import datetime
+from functools import lru_cache
 from math import ceil
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, bindparam, case, delete, literal_column, select
+from sqlalchemy import ColumnElement, bindparam, case, delete, literal_column, or_, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from application.views import Attempt
@@ -20,24 +21,34 @@ ONE: Final[ColumnElement[int]] = literal_column("1")
 _EXPIRED: Final = attempts.c.ends_at <= bindparam("now")
 
 
-def _count(insert: Any) -> Any:
-    """Count one more, from 1 after the window has ended, in one atomic statement."""
-    new = insert(attempts).values(bucket=bindparam("bucket"), count=ONE, ends_at=bindparam("window_end"))
+def _count(insert: Any, buckets: int) -> Any:
+    """Count one more in each bucket, from 1 after its window, in one statement."""
+    new = insert(attempts).values(
+        [{"bucket": bindparam(f"bucket_{n}"), "count": ONE, "ends_at": bindparam(f"end_{n}")} for n in range(buckets)]
+    )
+    is_future = attempts.c.ends_at > new.excluded.ends_at  # the window began before the clock was set back
     return new.on_conflict_do_update(
         index_elements=[attempts.c.bucket],
         set_={
             "count": case((_EXPIRED, ONE), else_=attempts.c.count + ONE),
-            "ends_at": case((_EXPIRED, new.excluded.ends_at), else_=attempts.c.ends_at),
+            "ends_at": case((or_(_EXPIRED, is_future), new.excluded.ends_at), else_=attempts.c.ends_at),
         },
-    ).returning(attempts.c.count, attempts.c.ends_at)
+    ).returning(attempts.c.bucket, attempts.c.count, attempts.c.ends_at)
 
 
-COUNT: Final = Statement(_count(postgresql.insert), sqlite=_count(sqlite.insert))
-READ: Final = Statement(
-    select(attempts.c.count, attempts.c.ends_at).where(
-        attempts.c.bucket == bindparam("bucket"), attempts.c.ends_at > bindparam("now")
-    )
-)
+@lru_cache
+def count_statement(buckets: int) -> Statement:
+    """Build the statement that counts in this many buckets."""
+    return Statement(_count(postgresql.insert, buckets), sqlite=_count(sqlite.insert, buckets))
+
+
+@lru_cache
+def read_statement(buckets: int) -> Statement:
+    """Build the statement that reads this many buckets."""
+    named = attempts.c.bucket.in_([bindparam(f"bucket_{number}") for number in range(buckets)])
+    return Statement(select(attempts.c.bucket, attempts.c.count, attempts.c.ends_at).where(named, ~_EXPIRED))
+
+
 DELETE: Final = Statement(delete(attempts).where(attempts.c.bucket == bindparam("bucket")))
 DELETE_EXPIRED: Final = Statement(
     delete(attempts).where(
@@ -58,36 +69,47 @@ class SqlThrottle:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def count(self, attempts: Sequence[Attempt], now: datetime) -> int:
-        """Count an attempt against each limit; return the seconds to wait, 0 if none."""
+    def count(self, attempts: Sequence[Attempt], now: datetime) -> Sequence[int]:
+        """Count an attempt against each limit, in their order: counts do not deadlock."""
         limited = [attempt for attempt in attempts if attempt.limit]
         if not limited:
-            return 0
-        exceeded = []
+            return [0] * len(attempts)
+        ends = {f"end_{number}": now + attempt.window for number, attempt in enumerate(limited)}
         with self._database.write() as querier:
-            for attempt in limited:
-                values = {"bucket": attempt.bucket, "window_end": now + attempt.window, "now": now}
-                ((count, ends_at),) = querier.fetch_all(COUNT, values)
-                if count > attempt.limit:
-                    exceeded.append(ends_at)
+            values = {**_buckets(limited), **ends, "now": now}
+            rows = querier.fetch_all(count_statement(len(limited)), values)
             querier.enqueue(DELETE_EXPIRED, {"now": now})
-        return _seconds(now, exceeded)
+        return _seconds(attempts, rows, now, reached=1)
 
-    def remaining(self, attempts: Sequence[Attempt], now: datetime) -> int:
-        """Return the seconds until no limit is reached; 0 if none is reached now."""
+    def remaining(self, attempts: Sequence[Attempt], now: datetime) -> Sequence[int]:
+        """Return for each limit the rest of its window if it is reached."""
         limited = [attempt for attempt in attempts if attempt.limit]
         if not limited:
-            return 0
+            return [0] * len(attempts)
         with self._database.read() as querier:
-            rows = [(attempt, querier.fetch_one(READ, {"bucket": attempt.bucket, "now": now})) for attempt in limited]
-        return _seconds(now, [row[1] for attempt, row in rows if row is not None and row[0] >= attempt.limit])
+            rows = querier.fetch_all(read_statement(len(limited)), {**_buckets(limited), "now": now})
+        return _seconds(attempts, rows, now, reached=0)
 
-    def reset(self, attempt: Attempt) -> None:
-        """Reset the count of a limit."""
-        if attempt.limit:
+    def reset(self, attempts: Sequence[Attempt]) -> None:
+        """Reset the counts of limits."""
+        limited = [attempt for attempt in attempts if attempt.limit]
+        if limited:
             with self._database.write() as querier:
-                querier.enqueue(DELETE, {"bucket": attempt.bucket})
+                for attempt in limited:
+                    querier.enqueue(DELETE, {"bucket": attempt.bucket})
 
 
-def _seconds(now: datetime, ends: Sequence[datetime]) -> int:
-    return ceil((max(ends, default=now) - now).total_seconds())
+def _buckets(attempts: Sequence[Attempt]) -> dict[str, str]:
+    return {f"bucket_{number}": attempt.bucket for number, attempt in enumerate(attempts)}
+
+
+def _seconds(attempts: Sequence[Attempt], rows: Sequence[Any], now: datetime, reached: int) -> list[int]:
+    """Return the rest of the window for each limit whose count is that much above it."""
+    counts = {bucket: (count, ends_at) for bucket, count, ends_at in rows}
+    found = [(attempt, *counts.get(attempt.bucket, (0, now))) for attempt in attempts]
+    return [
+        ceil((min(ends_at, now + attempt.window) - now).total_seconds())
+        if attempt.limit and count >= attempt.limit + reached
+        else 0
+        for attempt, count, ends_at in found
+    ]

@@ -56,7 +56,7 @@ def world() -> World:
             register_user=RegisterUser(uow, hasher, COMMON, guard, clock, RESERVED_USERNAMES, log),
             create_admin=CreateAdmin(uow, hasher, COMMON, clock, log),
             edit_user=EditUser(uow, log),
-            edit_own_account=EditOwnAccount(users, uow, check, RESERVED_USERNAMES, log),
+            edit_own_account=EditOwnAccount(users, uow, check, guard, clock, RESERVED_USERNAMES, log),
             change_password=ChangePassword(users, uow, check, hasher, COMMON, log),
             set_password=SetPassword(users, uow, hasher, COMMON, log),
             delete_own_account=DeleteOwnAccount(users, uow, check, log),

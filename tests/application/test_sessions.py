@@ -400,7 +400,7 @@ def test_account_removed_during_sign_in_is_unknown(world: World) -> None:
 def test_limits_of_zero_count_nothing(world: World) -> None:
     world.person()
     check = world.app.commands.sign_in.check
-    guard = replace(check.guard, limits=Limits(0, 0, 0))
+    guard = replace(check.guard, limits=Limits(0, 0, 0, 0))
     sign_in = replace(world.app.commands.sign_in, check=replace(check, guard=guard))
 
     for _ in range(40):

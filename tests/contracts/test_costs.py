@@ -1,23 +1,22 @@
-"""Costs of a vote on SQL, in round trips and rows read."""
+"""Costs on SQL: of a vote in round trips and rows read, of refused passwords in statements."""
 
-import sqlite3
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
-from typing import Any
+import re
+from contextlib import closing
 
-import psycopg2.extensions
 import pytest
-from sqlalchemy import URL, event, text
-from sqlalchemy.pool import Pool
+from sqlalchemy import URL, text
 
+from application.passwords import CheckPassword, Guard, Guess, Limits
 from application.votes import CastVote
+from domain.errors import DomainError
 from domain.votes import Direction, Vote
 from infrastructure.database.engine import open_database
 from infrastructure.database.pipeline import Querier, Statement
 from infrastructure.database.votes import SqlVoteRepository
-from tests.fakes.services import FrozenClock
+from tests.fakes.services import FrozenClock, MemoryTimer, PlainHasher
 from tests.support.backends import sql_backend
-from tests.support.samples import NOW, add_post, add_user
+from tests.support.round_trips import round_trips
+from tests.support.samples import NOW, a_user, add_post, add_user
 
 VOTES = 20
 ROUND_TRIPS = {"postgresql": 2, "sqlite": 6}
@@ -34,29 +33,6 @@ ROWS_READ = Statement(
 def rows_read(querier: Querier) -> int:
     ((rows,),) = querier.fetch_all(ROWS_READ, {})
     return int(rows)
-
-
-@contextmanager
-def round_trips() -> Iterator[list[str]]:
-    """Collect what the driver sends over connections that are opened in the block."""
-    sent: list[str] = []
-
-    class CountingCursor(psycopg2.extensions.cursor):
-        def execute(self, query: Any, values: Any = None) -> None:
-            sent.append(str(query))
-            super().execute(query, values)
-
-    def note(connection: Any, _record: object) -> None:
-        if isinstance(connection, sqlite3.Connection):
-            connection.set_trace_callback(sent.append)
-        else:
-            connection.cursor_factory = CountingCursor
-
-    event.listen(Pool, "connect", note)
-    try:
-        yield sent
-    finally:
-        event.remove(Pool, "connect", note)
 
 
 def test_vote_takes_the_same_round_trips_on_a_post_with_many(url: URL) -> None:
@@ -93,3 +69,36 @@ def test_vote_reads_the_same_rows_on_a_post_with_many(url: URL) -> None:
                 rows.append(rows_read(querier) - before)
 
     assert rows[0] == rows[1] > 0
+
+
+ADDRESS = "2001:db8:1:2::/64"
+
+
+@pytest.mark.parametrize("session_id", [0, 7])
+@pytest.mark.parametrize("beyond", ["account", "address", "strangers"])
+def test_right_and_wrong_passwords_beyond_a_limit_cost_the_same(url: URL, beyond: str, session_id: int) -> None:
+    limits = {
+        "account": Limits(failures_per_account=1),
+        "address": Limits(failures_per_address=1),
+        "strangers": Limits(failures_from_new_addresses=1),
+    }
+    with round_trips() as sent, sql_backend(url) as backend:
+        check = CheckPassword(PlainHasher(), Guard(backend.throttle, limits[beyond]), FrozenClock(), MemoryTimer())
+        ann = a_user("ann").with_password("plain:right")
+        guess = Guess(ann.email_key, ADDRESS, session_id)
+        costs = []
+        for user, password in ((ann, "wrong"), (ann, "wrong"), (ann, "right"), (None, "right"), (ann, "wrong")):
+            sent.clear()
+            with pytest.raises(DomainError) as refusal:
+                check(user, guess, password)
+            costs.append((refusal.value.code, [shape(statement) for statement in sent]))
+
+    assert costs[0][0] == "invalid-credentials"
+    assert costs[1:] == [costs[1]] * 4
+    assert costs[1][0] == "rate-limited"
+    assert sum("COMMIT" in statement for statement in costs[1][1]) == 1
+
+
+def shape(statement: str) -> str:
+    """Leave the values of a statement out."""
+    return re.sub(r"'[^']*'|\b\d+\b", "?", statement)

@@ -8,7 +8,7 @@ from time import monotonic, sleep
 from typing import Any
 
 from application.paging import NEWEST_FIRST, Window
-from application.passwords import CheckPassword, Guard, Limits
+from application.passwords import CheckPassword, Guard, Guess, Limits
 from application.posts import EditPost
 from application.sessions import RefreshSession
 from application.users import EditUser, RegisterUser
@@ -277,7 +277,7 @@ def test_concurrent_guesses_never_exceed_the_limit(backend: Backend) -> None:
     with backend.uow() as tx:
         ann = tx.users.add(a_user("ann").with_password("plain:a password"))
     check = CheckPassword(PlainHasher(), Guard(backend.throttle, Limits()), FrozenClock(), MemoryTimer())
-    guess = partial(check, ann, ann.email_key, "wrong", "192.0.2.1")
+    guess = partial(check, ann, Guess(ann.email_key, "192.0.2.1"), "wrong")
 
     codes = [outcome.code for outcome in all_at_once([guess] * 32)]
 
@@ -289,6 +289,6 @@ def test_concurrent_first_sign_ins_from_one_address_succeed(backend: Backend) ->
         ann = tx.users.add(a_user("ann").with_password("plain:a password"))
     check = CheckPassword(PlainHasher(), Guard(backend.throttle, Limits()), FrozenClock(), MemoryTimer())
 
-    outcomes = all_at_once([partial(check, ann, ann.email_key, "a password", "192.0.2.1")] * 32)
+    outcomes = all_at_once([partial(check, ann, Guess(ann.email_key, "192.0.2.1"), "a password")] * 32)
 
     assert outcomes == [ann] * 32

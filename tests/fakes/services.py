@@ -152,32 +152,30 @@ class MemoryThrottle:
         self._counts: dict[str, tuple[int, datetime]] = {}
         self._lock = RLock()
 
-    def count(self, attempts: Sequence[Attempt], now: datetime) -> int:
+    def count(self, attempts: Sequence[Attempt], now: datetime) -> Sequence[int]:
         with self._lock:
-            exceeded = []
             for attempt in (attempt for attempt in attempts if attempt.limit):
-                count, ends_at = self._current(attempt, now) or (0, now + attempt.window)
+                count, ends_at = self._current(attempt, now)
                 self._counts[attempt.bucket] = (count + 1, ends_at)
-                if count + 1 > attempt.limit:
-                    exceeded.append(ends_at)
-        return _seconds(now, exceeded)
+            return [self._seconds(attempt, now, attempt.limit + 1) for attempt in attempts]
 
-    def remaining(self, attempts: Sequence[Attempt], now: datetime) -> int:
+    def remaining(self, attempts: Sequence[Attempt], now: datetime) -> Sequence[int]:
         with self._lock:
-            found = [(attempt, self._current(attempt, now)) for attempt in attempts if attempt.limit]
-        return _seconds(now, [current[1] for attempt, current in found if current and current[0] >= attempt.limit])
+            return [self._seconds(attempt, now, attempt.limit) for attempt in attempts]
 
-    def reset(self, attempt: Attempt) -> None:
+    def reset(self, attempts: Sequence[Attempt]) -> None:
         with self._lock:
-            self._counts.pop(attempt.bucket, None)
+            for attempt in attempts:
+                self._counts.pop(attempt.bucket, None)
 
-    def _current(self, attempt: Attempt, now: datetime) -> tuple[int, datetime] | None:
-        found = self._counts.get(attempt.bucket)
-        return found if found and now < found[1] else None
+    def _seconds(self, attempt: Attempt, now: datetime, reached: int) -> int:
+        count, ends_at = self._current(attempt, now)
+        return ceil((ends_at - now).total_seconds()) if attempt.limit and count >= reached else 0
 
-
-def _seconds(now: datetime, ends: Sequence[datetime]) -> int:
-    return ceil((max(ends, default=now) - now).total_seconds())
+    def _current(self, attempt: Attempt, now: datetime) -> tuple[int, datetime]:
+        latest = now + attempt.window
+        count, ends_at = self._counts.get(attempt.bucket, (0, latest))
+        return (count, min(ends_at, latest)) if now < ends_at else (0, latest)
 
 
 class StaticHealth:

@@ -67,12 +67,12 @@ def try_password(app: App, password: str, address: str = ELSEWHERE) -> str:
 
 def test_the_settings_set_the_limits() -> None:
     with wired(throttle_account_failures=7, throttle_address_failures=0, throttle_registrations=9) as container:
-        assert astuple(container.limits()) == (7, 0, 9)
+        assert astuple(container.limits()) == (7, 0, 100, 9)
     with wired() as container:
         assert container.limits() == Limits()  # the defaults of both are the same
         assert isinstance(container.throttle(), SqlThrottle)
     with wired(throttle=False, throttle_account_failures=7) as container:
-        assert container.limits() == Limits(0, 0, 0)
+        assert container.limits() == Limits(0, 0, 0, 0)
 
 
 def test_without_a_throttle_no_attempt_is_refused(url: URL) -> None:
