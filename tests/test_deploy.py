@@ -6,7 +6,6 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from configparser import RawConfigParser
 from fnmatch import fnmatch
 from ipaddress import ip_address, ip_network
 from pathlib import Path
@@ -21,7 +20,7 @@ from starlette.types import Scope
 
 from infrastructure.database.engine import HEALTH_CONNECTIONS
 from infrastructure.environment import load_settings
-from infrastructure.settings import Settings, SettingsError
+from infrastructure.settings import FILE_NAMES, Settings, SettingsError
 from infrastructure.timeouts import DEFAULT_TIMEOUTS
 from interfaces.cli.main import app
 from interfaces.http.middleware import BODY_MAX, DEFAULT_HEADERS
@@ -181,20 +180,39 @@ def test_the_server_waits_for_the_migration_and_that_for_the_database(compose: d
     assert services["migrate"]["depends_on"] == {"postgres": {"condition": "service_healthy"}}
     assert services["server"]["depends_on"]["migrate"] == {"condition": "service_completed_successfully"}
     assert services["postgres"]["healthcheck"]["test"][:2] == ["CMD", "pg_isready"]
-    assert parse(services["migrate"]["command"]) == {}
+    assert parse(services["migrate"]["command"]) == {"to": None, "yes": False}
     assert parse(services["server"]["command"]) == {"host": "0.0.0.0", "port": PORT, "workers": 4}
 
 
 def test_compose_tells_agora_where_its_database_is(compose: dict[str, Any]) -> None:
-    services = compose["services"]
-    interpolated = set(re.findall(r"\$\{(\w+)", read("compose.yaml")))
+    services, roles = compose["services"], read("deploy/roles.sql")
 
-    for service in (services["migrate"], services["server"]):
+    assert "${" not in read("compose.yaml")
+    for service, role in ((services["migrate"], "agora_owner"), (services["server"], "agora")):
+        settings = service["environment"]
         assert service["env_file"] == ".env.production"
-        assert service["environment"].keys() <= NAMES
-        assert service["environment"]["DB_HOST"] in services
-    assert interpolated == {"DB_USER", "DB_PASSWORD", "DB_NAME"}
-    assert interpolated <= dotenv_values(ROOT / ".env.production.example").keys()
+        assert {name for name in settings if settings[name]} <= NAMES | FILE_NAMES.keys()
+        assert settings["DB_HOST"] in services
+        assert settings["DB_USER"] == role
+        assert f"CREATE ROLE {role} LOGIN" in roles
+        assert f"CREATE DATABASE {settings['DB_NAME']} OWNER agora_owner" in roles
+    named = dotenv_values(ROOT / ".env.production.example").keys() & (FILE_NAMES.keys() | {"DB_HOST", "DB_USER"})
+    assert named <= services["server"]["environment"].keys() & services["migrate"]["environment"].keys()
+
+
+def test_each_container_sees_the_secrets_that_it_names(compose: dict[str, Any]) -> None:
+    used: dict[str, set[str]] = {}
+    for name, service in compose["services"].items():
+        files = {value for key, value in service["environment"].items() if key.endswith("_FILE") and value}
+        used[name] = {Path(file).name for file in files}
+        assert all(Path(file).parent == Path("/run/secrets") for file in files)
+    used["postgres"] |= set(re.findall(r"/run/secrets\}/(\w+)", read("deploy/roles.sql")))
+
+    assert used == {name: set(service["secrets"]) for name, service in compose["services"].items()}
+    assert compose["secrets"] == {name: {"file": f"secrets/{name}"} for name in set().union(*used.values())}
+    assert all(name in read("docs/operating.md") for name in compose["secrets"])
+    assert "secrets/" in read(".gitignore").splitlines()
+    assert not is_in_context("secrets/secret_key")
 
 
 def test_server_listens_on_loopback_and_the_database_on_no_port(compose: dict[str, Any]) -> None:
@@ -207,17 +225,25 @@ def test_server_listens_on_loopback_and_the_database_on_no_port(compose: dict[st
     assert ip_address(network["gateway"]) in ip_network(network["subnet"])
 
 
-def test_the_containers_of_agora_may_do_next_to_nothing(compose: dict[str, Any]) -> None:
-    for name in ("migrate", "server"):
+def test_containers_have_no_rights_and_limited_resources(compose: dict[str, Any]) -> None:
+    for name in ("postgres", "migrate", "server"):
         service = compose["services"][name]
         assert service["read_only"]
         assert service["cap_drop"] == ["ALL"]
         assert service["security_opt"] == ["no-new-privileges:true"]
+        assert service["ulimits"]["core"] == 0
+        assert service["mem_limit"] == service["memswap_limit"] == "2g"
+        assert service["pids_limit"] == 512
+    postgres = compose["services"]["postgres"]
+    assert postgres["user"] == "999:999"
+    allowed = int(re.findall(r"max_connections=(\d+)", " ".join(postgres["command"]))[0])
+    assert postgres["pids_limit"] >= 2 * allowed
 
 
 def test_the_data_outlives_its_container(compose: dict[str, Any]) -> None:
-    (mount,) = compose["services"]["postgres"]["volumes"]
+    mount, roles = compose["services"]["postgres"]["volumes"]
 
+    assert roles == "./deploy/roles.sql:/docker-entrypoint-initdb.d/roles.sql:ro"
     assert mount == "postgres:/var/lib/postgresql"  # where the images of PostgreSQL 18 and later keep it
     assert "postgres" in compose["volumes"]
     assert compose["services"]["postgres"]["image"] == "postgres:18"
@@ -241,18 +267,19 @@ def test_compose_gives_the_server_time_to_end_and_enough_of_everything(compose: 
 def test_the_sample_for_production_names_settings_and_holds_no_secret() -> None:
     named = dotenv_values(ROOT / ".env.production.example")
 
-    assert named.keys() <= NAMES - {"FASTAPI_ENV"}  # in a chosen file that would mean nothing
-    assert [named["DB_PASSWORD"], named["SECRET_KEY"]] == ["", ""]
+    assert named.keys() <= NAMES | FILE_NAMES.keys() - {"FASTAPI_ENV"}  # in a chosen file that would mean nothing
+    assert not named.keys() & set(FILE_NAMES.values())
 
 
-def test_the_sample_serves_once_it_is_filled_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_sample_serves_once_its_secrets_exist(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FASTAPI_ENV", "production")
     file = tmp_path / ".env.production"
-    file.write_text(sample := read(".env.production.example"))
-    with pytest.raises(SettingsError, match="SECRET_KEY is missing"):
-        load_settings(tmp_path).require_servable()
+    file.write_text(read(".env.production.example").replace("/etc/agora", str(tmp_path)))
+    with pytest.raises(SettingsError, match="DB_PASSWORD_FILE: the file cannot be read"):
+        load_settings(tmp_path)
 
-    file.write_text(re.sub(r"^(\w+)=$", rf"\1={'0123456789abcdef' * 4}", sample, flags=re.MULTILINE))
+    for name in ("db_password", "secret_key"):
+        (tmp_path / name).write_text("0123456789abcdef" * 4 + "\n")
     settings = load_settings(tmp_path)
 
     settings.require_servable()
@@ -366,10 +393,13 @@ def test_nginx_offers_forward_secrecy_only_and_redirects_nothing() -> None:
 
 @pytest.fixture
 def service() -> dict[str, str]:
-    unit = RawConfigParser(strict=False)
-    unit.optionxform = str  # type: ignore[assignment,method-assign]  # names keep their case
-    unit.read_string(read("deploy/agora.service"))
-    return dict(unit["Service"])
+    """The unit: each name with its value; values of a name that stands there several times are joined."""
+    found: dict[str, str] = {}
+    for line in read("deploy/agora.service").partition("[Service]")[2].splitlines():
+        name, equals, value = line.partition("=")
+        if equals and not line.startswith("#"):
+            found[name] = f"{found[name]} {value}" if name in found else value
+    return found
 
 
 def test_the_unit_serves_production_from_where_it_is_installed(service: dict[str, str]) -> None:
@@ -392,3 +422,24 @@ def test_the_unit_gives_the_server_no_rights(service: dict[str, str]) -> None:
     assert service["CapabilityBoundingSet"] == ""
     assert [service[name] for name in ("NoNewPrivileges", "ProtectHome", "PrivateTmp")] == ["true"] * 3
     assert service["ProtectSystem"] == "strict"
+
+
+def test_the_unit_limits_memory_and_tasks_and_dumps_no_core(service: dict[str, str]) -> None:
+    workers = parse(shlex.split(service["ExecStart"])[1:])["workers"]
+
+    assert service["MemoryMax"] == "2G"
+    assert workers * 300 + 100 <= 2048  # docs/operating.md: 300 MiB a worker
+    assert service["OOMPolicy"] == "continue"  # the supervisor replaces the worker
+    assert service["TasksMax"] == "512"
+    assert service["LimitCORE"] == "0"
+
+
+def test_the_unit_passes_secrets_as_credentials(service: dict[str, str]) -> None:
+    credentials = dict(each.split(":") for each in service["LoadCredential"].split())
+    files = dict(each.split("=") for each in service["Environment"].split() if "_FILE=" in each)
+    sample = dotenv_values(ROOT / ".env.production.example")
+
+    assert files.keys() == sample.keys() & FILE_NAMES.keys()
+    assert {name: credentials[file.removeprefix("%d/")] for name, file in files.items()} == {
+        name: sample[name] for name in files
+    }

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from sqlalchemy import URL, text
+from sqlalchemy.exc import ProgrammingError
 
 from application.errors import Unavailable
 from application.votes import CastVote
@@ -21,6 +22,7 @@ from infrastructure.database.schema import Migrations
 from infrastructure.database.tables import metadata
 from infrastructure.metrics import PrometheusMetrics
 from tests.fakes.services import FrozenClock
+from tests.support.api import running_api
 from tests.support.backends import PostgresServer, sql_backend
 from tests.support.command import environment, plain
 from tests.support.postgres import PASSWORD, find_binaries, private_server
@@ -91,6 +93,46 @@ def own() -> Iterator[URL]:
         engine.dispose()
         Migrations(url).upgrade()
         yield url
+
+
+def test_serving_role_reads_and_writes_rows_and_changes_no_table(own: URL, tmp_path: Path) -> None:
+    for name in ("db_password", "db_owner_password"):
+        (tmp_path / name).write_text(f"{name} 'of' Agora\n")
+    where = {"PGHOST": str(own.host), "PGPORT": str(own.port), "PGUSER": "postgres", "PGPASSWORD": "another"}
+    script = (ROOT / "deploy" / "roles.sql").read_text()
+    (tmp_path / "roles.sql").write_text(script.replace("agora", "club"))  # the server's superuser is called agora
+    do("psql --dbname=postgres --file=roles.sql", tmp_path, SECRETS=str(tmp_path), **where)
+    owner = own.set(username="club_owner", password="db_owner_password 'of' Agora", database="club")
+    serving = owner.set(username="club", password="db_password 'of' Agora")
+
+    Migrations(owner).upgrade()
+
+    with running_api(serving, throttle=True) as api:
+        ann, bob = api.person("ann"), api.person("bob")
+        post = {"title": "A title", "content": "Some content"}
+        path = ann("POST", "/posts", json=post, headers={"Idempotency-Key": "k"}).headers["Location"]
+        assert bob("PUT", f"{path}/vote", json={"dir": 1}).status_code == 200
+        assert ann("PATCH", path, json={"title": "Another"}).json()["votes"] == 1
+        assert api.client.post("/login", data={"username": ann.email, "password": "wrong"}).status_code == 403
+        assert len(ann("GET", "/posts?search=another").json()) == 1
+        assert api.client.get("/health/ready").status_code == 200
+        assert bob("DELETE", "/users/me", json={"current_password": bob.password}).status_code == 204
+        assert ann("DELETE", path).status_code == 204
+    engine = open_engine(serving, connections=1)
+    for statement in (
+        "CREATE TABLE x (id int)",
+        "CREATE TEMPORARY TABLE x (id int)",
+        "CREATE SCHEMA x",
+        "ALTER TABLE users ADD x int",
+        "DROP TABLE votes",
+        "TRUNCATE votes",
+    ):
+        with engine.connect() as connection, pytest.raises(ProgrammingError, match=r"permission denied|must be owner"):
+            connection.execute(text(statement))
+    engine.dispose()
+    stranger = where | {"PGUSER": str(own.username), "PGPASSWORD": str(own.password)}
+    with pytest.raises(AssertionError, match="permission denied for database"):
+        do("psql --dbname=club --command='SELECT 1'", tmp_path, **stranger)
 
 
 def test_postgresql_restore_equals_the_backup(own: URL, tmp_path: Path) -> None:
