@@ -13,6 +13,7 @@ from application.users import (
     EditOwnAccount,
     EditUser,
     GetAccount,
+    GetActor,
     GetOwnAccount,
     GetUser,
     ListUsers,
@@ -62,6 +63,7 @@ class Queries:
     get_own_account: GetOwnAccount
     list_users: ListUsers
     get_account: GetAccount
+    get_actor: GetActor
 
     # sessions
     authenticate: Authenticate

@@ -12,6 +12,7 @@ from application.views import AccountView, Action, PublicUser, UserView
 from domain.errors import Invalid
 from domain.users import (
     OPERATOR,
+    AccountInactive,
     Actor,
     InvalidCredentials,
     InvalidToken,
@@ -169,6 +170,30 @@ class GetAccount:
         else:
             profile = self.users.get(user)
         return AccountView(profile, self.users.sessions(profile.id, self.clock.now()))
+
+
+@dataclass(frozen=True, slots=True)
+class GetActor:
+    """Return the actor of an account.
+
+    For interfaces that trust their source, like a queue: it names the account, and no token proves it.
+    """
+
+    users: UserReader
+
+    def __call__(self, user_id: int) -> Actor:
+        """Return the actor with the role that the account has now.
+
+        Raises:
+            UserNotFound: the account does not exist.
+            AccountInactive: the account is deactivated.
+        """
+        user = self.users.find(user_id)
+        if user is None:
+            raise UserNotFound(user_id)
+        if not user.is_active:
+            raise AccountInactive
+        return Actor(user.id, user.role)
 
 
 @dataclass(frozen=True, slots=True)

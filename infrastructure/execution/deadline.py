@@ -1,4 +1,4 @@
-"""Deadline of a request: each wait takes at most the seconds that remain."""
+"""Deadlines of requests and use cases: no wait takes more than what remains."""
 
 import asyncio
 import time
@@ -14,7 +14,8 @@ from sqlalchemy.util.concurrency import in_greenlet
 MIN_WAIT: Final = 0.25
 """Seconds that each wait may take past the deadline: enough to roll back and to hear of it."""
 
-_deadline: Final[ContextVar[float]] = ContextVar("deadline", default=inf)
+_deadline: Final[ContextVar[float | None]] = ContextVar("deadline", default=None)
+"""None outside of requests; infinite in a request before its first use case."""
 
 
 def clear_deadline() -> None:
@@ -24,24 +25,44 @@ def clear_deadline() -> None:
 
 def start_deadline(seconds: float) -> None:
     """Set the deadline of a request at its first use case; later ones keep it."""
-    if _deadline.get() == inf:
+    if _deadline.get() in {None, inf}:
         _deadline.set(time.monotonic() + seconds)
+
+
+@contextmanager
+def use_case_deadline(seconds: float) -> Iterator[None]:
+    """Bound a use case by the deadline of its request, which the first one starts.
+
+    Outside of requests, as in a task that reads a queue, each use case has a deadline of its own.
+    """
+    is_in_request = _deadline.get() is not None
+    start_deadline(seconds)
+    try:
+        yield
+    finally:
+        if not is_in_request:
+            _deadline.set(None)
 
 
 def is_expired() -> bool:
     """Tell whether the deadline has passed, so that nothing more should begin."""
-    return _deadline.get() <= time.monotonic()
+    return _moment() <= time.monotonic()
 
 
 def remaining(most: float) -> float:
     """Return the seconds a wait may take: up to `most`, at least `MIN_WAIT`."""
-    return min(most, max(_deadline.get() - time.monotonic(), MIN_WAIT))
+    return min(most, max(_moment() - time.monotonic(), MIN_WAIT))
+
+
+def _moment() -> float:
+    deadline = _deadline.get()
+    return inf if deadline is None else deadline
 
 
 @contextmanager
 def within(seconds: float) -> Iterator[None]:
     """Bound all waits in the block together by these seconds, and by the deadline."""
-    before = _deadline.set(min(_deadline.get(), time.monotonic() + seconds))
+    before = _deadline.set(min(_moment(), time.monotonic() + seconds))
     try:
         yield
     finally:

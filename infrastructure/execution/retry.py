@@ -6,7 +6,7 @@ from random import uniform
 from typing import ParamSpec, TypeVar
 
 from application.errors import TransactionAborted
-from infrastructure.execution.deadline import is_expired, start_deadline
+from infrastructure.execution.deadline import is_expired, use_case_deadline
 from infrastructure.execution.greenlets import Executor
 from infrastructure.timeouts import DEFAULT_TIMEOUTS, Timeouts
 
@@ -35,16 +35,16 @@ class RetryingExecutor:
         Raises:
             Unavailable: every attempt was aborted, or a resource did not become free in time.
         """
-        start_deadline(self._timeouts.request)
-        for longest in self._timeouts.retry_pauses:
-            try:
-                return await self._executor.run(work, *args, **kwargs)
-            except TransactionAborted:
-                if is_expired():
-                    raise
-                self._retried()
-            await asyncio.sleep(uniform(0, longest))  # noqa: S311 - full jitter, no secret
-        return await self._executor.run(work, *args, **kwargs)
+        with use_case_deadline(self._timeouts.request):
+            for longest in self._timeouts.retry_pauses:
+                try:
+                    return await self._executor.run(work, *args, **kwargs)
+                except TransactionAborted:
+                    if is_expired():
+                        raise
+                    self._retried()
+                await asyncio.sleep(uniform(0, longest))  # noqa: S311 - full jitter, no secret
+            return await self._executor.run(work, *args, **kwargs)
 
     def close(self) -> None:
         """Release what running takes."""

@@ -12,6 +12,8 @@ from domain.posts import PostNotFound
 from domain.users import (
     ANONYMOUS,
     OPERATOR,
+    AccountInactive,
+    Actor,
     AdminsOnly,
     EmailTaken,
     InvalidCredentials,
@@ -266,6 +268,19 @@ def test_operator_reads_any_account_by_id_or_email(world: World) -> None:
         world.app.queries.get_account(OPERATOR, "ann")
     with pytest.raises(AdminsOnly):
         world.app.queries.get_account(ann, ann.id)
+
+
+def test_actor_of_an_account_has_its_present_role(world: World) -> None:
+    root, ann = world.admin(), world.person()
+
+    assert world.app.queries.get_actor(ann.id) == Actor(ann.id)
+    world.app.commands.edit_user(root, ann.id, Role.ADMIN, None)
+    assert world.app.queries.get_actor(ann.id) == Actor(ann.id, Role.ADMIN)
+    world.app.commands.edit_user(root, ann.id, None, False)
+    with pytest.raises(AccountInactive):
+        world.app.queries.get_actor(ann.id)
+    with pytest.raises(UserNotFound):
+        world.app.queries.get_actor(4_711)
 
 
 def test_deactivation_ends_every_session_for_good(world: World) -> None:

@@ -4,6 +4,7 @@ import asyncio
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from contextvars import Context
 from threading import Event
 
 import pytest
@@ -82,10 +83,39 @@ def test_deadline_of_a_request_is_not_inherited_by_the_next() -> None:
     async def serve() -> None:
         api = RequestContext(app, Proxies(()), begin=clear_deadline)
         for _ in range(2):  # in one context, as servers do with what is pipelined
-            await api({"type": "http", "method": "GET", "path": "/", "headers": [], "client": None}, receive, send)
+            await api(
+                {"type": "http", "scheme": "http", "method": "GET", "path": "/", "headers": [], "client": None},
+                receive,
+                send,
+            )
 
     asyncio.run(serve())
     assert expired == [False, False]
+
+
+def test_use_cases_outside_of_requests_each_have_a_deadline() -> None:
+    seen: list[float] = []
+
+    async def read_queue() -> None:
+        executor = RetryingExecutor(GreenletExecutor(), Timeouts(request=100.0))
+        for _ in range(2):
+            await executor.run(lambda: seen.append(remaining(LONG_SECONDS)))
+            seen.append(remaining(LONG_SECONDS))
+
+    Context().run(asyncio.run, read_queue())
+
+    assert [99.0 < seconds <= 100.0 for seconds in seen] == [True, False, True, False]
+    assert seen[1::2] == [LONG_SECONDS] * 2
+
+
+def test_use_cases_of_a_request_share_one_deadline() -> None:
+    async def handle() -> None:
+        clear_deadline()
+        executor = RetryingExecutor(GreenletExecutor(), Timeouts(request=100.0))
+        await executor.run(lambda: None)
+        assert remaining(LONG_SECONDS) <= 100.0
+
+    Context().run(asyncio.run, handle())
 
 
 def test_use_case_is_not_run_again_past_the_deadline() -> None:
