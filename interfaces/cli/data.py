@@ -4,7 +4,7 @@ import os
 import secrets
 import signal
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import NamedTemporaryFile
@@ -50,7 +50,7 @@ def export(
     It holds no sessions. It holds password hashes: keep it as safe as the database.
     """
     container = migrated_container()
-    with _writing(file) as out, progress("exporting") as show:
+    with writing(file) as out, progress("exporting") as show:
         counts = container.archive().export(out, show)
     typer.echo(f"{_row_counts(counts)} exported", err=file == STANDARD)
 
@@ -99,8 +99,8 @@ def adopt(
 
 
 @contextmanager
-def _writing(name: str) -> Iterator[IO[bytes]]:
-    """Open a file for writing, which replaces the former one only when it is complete."""
+def writing(name: str, sync: Callable[[int], None] = os.fsync) -> Iterator[IO[bytes]]:
+    """Open a file, which replaces the former one when it is whole and on disk."""
     try:
         if name == STANDARD:
             if sys.stdout is None:
@@ -120,7 +120,7 @@ def _writing(name: str) -> Iterator[IO[bytes]]:
             try:
                 yield part
                 part.flush()
-                os.fsync(part.fileno())
+                sync(part.fileno())
                 Path(part.name).replace(path)
             except BaseException:
                 Path(part.name).unlink()

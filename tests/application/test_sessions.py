@@ -272,6 +272,20 @@ def test_guessing_is_refused_until_the_window_ends(world: World) -> None:
     assert world.sign_in()
 
 
+def test_failures_of_one_malformed_email_throttle_no_other(world: World) -> None:
+    def attempt(email: str) -> None:
+        world.app.commands.sign_in(email, "wrong", user_agent="", address=HOME)
+
+    for email in ("nonsense", "NONSENSE", "Nonsense", "nonsensE", "nOnsense"):
+        with pytest.raises(InvalidCredentials):
+            attempt(email)
+
+    with pytest.raises(TooManyRequests):
+        attempt("nonsense")
+    with pytest.raises(InvalidCredentials):
+        attempt("more nonsense")
+
+
 def test_meter_counts_throttled_attempts(world: World) -> None:
     for number in range(REGISTRATIONS):
         world.person(f"user{number}")

@@ -297,6 +297,18 @@ def test_deactivation_ends_every_session_for_good(world: World) -> None:
     assert world.sign_in()
 
 
+def test_deactivating_an_inactive_account_ends_a_late_session(world: World) -> None:
+    root, ann = world.admin(), world.person()
+    world.sign_in()
+    late = dict(world.database.rows.sessions)
+    world.app.commands.edit_user(root, ann.id, None, False)
+    world.database.rows.sessions.update(late)
+
+    world.app.commands.edit_user(root, ann.id, None, False)
+
+    assert world.database.rows.sessions == {}
+
+
 def test_promotion_keeps_sessions_and_reactivation_the_role(world: World) -> None:
     root, ann = world.admin(), world.person()
     tokens = world.sign_in()

@@ -1,16 +1,19 @@
 """Use cases of votes."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from application.errors import TransactionAborted
 from application.paging import Window
+from application.ports.storage import UnitOfWork
 from application.views import Recount, VoteReceipt
 from application.votes import BATCH, RepairVotes, VerifyVotes
 from domain.posts import PostNotFound
-from domain.votes import AlreadyVoted, Direction, Outcome, Tally, VoteNotFound
+from domain.votes import AlreadyVoted, Direction, Outcome, Tally, VoteNotFound, hotness
 from tests.fakes.memory import MemoryVoteReader
 from tests.support.app import World
 
@@ -97,6 +100,31 @@ def test_vote_on_an_invisible_post_is_refused(world: World, direction: Direction
         with pytest.raises(PostNotFound):
             world.app.commands.cast_vote(ann, post_id, direction, repeatable=False)
     assert world.app.commands.cast_vote(writer, draft.id, UP).upvotes == 1
+
+
+def test_vote_is_metered_once_its_transaction_is_committed(world: World, post_id: int) -> None:
+    ann = world.person("ann")
+
+    @contextmanager
+    def aborted() -> Iterator[UnitOfWork]:
+        with world.database.transaction() as tx:
+            yield tx
+            raise TransactionAborted
+
+    for _ in range(2):
+        with pytest.raises(TransactionAborted):
+            replace(world.app.commands.cast_vote, uow=aborted)(ann, post_id, UP)
+    assert world.meter.votes == []
+    world.app.commands.cast_vote(ann, post_id, UP)
+
+    assert world.meter.votes == [Outcome.ADDED]
+
+
+@pytest.mark.parametrize(("difference", "agrees"), [(0.001, False), (-0.001, False), (1e-6, False), (1e-11, True)])
+def test_rank_agrees_up_to_the_precision_of_a_logarithm(difference: float, agrees: bool) -> None:
+    rank = hotness(5, datetime(2026, 1, 1, tzinfo=UTC))
+
+    assert Recount(1, Tally(5, 0), rank, Tally(5, 0), rank + difference).agrees is agrees
 
 
 def test_own_votes_are_listed_latest_first(world: World, post_id: int) -> None:

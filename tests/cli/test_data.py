@@ -30,6 +30,7 @@ from infrastructure.container import Container
 from infrastructure.database.engine import open_engine
 from infrastructure.database.tables import FILLED, NUMBERED
 from infrastructure.operations.archive import LINES, Archive
+from interfaces.cli.data import writing
 from tests.fakes.services import FrozenClock
 from tests.support.backends import PostgresServer, contents, empty, require_true_counters, sql_backend
 from tests.support.command import COMMAND, environment, plain, run, run_command
@@ -390,6 +391,20 @@ def test_rows_before_a_damaged_line_are_rolled_back(at: URL, exported: bytes, cu
     run("import", "-", typed=cut(exported)).refused()
     assert not any(contents(at).values())
     assert run("import", "-", typed=exported).code == 0
+
+
+def test_export_is_on_disk_before_it_replaces_the_earlier_one(folder: Path) -> None:
+    file = folder / "export"
+    file.write_bytes(b"earlier")
+    synced: list[tuple[int, bytes, bytes]] = []
+
+    def sync(descriptor: int) -> None:
+        synced.append((os.fstat(descriptor).st_ino, os.pread(descriptor, 9, 0), file.read_bytes()))
+
+    with writing(str(file), sync) as out:
+        out.write(b"later")
+
+    assert synced == [(file.stat().st_ino, b"later", b"earlier")]
 
 
 def test_an_export_that_fails_leaves_the_earlier_one_as_it_was(folder: Path) -> None:

@@ -94,6 +94,17 @@ def test_response_expires_and_frees_its_key(backend: Backend) -> None:
     assert find(backend, ann, now=LATER) == other
 
 
+def test_expired_response_is_replaced_however_many_expired_before(backend: Backend) -> None:
+    ann = add_user(backend.uow)
+    for number in range(DELETED_AT_ONCE):
+        store(backend, ann, f"key {number}", ends_at=LATER - timedelta(minutes=1))
+    store(backend, ann)
+
+    other = store(backend, ann, now=LATER, ends_at=LATER + timedelta(days=1))
+
+    assert find(backend, ann, now=LATER) == other
+
+
 def test_rolled_back_response_is_not_stored(backend: Backend) -> None:
     ann = add_user(backend.uow)
     with pytest.raises(ValueError, match="rolled back"), backend.uow() as tx:
@@ -153,6 +164,31 @@ def test_key_in_use_is_refused_where_transactions_overlap(postgres_backend: Back
         tx.idempotency.add(ann.id, KEY, response := tx.posts.add(a_post(ann)), NOW, LATER)
 
     assert find(backend, ann) == response
+
+
+def test_equal_keys_of_two_users_do_not_wait_for_each_other(postgres_backend: Backend) -> None:
+    ann, bob = add_user(postgres_backend.uow, "ann"), add_user(postgres_backend.uow, "bob")
+
+    with postgres_backend.uow() as tx:
+        assert tx.idempotency.find(ann.id, KEY, NOW) is None
+        assert find(postgres_backend, bob) is None
+        response = store(postgres_backend, bob)
+
+    assert find(postgres_backend, bob) == response
+
+
+def test_expired_response_that_is_locked_delays_no_other(database_of: Callable[[str], URL]) -> None:
+    url = database_of("postgres")
+    empty(url)
+    with sql_backend(url) as backend, closing(open_database(url, 1)) as other:
+        ann = add_user(backend.uow)
+        store(backend, ann)
+
+        with other.write() as querier:
+            connection_of(querier).execute(text("SELECT FROM answers FOR UPDATE"))
+            store(backend, ann, "another", LATER, LATER + timedelta(days=1))
+
+        assert stored_keys(url) == [KEY, "another"]
 
 
 def test_key_used_after_the_lookup_is_refused(postgres_backend: Backend) -> None:

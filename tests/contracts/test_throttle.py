@@ -1,15 +1,18 @@
 """Contract of throttles."""
 
+from collections.abc import Callable
+from contextlib import closing
 from datetime import timedelta
 from functools import partial
 
 from sqlalchemy import URL, func, select
 
 from application.views import Attempt
-from infrastructure.database.engine import open_engine
+from infrastructure.database.engine import open_database, open_engine
 from infrastructure.database.tables import attempts
 from tests.support.backends import Backend, sql_backend
 from tests.support.concurrency import all_at_once
+from tests.support.connections import connection_of
 from tests.support.samples import NOW
 
 A_MINUTE = timedelta(minutes=1)
@@ -98,6 +101,16 @@ def test_concurrent_counts_of_many_limits_lose_none(backend: Backend) -> None:
     for more, seconds in ((0, 60), (1, 0)):
         full = [Attempt(each.bucket, count + more, A_MINUTE) for each, count in zip(limits, counts, strict=True)]
         assert backend.throttle.remaining(full, NOW) == [seconds] * 6
+
+
+def test_expired_bucket_that_is_locked_delays_no_other(database_of: Callable[[str], URL]) -> None:
+    url = database_of("postgres")
+    with sql_backend(url) as backend, closing(open_database(url, 1)) as other:
+        backend.throttle.count([THREE], NOW)
+
+        with other.write() as querier:
+            connection_of(querier).execute(select(attempts).with_for_update())
+            assert backend.throttle.count([FIVE], NOW + A_MINUTE) == [0]
 
 
 def test_expired_buckets_do_not_accumulate(url: URL) -> None:

@@ -1,18 +1,60 @@
 """Every operation of the API, and what of it runs on the event loop's thread: nothing that takes long."""
 
-from collections.abc import Iterator
+import asyncio
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from threading import get_ident
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 from psycopg2.extensions import connection, get_wait_callback, set_wait_callback
 from sqlalchemy import URL, event
 from sqlalchemy.util.concurrency import in_greenlet
+from starlette.types import ASGIApp, Message
 
+from infrastructure.execution.deadline import is_expired, start_deadline
 from infrastructure.passwords import Argon2PasswordHasher
 from tests.support.api import Api, running_api
 
+P = ParamSpec("P")
+T = TypeVar("T")
 PASSWORD = "correct horse battery"
+
+
+class Expiring:
+    """Executes use cases, and notes whether their deadline passed before; after each it has."""
+
+    def __init__(self) -> None:
+        self.expired: list[bool] = []
+
+    async def run(self, work: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        self.expired.append(is_expired())
+        start_deadline(-1.0)
+        return work(*args, **kwargs)
+
+    def close(self) -> None:
+        pass
+
+
+def test_deadline_of_a_request_is_not_that_of_the_next(url: URL) -> None:
+    executor = Expiring()
+    head = {"type": "http", "method": "GET", "path": "/posts/1", "raw_path": b"/posts/1", "query_string": b""}
+    statuses: list[int] = []
+
+    async def receive() -> Message:
+        return {"type": "http.request"}
+
+    async def send(message: Message) -> None:
+        statuses.append(message.get("status", 0))
+
+    async def serve(app: ASGIApp) -> None:
+        for _ in range(2):  # in one context, as servers do with what is pipelined
+            await app({**head, "headers": [], "client": None, "scheme": "http"}, receive, send)
+
+    with running_api(url, {"executor": executor}, public_reads=True) as api:
+        executor.expired.clear()
+        asyncio.run(serve(api.client.app))
+    assert statuses == [404, 0, 404, 0]
+    assert executor.expired == [False, False]
 
 
 class Threads:

@@ -1,6 +1,7 @@
 """Lists over HTTP: parameters, links between pages, and signed cursors."""
 
 import re
+from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from itertools import product
@@ -14,7 +15,7 @@ from pydantic import SecretStr
 from sqlalchemy import URL
 
 from application.paging import PageCursor
-from interfaces.http.paging import Cursors, InvalidCursor
+from interfaces.http.paging import MAC_BYTES, Cursors, InvalidCursor
 from tests.fakes.services import FrozenClock
 from tests.support.api import SECRET_KEY, Api, Person, require_problem, running_api
 
@@ -360,6 +361,16 @@ def test_a_cursor_goes_with_no_skip(written: tuple[Person, list[int]]) -> None:
     problem = require_problem(ann("GET", f"{url}&skip=1"), "validation")
     assert [error["loc"] for error in problem["errors"]] == [["query", "skip"]]
     assert "cursor" in problem["detail"]
+
+
+def test_signature_of_a_cursor_separates_list_and_position() -> None:
+    cursors = Cursors(["a key"])
+    signed = urlsafe_b64decode(cursors.write("/posts", POSITIONS[0]) + "==")
+
+    moved = urlsafe_b64encode(signed[:MAC_BYTES] + signed[MAC_BYTES + 1 :]).rstrip(b"=").decode()
+
+    with pytest.raises(InvalidCursor):
+        cursors.read("/posts" + signed[MAC_BYTES : MAC_BYTES + 1].decode(), moved)
 
 
 def test_malformed_cursor_is_refused(root: Person) -> None:

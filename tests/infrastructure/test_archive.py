@@ -2,16 +2,23 @@
 
 import io
 import json
+from contextlib import closing
 from typing import Any
 
+import pytest
 from sqlalchemy import URL
 
+from application.errors import Unavailable
 from application.paging import NEWEST_FIRST, Window
 from application.ports.storage import UnitOfWorkFactory
 from application.views import PostFilter
 from domain.posts import Post
 from domain.users import Actor
+from infrastructure.database.engine import open_database
+from infrastructure.database.unit_of_work import SqlUnitOfWorkFactory
 from infrastructure.operations.archive import Archive
+from infrastructure.operations.bulk import require_empty, transaction
+from infrastructure.timeouts import Timeouts
 from tests.support.backends import sql_backend
 from tests.support.samples import NOW, add_post, add_user
 
@@ -47,6 +54,15 @@ def test_an_export_is_the_instance_at_one_moment(url: URL) -> None:
         assert [line["user"]["username"] for line in lines if "user" in line] == ["ann", "bob"]
         assert counts == {"user": 2, "post": 1, "vote": 0}
         assert told == [(2, 3), (3, 3)]
+
+
+def test_no_account_is_registered_during_an_import(url: URL) -> None:
+    impatient = Timeouts(lock=0.02, sqlite_busy=0.02)
+    with closing(open_database(url, 1, impatient)) as database, transaction(url) as connection:
+        require_empty(connection)
+
+        with pytest.raises(Unavailable):
+            add_user(SqlUnitOfWorkFactory(database))
 
 
 def test_import_keeps_text_and_names_of_earlier_rules(url: URL) -> None:

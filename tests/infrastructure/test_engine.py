@@ -112,6 +112,16 @@ def test_a_wrong_statement_is_our_fault_and_no_excuse(postgres_database: Databas
     assert count_users(postgres_database) == 0
 
 
+def test_error_of_a_statement_holds_none_of_its_values(url: URL) -> None:
+    wrong, values = text("SELECT nothing\nFROM nowhere\nWHERE :value = 'x'"), {"value": "canary"}
+    for engine in (open_engine(url, 1), open_database(url, 1).engine):
+        with pytest.raises(DBAPIError) as refusal, engine.connect() as connection:
+            connection.execute(wrong, values)
+        engine.dispose()
+        assert "nowhere" in str(refusal.value)
+        assert "canary" not in str(refusal.value)
+
+
 def test_an_exhausted_pool_is_unavailable_and_recovers(url: URL) -> None:
     with opened(url, connections=1, timeouts=HURRIED) as database:
         with database.read() as querier:

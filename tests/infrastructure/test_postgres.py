@@ -1,15 +1,19 @@
 """Connections to PostgreSQL: session settings that roles and URLs cannot spoil, and parameters of the URL."""
 
+import asyncio
 from collections.abc import Callable
 from contextlib import closing
 from typing import Any
 
 import pytest
-from sqlalchemy import URL, Float, Text, bindparam, cast, func, select, text
+from sqlalchemy import URL, Connection, Float, Text, bindparam, cast, func, select, text
 
-from application.errors import Refused
+from application.errors import Refused, Unavailable
 from infrastructure.database.engine import open_database, open_engine
 from infrastructure.database.pipeline import Statement
+from infrastructure.execution.greenlets import GreenletExecutor
+from tests.support.backends import end_backend
+from tests.support.connections import PING, connection_of
 from tests.support.roles import SPOILED, role_with
 
 SETTING = Statement(select(func.current_setting(cast(bindparam("name"), Text))))
@@ -20,6 +24,43 @@ ECHO = Statement(select(cast(bindparam("said"), Text)))
 def settings_of(url: URL, *names: str) -> dict[str, Any]:
     with closing(open_database(url, 1)) as database, database.read() as querier:
         return {name: querier.fetch_all(SETTING, {"name": name})[0][0] for name in names}
+
+
+def in_greenlet(work: Callable[[], None]) -> None:
+    asyncio.run(GreenletExecutor().run(work))
+
+
+def test_connection_is_released_outside_any_transaction(postgres_url: URL) -> None:
+    found: list[bool] = []
+
+    def work() -> None:
+        with closing(open_database(postgres_url, 1)) as database:
+            for _ in range(2):
+                with database.read() as querier:
+                    found.append(connection_of(querier).in_transaction())
+                    connection_of(querier).exec_driver_sql("SELECT 1")
+                    assert connection_of(querier).in_transaction()
+
+    in_greenlet(work)
+    assert found == [False, False]
+
+
+def test_lost_connection_is_closed_with_all_idle_ones(postgres_url: URL) -> None:
+    used: list[Connection] = []
+
+    def work() -> None:
+        with closing(open_database(postgres_url, 3)) as database, closing(open_database(postgres_url, 1)) as other:
+            with database.read() as first, database.read() as second:
+                used.extend((connection_of(first), connection_of(second)))
+            with pytest.raises(Unavailable), database.write() as querier:
+                used.append(connection_of(querier))
+                end_backend(other, connection_of(querier).exec_driver_sql("SELECT pg_backend_pid()").scalar())
+                querier.fetch_all(PING, {})
+            assert all(connection.closed for connection in used)
+            with database.read() as querier:
+                assert connection_of(querier) not in used
+
+    in_greenlet(work)
 
 
 def test_session_settings_override_those_of_the_role(postgres_url: URL) -> None:

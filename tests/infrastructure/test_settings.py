@@ -137,6 +137,8 @@ def test_a_name_in_other_letters_is_another_name(folder: Path, monkeypatch: pyte
 
 def test_the_file_of_an_environment_cannot_make_it_another_one(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write(folder / ".env.production", FASTAPI_ENV="development", DATABASE_CONNECTIONS=3)
+    write(folder / ".env", FASTAPI_ENV="production")
+    assert (load_settings().fastapi_env, load_settings().database_connections) == ("production", 3)
     monkeypatch.setenv("FASTAPI_ENV", "production")
     assert (load_settings().fastapi_env, load_settings().database_connections) == ("production", 3)
     assert "SECRET_KEY is missing" in refusal()
