@@ -7,36 +7,16 @@ the migrations, and loads the copies as entities of the domain.
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from dataclasses import dataclass, field
 from typing import Any, Final
 
-from sqlalchemy import (
-    URL,
-    Boolean,
-    Connection,
-    Row,
-    Select,
-    TableClause,
-    Text,
-    column,
-    func,
-    inspect,
-    select,
-    table,
-    text,
-)
+from sqlalchemy import URL, Connection, Row, column, func, inspect, select, table, text
 from sqlalchemy.exc import DBAPIError, IntegrityError, InternalError, ProgrammingError
-from sqlalchemy.types import TypeEngine
 
 from application.errors import Refused
 from domain.errors import Invalid
-from domain.posts import Post
-from domain.users import Role, User
-from domain.votes import Direction, Tally, Vote
 from infrastructure.database.schema import Migrations, encoding_fault, is_course
-from infrastructure.database.sql import is_id
-from infrastructure.database.tables import Id, UtcDateTime, metadata
+from infrastructure.database.tables import metadata
 from infrastructure.operations.bulk import (
     add_posts,
     add_users,
@@ -49,30 +29,54 @@ from infrastructure.operations.bulk import (
     stream,
     transaction,
 )
-from infrastructure.passwords import is_password_hash
-
-COURSE: Final[dict[str, dict[str, TypeEngine[Any]]]] = {
-    "users": {"id": Id, "email": Text(), "password": Text(), "created_at": UtcDateTime()},
-    "posts": {
-        "id": Id,
-        "title": Text(),
-        "content": Text(),
-        "published": Boolean(),
-        "created_at": UtcDateTime(),
-        "owner_id": Id,
-    },
-    "votes": {"post_id": Id, "user_id": Id},
-}
-"""The course's tables: each refers only to those before it."""
+from infrastructure.operations.course import (
+    COURSE,
+    course_statements,
+    course_table,
+    read_any_text,
+    read_post,
+    read_user,
+    read_vote,
+)
 
 PHONE_NUMBER: Final = "phone_number"
 """A column of `users` from a late chapter; Agora stores no phone numbers."""
 
 INSUFFICIENT_PRIVILEGE: Final = "42501"
-VIEWS: Final = text(
-    "SELECT DISTINCT view_name, table_name FROM information_schema.view_table_usage"
-    " WHERE table_schema = current_schema() AND table_name IN ('users', 'posts', 'votes') ORDER BY 1, 2"
+
+DEPENDENTS: Final = text("""
+WITH course AS (
+  SELECT oid, relname, reltype FROM pg_class
+  WHERE relnamespace = current_schema()::regnamespace AND relkind IN ('r', 'p')
+    AND relname IN ('users', 'posts', 'votes')
+), parts AS (
+  SELECT 'pg_rewrite'::regclass AS class, oid AS part, ev_class AS relation FROM pg_rewrite
+  UNION ALL SELECT 'pg_constraint'::regclass, oid, conrelid FROM pg_constraint
+  UNION ALL SELECT 'pg_class'::regclass, oid, oid FROM pg_class
 )
+SELECT DISTINCT CASE relation.relkind WHEN 'v' THEN 'view ' || relation.oid::regclass
+    WHEN 'm' THEN 'materialized view ' || relation.oid::regclass ELSE pg_describe_object(classid, objid, objsubid) END,
+  course.relname
+FROM pg_depend JOIN course ON refclassid = 'pg_class'::regclass AND refobjid = course.oid
+    OR refclassid = 'pg_type'::regclass AND refobjid = course.reltype
+  LEFT JOIN parts ON class = classid AND part = objid LEFT JOIN pg_class AS relation ON relation.oid = parts.relation
+WHERE deptype = 'n' AND (relation.oid IS NULL OR relation.oid NOT IN (SELECT oid FROM course))
+  AND (classid <> 'pg_constraint'::regclass OR relation.relnamespace <> current_schema()::regnamespace)
+ORDER BY 1, 2
+""")
+"""What keeps PostgreSQL from dropping the course's tables, besides foreign keys in their schema."""
+
+RIGHTS: Final = text("""
+SELECT format('table %I: it belongs to %I; run this as its owner', relname, pg_get_userbyid(relowner)) FROM pg_class
+WHERE relnamespace = current_schema()::regnamespace AND relkind IN ('r', 'p')
+  AND relname IN ('users', 'posts', 'votes', 'alembic_version') AND NOT pg_has_role(relowner, 'USAGE')
+UNION ALL SELECT format('schema %1$I: %2$I may not create tables in it; run: GRANT CREATE ON SCHEMA %1$I TO %2$I',
+  current_schema(), current_user) WHERE NOT has_schema_privilege(current_schema(), 'CREATE')
+UNION ALL SELECT format('database %1$I: %2$I may not create temporary tables in it; run: GRANT TEMPORARY ON DATABASE'
+  ' %1$I TO %2$I', current_database(), current_user) WHERE NOT has_database_privilege(current_database(), 'TEMPORARY')
+ORDER BY 1
+""")
+"""What the adoption does and the role may not do."""
 
 
 @dataclass(slots=True)
@@ -124,16 +128,16 @@ class Adoption:
         last = {name: last_id(connection, name) for name in ("users", "posts")}
         aside = {name: f"course_{name}" for name in COURSE}
         for name in COURSE:
-            connection.execute(select(_table(name, name)).into(aside[name], temporary=True))
+            connection.execute(select(course_table(name, name)).into(aside[name], temporary=True))
         for name in reversed(COURSE):
             connection.execute(text(f"DROP TABLE {name}"))
         connection.execute(text("DROP TABLE IF EXISTS alembic_version"))
         self._migrations.upgrade_on(connection)
-        statements = _statements(aside)
+        statements = course_statements(aside, connection.dialect.name)
         parts = (
-            (add_users, map(_user, stream(connection, statements["users"]))),
-            (add_posts, map(_post, stream(connection, statements["posts"]))),
-            (add_votes, map(_vote, stream(connection, statements["votes"]))),
+            (add_users, map(read_user, stream(connection, statements["users"]))),
+            (add_posts, map(read_post, stream(connection, statements["posts"]))),
+            (add_votes, map(read_vote, stream(connection, statements["votes"]))),
         )
         load(connection, parts, lambda done: progress(done, total))
         advance_sequences(connection, last)
@@ -169,11 +173,12 @@ def _survey(connection: Connection) -> Survey:
     survey = Survey()
     if not _survey_tables(connection, survey):
         return survey
-    statements = _statements({name: name for name in COURSE})
+    read_any_text(connection)
+    statements = course_statements({name: name for name in COURSE}, connection.dialect.name)
     spellings = defaultdict[str, list[tuple[int, str]]](list)
     for row in stream(connection, statements["users"]):
         survey.counts["users"] += 1
-        user = _validated(_user, row, f"user {row.id}", survey)
+        user = _validated(read_user, row, f"user {row.id}", survey)
         if user is not None:
             spellings[user.email_key].append((row.id, row.email))
     for same in spellings.values():
@@ -182,30 +187,35 @@ def _survey(connection: Connection) -> Survey:
             survey.obstacles.append(f"users {ids}: they have the same e-mail in several spellings: {emails}")
     for row in stream(connection, statements["posts"]):
         survey.counts["posts"] += 1
-        _validated(_post, row, f"post {row.id}", survey)
+        _validated(read_post, row, f"post {row.id}", survey)
     for row in stream(connection, statements["votes"]):
         survey.counts["votes"] += 1
-        _validated(_vote, row, f"vote of user {row.user_id} on post {row.post_id}", survey)
+        _validated(read_vote, row, f"vote of user {row.user_id} on post {row.post_id}", survey)
     return survey
 
 
 def _survey_tables(connection: Connection, survey: Survey) -> bool:
     """Record obstacles in the tables; return whether their rows can be read."""
     inspector = inspect(connection)
+    is_typed = connection.dialect.name == "postgresql"
     is_readable = True
     for name, columns in COURSE.items():
-        found = {each["name"] for each in inspector.get_columns(name)}
-        if name == "users" and PHONE_NUMBER in found:
-            found.remove(PHONE_NUMBER)
+        found = {each["name"]: each["type"] for each in inspector.get_columns(name)}
+        if name == "users" and found.pop(PHONE_NUMBER, None) is not None:
             survey.phone_numbers = (
                 connection.scalar(select(func.count(column(PHONE_NUMBER))).select_from(table(name))) or 0
             )
-        for missing in sorted(columns.keys() - found):
-            survey.obstacles.append(f"table {name}: it has no column {missing}")
-            is_readable = False
+        unreadable = [f"it has no column {missing}" for missing in sorted(columns.keys() - found.keys())]
+        unreadable += [
+            f"column {each} has the type {kind}, and Agora needs {columns[each]()}; convert it"
+            for each, kind in found.items()
+            if is_typed and each in columns and not isinstance(kind, columns[each])
+        ]
+        is_readable = is_readable and not unreadable
+        survey.obstacles += [f"table {name}: {reason}" for reason in unreadable]
         survey.obstacles += [
             f"table {name}: Agora has no column {other}; drop it if it is not needed"
-            for other in sorted(found - columns.keys())
+            for other in sorted(found.keys() - columns.keys())
         ]
     for other in sorted(set(inspector.get_table_names()) - set(COURSE)):
         if other in metadata.tables:
@@ -214,10 +224,14 @@ def _survey_tables(connection: Connection, survey: Survey) -> bool:
         survey.obstacles += [
             f"table {other}: it refers to {name}, which is replaced; drop its foreign key" for name in sorted(referred)
         ]
-    if connection.dialect.name == "postgresql":
+    views = inspector.get_view_names() + (inspector.get_materialized_view_names() if is_typed else [])
+    for other in sorted(set(views) & metadata.tables.keys()):
+        survey.obstacles.append(f"view {other}: Agora creates a table of this name; rename or drop it")
+    if is_typed:
         survey.obstacles += [
-            f"view {view}: it reads {name}, which is replaced; drop it" for view, name in connection.execute(VIEWS)
+            f"{what}: it depends on {name}, which is replaced; drop it" for what, name in connection.execute(DEPENDENTS)
         ]
+        survey.obstacles += connection.scalars(RIGHTS)
     return is_readable
 
 
@@ -227,67 +241,3 @@ def _validated(read: Callable[[Row[Any]], Any], row: Row[Any], which: str, surve
     except Invalid as error:
         survey.obstacles.append(f"{which}: {error.detail}")
         return None
-
-
-def _table(name: str, where: str) -> TableClause:
-    return table(where, *(column(each, kind) for each, kind in COURSE[name].items()))
-
-
-def _statements(where: dict[str, str]) -> dict[str, Select[Any]]:
-    """Build the queries for the course's rows, from tables under these names."""
-    users, posts, votes = (_table(name, where[name]) for name in COURSE)
-    counted = select(votes.c.post_id, func.count().label("upvotes")).group_by(votes.c.post_id).subquery()
-    return {
-        "users": select(users).order_by(users.c.id),
-        "posts": select(posts, users.c.id.label("owner"), func.coalesce(counted.c.upvotes, 0).label("upvotes"))
-        .select_from(
-            posts.outerjoin(users, users.c.id == posts.c.owner_id).outerjoin(counted, counted.c.post_id == posts.c.id)
-        )
-        .order_by(posts.c.id),
-        "votes": select(votes, users.c.created_at.label("registered_at"), posts.c.created_at.label("written_at"))
-        .select_from(
-            votes.outerjoin(users, users.c.id == votes.c.user_id).outerjoin(posts, posts.c.id == votes.c.post_id)
-        )
-        .order_by(votes.c.post_id, votes.c.user_id),
-    }
-
-
-def _user(row: Row[Any]) -> User:
-    _require(row, "id", "email", "password", "created_at")
-    if not is_password_hash(row.password):
-        raise Invalid("password", "unknown_hash", "its password is no hash that Agora can verify")
-    user = User.register(email=row.email, username=None, role=Role.USER, now=_moment(row.created_at))
-    return replace(user, id=row.id, password_hash=row.password)
-
-
-def _post(row: Row[Any]) -> Post:
-    _require(row, "id", "title", "content", "published", "created_at", "owner_id")
-    if row.owner is None:
-        raise Invalid("owner_id", "missing", f"its owner, user {row.owner_id}, does not exist")
-    now = _moment(row.created_at)
-    post = Post.restore(owner_id=row.owner_id, title=row.title, content=row.content, published=row.published, now=now)
-    return replace(post, id=row.id, tally=Tally(upvotes=row.upvotes))
-
-
-def _vote(row: Row[Any]) -> Vote:
-    """Read a row as an upvote.
-
-    Its time is unknown: the earliest is when both voter and post existed.
-    """
-    if row.registered_at is None or row.written_at is None:
-        raise Invalid("vote", "missing", "the voter or the post does not exist")
-    earliest = max(_moment(row.registered_at), _moment(row.written_at))
-    return Vote(row.user_id, row.post_id, Direction.UP, earliest)
-
-
-def _require(row: Row[Any], *names: str) -> None:
-    for name in names:
-        if getattr(row, name) is None:
-            raise Invalid(name, "missing", f"it has no {name}")
-    if not is_id(row.id):
-        raise Invalid("id", "out_of_range", "ids begin with 1")
-
-
-def _moment(moment: datetime) -> datetime:
-    """Read a time without a zone as UTC."""
-    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment

@@ -1,7 +1,7 @@
 """Taking over the database of the public course's application, as the command does it."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
@@ -181,13 +181,18 @@ def test_no_id_that_the_course_gave_is_given_again(postgres: PostgresServer, mon
 def require_in_the_way(url: URL, expected: set[str]) -> None:
     """See that both ways to call the command name exactly these, and that neither changes anything."""
     before = dump(url)
+    require_named(expected)
+    assert dump(url) == before
+
+
+def require_named(expected: set[str]) -> None:
+    """See that both ways to call the command name exactly these."""
     for words in (("adopt",), ("adopt", "--apply")):
         done = run(*words)
         assert done.code == 1
         assert set(done.output.splitlines()) == expected
         assert done.errors.startswith("agora: the obstacles above prevent the adoption, and nothing was changed")
         assert done.errors.count("\n") == 1
-        assert dump(url) == before
 
 
 def test_rows_that_agora_cannot_hold_are_named_and_nothing_is_changed(course: URL) -> None:
@@ -259,6 +264,110 @@ def test_what_only_sqlite_can_hold_is_named_too(folder: Path, monkeypatch: pytes
     assert "post 9: the title has a NUL or a lone surrogate" in done.output
 
 
+def test_values_of_other_types_are_named(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DATABASE_URL", "sqlite:///course.db")
+    url = URL.create("sqlite", database=str(folder / "course.db"))
+    execute(
+        url,
+        *SQLITE,
+        *ROWS,
+        f"INSERT INTO users VALUES (11, x'ff', '{HASH}', '{JANUARY}')",
+        f"INSERT INTO users VALUES (12, 'c@example.com', x'24', '{JANUARY}')",
+        f"INSERT INTO users VALUES (13, 'd@example.com', '{HASH}', 'yesterday')",
+        f"INSERT INTO users VALUES (14, 'e@example.com', '{HASH}', 1700000000)",
+        f"INSERT INTO users VALUES (15, 'f@example.com', '{HASH}', '10000-01-01 00:00:00')",
+        f"INSERT INTO users VALUES (16, 'g@example.com', '{HASH}', '0001-01-01 00:00:00+23:59')",
+        f"INSERT INTO posts VALUES (21, x'ff', 'b', true, '{MARCH}', 7)",
+        f"INSERT INTO posts VALUES (22, 'a', x'62', true, '{MARCH}', 7)",
+        f"INSERT INTO posts VALUES (23, 'a', 'b', 'TRUE', '{MARCH}', 7)",
+        f"INSERT INTO posts VALUES (24, 'a', 'b', 2, '{MARCH}', 7)",
+        f"INSERT INTO posts VALUES (25, CAST(x'ff' AS TEXT), 'b', true, '{MARCH}', 7)",
+        "INSERT INTO posts VALUES (26, 'a', 'b', true, x'', 7)",
+    )
+    no_time = "its created_at is no time in the years 1 to 9999"
+    require_named(
+        {
+            "user 11: its email is no text",
+            "user 12: its password is no text",
+            *(f"user {number}: {no_time}" for number in (13, 14, 15, 16)),
+            "post 21: its title is no text",
+            "post 22: its content is no text",
+            "post 23: its published is neither true nor false",
+            "post 24: its published is neither true nor false",
+            "post 25: the title has a NUL or a lone surrogate; remove it",
+            f"post 26: {no_time}",
+        },
+    )
+
+
+@pytest.fixture
+def course_on_postgres(postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[URL]:
+    """The course's database on PostgreSQL, with a little in it."""
+    with postgres.database(migrated=False) as url:
+        monkeypatch.setenv("DATABASE_URL", plain(url))
+        execute(url, *POSTGRESQL, *ROWS)
+        yield url
+
+
+def test_dates_that_python_has_not_are_named(course_on_postgres: URL) -> None:
+    execute(
+        course_on_postgres,
+        f"INSERT INTO users VALUES (11, 'a@example.com', '{HASH}', '10000-01-01')",
+        f"INSERT INTO users VALUES (12, 'b@example.com', '{HASH}', '0044-03-15 BC')",
+        f"INSERT INTO users VALUES (13, 'c@example.com', '{HASH}', '9999-12-31 23:59:59.999999Z')",
+        f"INSERT INTO users VALUES (14, 'd@example.com', '{HASH}', '0001-01-01 00:00:00Z')",
+        "INSERT INTO posts VALUES (21, 'a', 'b', true, 'infinity', 7)",
+        "INSERT INTO posts VALUES (22, 'a', 'b', true, '-infinity', 7)",
+        "INSERT INTO votes (user_id, post_id) VALUES (13, 5)",
+    )
+    no_time = "its created_at is no time in the years 1 to 9999"
+    require_named(
+        {f"user {number}: {no_time}" for number in (11, 12)} | {f"post {number}: {no_time}" for number in (21, 22)}
+    )
+    execute(course_on_postgres, "DELETE FROM users WHERE id IN (11, 12)", "DELETE FROM posts WHERE id IN (21, 22)")
+    assert run("adopt", "--apply").code == 0
+
+
+@pytest.mark.parametrize(
+    ("statements", "said"),
+    [
+        (["CREATE VIEW mine AS SELECT title FROM posts"], "view mine: it depends on posts, which is replaced; drop it"),
+        (
+            ["CREATE MATERIALIZED VIEW mine AS SELECT title FROM posts"],
+            "materialized view mine: it depends on posts, which is replaced; drop it",
+        ),
+        (
+            ["CREATE FUNCTION mine() RETURNS bigint BEGIN ATOMIC SELECT count(*) FROM votes; END"],
+            "function mine(): it depends on votes, which is replaced; drop it",
+        ),
+        (["CREATE TABLE mine () INHERITS (users)"], "table mine: it depends on users, which is replaced; drop it"),
+        (
+            ["CREATE TABLE mine (all_of users)"],
+            "column all_of of table mine: it depends on users, which is replaced; drop it",
+        ),
+        (
+            ["CREATE SCHEMA other", "CREATE TABLE other.mine (post_id integer REFERENCES posts)"],
+            "constraint mine_post_id_fkey on table other.mine: it depends on posts, which is replaced; drop it",
+        ),
+        (
+            ["CREATE VIEW sessions AS SELECT 1 AS id"],
+            "view sessions: Agora creates a table of this name; rename or drop it",
+        ),
+        (
+            ["ALTER TABLE posts ALTER published DROP DEFAULT, ALTER published TYPE text"],
+            "table posts: column published has the type TEXT, and Agora needs BOOLEAN; convert it",
+        ),
+        (
+            ["ALTER TABLE users ALTER created_at DROP DEFAULT, ALTER created_at TYPE date"],
+            "table users: column created_at has the type DATE, and Agora needs DATETIME; convert it",
+        ),
+    ],
+)
+def test_what_postgresql_would_refuse_is_named(course_on_postgres: URL, statements: list[str], said: str) -> None:
+    execute(course_on_postgres, *statements)
+    require_named({said})
+
+
 def test_rows_whose_owner_is_gone_are_named(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DATABASE_URL", "sqlite:///course.db")
     url = URL.create("sqlite", database=str(folder / "course.db"))
@@ -276,7 +385,7 @@ def test_a_view_on_the_tables_is_named(postgres: PostgresServer, monkeypatch: py
         execute(url, *POSTGRESQL, "CREATE VIEW titles_only AS SELECT title FROM posts")
         done = run("adopt")
         assert done.code == 1
-        assert "view titles_only: it reads posts" in done.output
+        assert "view titles_only: it depends on posts" in done.output
 
 
 def test_tables_that_have_nothing_to_do_with_it_are_left_alone(course: URL) -> None:
@@ -293,7 +402,10 @@ def test_a_role_that_does_not_own_the_tables_is_refused_in_one_line(
         try:
             execute(url, "GRANT SELECT ON users, posts, votes TO reader")
             monkeypatch.setenv("DATABASE_URL", plain(url.set(username="reader", password="secret")))
-            assert run("adopt").code == 0
+            done = run("adopt")
+            assert done.code == 1
+            assert f"table posts: it belongs to {url.username}; run this as its owner" in done.output
+            assert "may not create tables in it; run: GRANT CREATE ON SCHEMA public TO reader" in done.output
             assert "permission denied" in run("adopt", "--apply").refused()
         finally:
             execute(url, "DROP OWNED BY reader", "DROP ROLE reader")
@@ -317,4 +429,4 @@ def test_the_real_command_adopts(folder: Path) -> None:
     done = run_command("adopt", "--apply")
     assert (done.code, done.errors) == (0, "")
     assert "2 users, 2 posts and 3 votes are Agora's now" in done.output
-    assert "is up to date" in run_command("migrate").output
+    assert "up to date" in run_command("migrate").output
