@@ -1,5 +1,6 @@
 """Password checks, and limits on attempts to guess one."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from hashlib import sha256
@@ -44,6 +45,16 @@ class Guess:
 
 
 @dataclass(frozen=True, slots=True)
+class _Read:
+    """Limits of a guess, how many apply, and the seconds until none is reached."""
+
+    is_known: bool
+    counted: Sequence[Attempt]
+    applying: int
+    closed: int
+
+
+@dataclass(frozen=True, slots=True)
 class Guard:
     """Limits password guesses and bulk registrations without locking out owners.
 
@@ -67,6 +78,10 @@ class Guard:
         attempts = _of_networks("registration", limit, REGISTRATION_WINDOW, address)
         self._require_open(max(self.throttle.count(attempts, now)), "registration")
 
+    def is_throttling(self, guess: Guess, now: datetime) -> bool:
+        """Return whether a right password would be refused; its check may wait."""
+        return bool(self._read(guess, now).closed)
+
     def judge(self, guess: Guess, now: datetime, *, is_right: bool) -> None:
         """Admit a right password; count a wrong one, and a right one beyond a limit.
 
@@ -75,25 +90,27 @@ class Guard:
         Raises:
             TooManyRequests: a limit was reached before, so this may be a guess.
         """
-        own, networks, strangers = self._of_guess(guess), self._of_networks(guess.address), self._of_strangers(guess)
-        known = self._known(guess)
-        of_known, *seconds = self.throttle.remaining([known, *own, *networks, strangers], now)
-        applying = len(own) if of_known else None
-        closed = max(seconds[:applying])
-        if is_right and not closed:
-            if not of_known:
-                self.throttle.count([known], now)
-            self.throttle.reset(own)
+        read = self._read(guess, now)
+        if is_right and not read.closed:
+            if not read.is_known:
+                self.throttle.count([self._known(guess)], now)
+            self.throttle.reset(self._own(guess))
             return
-        counted = self.throttle.count([*own, *networks, *([] if of_known else [strangers])], now)
-        self._require_open(max(counted[:applying]) or (closed if is_right else 0), "password")
+        counted = self.throttle.count(read.counted, now)
+        self._require_open(max(counted[: read.applying]) or (read.closed if is_right else 0), "password")
+
+    def _read(self, guess: Guess, now: datetime) -> _Read:
+        own, networks, strangers = self._own(guess), self._of_networks(guess.address), self._of_strangers(guess)
+        known, *seconds = self.throttle.remaining([self._known(guess), *own, *networks, strangers], now)
+        applying = len(own) if known else len(seconds)
+        return _Read(bool(known), [*own, *networks, *([] if known else [strangers])], applying, max(seconds[:applying]))
 
     def _require_open(self, remaining: int, attempt: Attempted) -> None:
         if remaining:
             self.meter.throttled(attempt)
             raise TooManyRequests(remaining)
 
-    def _of_guess(self, guess: Guess) -> list[Attempt]:
+    def _own(self, guess: Guess) -> list[Attempt]:
         limit, session = self.limits.failures_per_account, str(guess.session_id)
         of_account = _attempt("account", limit, ACCOUNT_WINDOW, guess.email_key, guess.address)
         return [of_account, *([_attempt("session", limit, ACCOUNT_WINDOW, session)] if guess.session_id else [])]
@@ -131,7 +148,10 @@ class CheckPassword:
             AccountInactive: the account is deactivated.
             TooManyRequests: too many passwords were wrong.
         """
-        verification = self.hasher.verify(password, user.password_hash if user else None)
+        is_throttled = self.guard.is_throttling(guess, self.clock.now())
+        verification = self.hasher.verify(
+            password, user.password_hash if user else None, guess.address, is_throttled=is_throttled
+        )
         try:
             self.guard.judge(guess, self.clock.now(), is_right=verification.is_right)
             if user is None or not verification.is_right:

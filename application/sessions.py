@@ -45,12 +45,12 @@ class SignIn:
         except Invalid:
             key, user = email.casefold(), None
         with Audited(self.log, None, user.id if user else None, (Action.SIGN_IN,)):
-            return self._open_session(self.check(user, Guess(key, address), password), password, user_agent)
+            return self._open_session(self.check(user, Guess(key, address), password), password, user_agent, address)
 
-    def _open_session(self, user: User, password: str, user_agent: str) -> Tokens:
+    def _open_session(self, user: User, password: str, user_agent: str, address: str) -> Tokens:
         password_hash = user.password_hash
         if self.hasher.is_outdated(password_hash):
-            password_hash = self.hasher.hash(password)  # slow, so outside the transaction
+            password_hash = self.hasher.hash(password, address)  # slow, so outside the transaction
         fresh, now = self.refresh_tokens.first(), self.clock.now()
         with self.uow() as tx:
             try:

@@ -52,7 +52,7 @@ class RegisterUser:
         with Audited(self.log, None, None, (Action.REGISTER,)) as registration:
             self.guard.registering(address, now)
             user.require_unreserved(self.reserved_usernames)
-            view = _open_account(self.uow, self.hasher, user, password)
+            view = _open_account(self.uow, self.hasher, user, password, address)
             registration.subject = view.id
             return view
 
@@ -86,8 +86,10 @@ class CreateAdmin:
             return view
 
 
-def _open_account(uow: UnitOfWorkFactory, hasher: PasswordHasher, user: User, password: str) -> UserView:
-    user = user.with_password(hasher.hash(password))  # slow, so outside the transaction
+def _open_account(
+    uow: UnitOfWorkFactory, hasher: PasswordHasher, user: User, password: str, client: str = ""
+) -> UserView:
+    user = user.with_password(hasher.hash(password, client))  # slow, so outside the transaction
     with uow() as tx:
         return _view(tx.users.add(user))
 
@@ -266,7 +268,7 @@ class ChangePassword:
         with Audited(self.log, actor, actor.id, (Action.CHANGE_PASSWORD,)):
             confirmed = _confirm(self.users, self.check, actor, current_password, address)
             require_password(new_password, confirmed, self.common, "new_password")
-            password_hash = self.hasher.hash(new_password)  # slow, so outside the transaction
+            password_hash = self.hasher.hash(new_password, address)  # slow, so outside the transaction
             with self.uow() as tx:
                 tx.users.save(_lock_own(tx, actor, confirmed).with_password(password_hash))
                 tx.sessions.remove_all(actor.id, but=actor.session_id)

@@ -16,6 +16,7 @@ import typer
 from benchmarks.chart import draw
 from benchmarks.data import Data
 from benchmarks.databases import databases
+from benchmarks.fairness import fairness
 from benchmarks.hostile import costs, memory
 from benchmarks.load import LoadError, Measured, Rounds, require_wrk
 from benchmarks.peers import PeerError, agora, install_fastify, require_agreement
@@ -154,6 +155,16 @@ def measure_hostile(
                 findings.append(finding)
     missed = sum(not finding.is_met for finding in findings)
     typer.echo(f"{findings_table(findings)}{len(findings) - missed} of {len(findings)} bars are met.")
+
+
+@app.command("fairness")
+def measure_fairness(
+    posts: Annotated[int, typer.Option(min=1000, help="Posts, with ten votes each.")] = 300_000,
+) -> None:
+    """Measure what one client that floods the server costs another."""
+    with _stack() as (stack, folder):
+        server = stack.enter_context(databases())
+        typer.echo(findings_table(list(fairness(server, folder, Data(posts, _now())))))
 
 
 @app.command("signins")

@@ -16,7 +16,7 @@ from argon2.exceptions import InvalidHashError, VerificationError
 
 from application.errors import Unavailable
 from application.views import Verification
-from infrastructure.execution.threads import WorkerThreads
+from infrastructure.execution.threads import ANY_TURN, Turn, WorkerThreads
 from infrastructure.metrics import UNMEASURED, Span
 from infrastructure.timeouts import DEFAULT_TIMEOUTS, Timeouts
 
@@ -57,7 +57,8 @@ class Argon2PasswordHasher:
     """Hashes and verifies passwords on threads of its own, one for each core.
 
     A hash takes 19 MiB and a core for tens of milliseconds by design; without a bound, a burst of sign-ins would
-    take the memory and the processor from every other request.
+    take the memory and the processor from every other request. Clients wait for a thread in rotation, and those that
+    are throttled after all others, so that guesses do not delay sign-ins.
 
     Raises:
         Unavailable: no thread became free in time.
@@ -88,9 +89,9 @@ class Argon2PasswordHasher:
         self._dummy_hash = self._argon2.hash(secrets.token_urlsafe())
         self._measure(_kind(self._dummy_hash) or "", self._dummy_hash)
 
-    def hash(self, password: str) -> str:
+    def hash(self, password: str, client: str = "") -> str:
         """Hash a password, with a fresh salt."""
-        return self._threads.call(self._argon2.hash, password)
+        return self._threads.call(Turn(client), self._argon2.hash, password)
 
     def calibrate(self) -> None:
         """Measure what each kind of stored hash costs, before the first refusal."""
@@ -101,11 +102,13 @@ class Argon2PasswordHasher:
             return
         for kind in kinds:
             for _ in range(MEASUREMENTS):
-                self._threads.call(self._measure, kind, _specimen(kind))
+                self._threads.call(ANY_TURN, self._measure, kind, _specimen(kind))
 
-    def verify(self, password: str, password_hash: str | None) -> Verification:
+    def verify(
+        self, password: str, password_hash: str | None, client: str = "", *, is_throttled: bool = False
+    ) -> Verification:
         """Verify a password; without a hash, against one of today's parameters."""
-        return self._threads.call(self._timed, password, password_hash)
+        return self._threads.call(Turn(client, is_throttled), self._timed, password, password_hash)
 
     def is_outdated(self, password_hash: str) -> bool:
         """Return whether the hash is legacy or has outdated parameters."""

@@ -31,16 +31,20 @@ class Timer(Protocol):
 class PasswordHasher(Protocol):
     """Hashes passwords slowly against guessing; never called in a transaction."""
 
-    def hash(self, password: str) -> str:
-        """Hash a password.
+    def hash(self, password: str, client: str = "") -> str:
+        """Hash a password, for a client.
 
         Raises:
             Unavailable: too many hashes are waiting.
         """
         ...
 
-    def verify(self, password: str, password_hash: str | None) -> Verification:
+    def verify(
+        self, password: str, password_hash: str | None, client: str = "", *, is_throttled: bool = False
+    ) -> Verification:
         """Verify a password against a hash; None and what is no hash are wrong.
+
+        Clients wait in rotation. One that is throttled comes after all others, with one password at a time.
 
         Raises:
             Unavailable: too many hashes are waiting.

@@ -1,26 +1,51 @@
 """Worker threads for password hashing, and for whole use cases on SQLite."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack
 from contextvars import copy_context
+from dataclasses import dataclass
 from functools import partial
-from typing import Any, ParamSpec, TypeVar
+from threading import Lock
+from typing import Any, Final, ParamSpec, TypeVar
 
 from sqlalchemy.util import await_only
 from sqlalchemy.util.concurrency import in_greenlet
 
 from application.errors import Unavailable
 from infrastructure.execution.deadline import remaining
+from infrastructure.execution.fair_queue import FairQueue
 from infrastructure.metrics import UNMEASURED, Span
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """Who a thread works for: each client in rotation has a turn."""
+
+    client: Hashable = None
+    is_last: bool = False
+    """Whether the client has one thread at a time, after all others."""
+
+
+ANY_TURN: Final = Turn()
+
+LAST_WAITING: Final = 8
+"""Calls of one client that wait for a thread after all others: more would hold what their callers hold."""
+
+
+@dataclass(slots=True)
+class _Job:
+    work: Callable[[], Any]
+    turn: Turn
+    result: "Future[Any]"
+
+
 class WorkerThreads:
-    """A few threads with a FIFO queue.
+    """A few threads, for which clients wait in rotation, each in FIFO order.
 
     A caller in a greenlet releases the event loop; any other caller blocks.
     """
@@ -33,16 +58,20 @@ class WorkerThreads:
         self._seconds = seconds
         self._running = running
         self._waiting = waiting
+        self._lock = Lock()
+        self._first: FairQueue[_Job] = FairQueue()
+        self._last: FairQueue[_Job] = FairQueue()
+        self._last_at_work: set[Hashable] = set()
 
-    def call(self, work: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+    def call(self, turn: Turn, work: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """Run work on a thread, and wait for its result.
 
         Raises:
             Unavailable: no thread became free in time.
         """
         if in_greenlet():
-            return await_only(self.run(work, *args, **kwargs))
-        job = self._submit(partial(work, *args, **kwargs))
+            return await_only(self._run(turn, partial(work, *args, **kwargs)))
+        job = self._submit(turn, partial(work, *args, **kwargs))
         wait([job], remaining(self._seconds))
         if job.cancel():
             raise Unavailable(self._reason)
@@ -54,7 +83,17 @@ class WorkerThreads:
         Raises:
             Unavailable: no thread became free in time.
         """
-        job = self._submit(partial(work, *args, **kwargs))
+        return await self._run(ANY_TURN, partial(work, *args, **kwargs))
+
+    def close(self) -> None:
+        """End the threads once their work is done; what waits for one is dropped."""
+        while job := self._next():
+            job.result.cancel()
+            self._done(job)
+        self._pool.shutdown()
+
+    async def _run(self, turn: Turn, work: Callable[[], T]) -> T:
+        job = self._submit(turn, work)
         result = asyncio.wrap_future(job)
         try:
             await asyncio.wait([result], timeout=remaining(self._seconds))
@@ -65,16 +104,42 @@ class WorkerThreads:
             result.cancel()
             raise
 
-    def close(self) -> None:
-        """End the threads once their work is done; what waits for one is dropped."""
-        self._pool.shutdown(cancel_futures=True)
-
-    def _submit(self, work: Callable[[], T]) -> "Future[T]":
+    def _submit(self, turn: Turn, work: Callable[[], T]) -> "Future[T]":
         waits = ExitStack()
-        waits.enter_context(self._waiting)
-        job = self._pool.submit(copy_context().run, self._start, waits, work)
-        job.add_done_callback(lambda _job: waits.close())  # a job that is cancelled never starts
+        job = _Job(partial(copy_context().run, self._start, waits, work), turn, Future())
+        with self._lock:
+            if turn.is_last and self._last.size(turn.client) >= LAST_WAITING:
+                raise Unavailable(self._reason)
+            waits.enter_context(self._waiting)
+            (self._last if turn.is_last else self._first).put(turn.client, job)
+        job.result.add_done_callback(lambda _result: waits.close())  # a job that is cancelled never starts
+        self._pool.submit(self._work)
+        return job.result
+
+    def _work(self) -> None:
+        """Run the next jobs; one may have waited for another of its client."""
+        while job := self._next():
+            if job.result.set_running_or_notify_cancel():
+                try:
+                    job.result.set_result(job.work())
+                except BaseException as error:  # noqa: BLE001 - the caller raises it
+                    job.result.set_exception(error)
+            self._done(job)
+            del job  # and the error, whose traceback refers to this frame
+
+    def _next(self) -> _Job | None:
+        with self._lock:
+            job = self._first.get(lambda _client: True)
+            if job is None:
+                job = self._last.get(lambda client: client not in self._last_at_work)
+                if job is not None:
+                    self._last_at_work.add(job.turn.client)
         return job
+
+    def _done(self, job: _Job) -> None:
+        if job.turn.is_last:
+            with self._lock:
+                self._last_at_work.discard(job.turn.client)
 
     def _start(self, waits: ExitStack, work: Callable[[], Any]) -> Any:
         waits.close()

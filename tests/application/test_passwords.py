@@ -59,12 +59,12 @@ def test_accepted_sign_in_is_not_delayed(world: World, stored: str) -> None:
 def test_inactive_account_has_no_hash_replaced(world: World) -> None:
     ann = world.person()
     change(world, ann, password_hash=f"first:{PASSWORD}", is_active=False)
-    world.hasher.hashed = 0
+    world.hasher.turns.clear()
 
     with pytest.raises(AccountInactive):
         world.sign_in()
 
-    assert world.hasher.hashed == 0
+    assert world.hasher.turns == [(HOME, False)]
 
 
 # Networks, new addresses, sessions.
@@ -172,3 +172,37 @@ def test_new_email_counts_like_a_registration(world: World) -> None:
     assert edit("ann_2", None, None).username == "ann_2"
     assert world.meter.refusals == ["registration"]
     assert world.database.rows.users[ann.id].email == f"ann{REGISTRATIONS - 1}@example.com"
+
+
+# Turns at the hasher.
+
+
+def test_guesses_beyond_a_limit_are_checked_after_all_others(world: World) -> None:
+    world.person("ann"), world.person("bob")
+    for _ in range(Limits().failures_per_account):
+        with pytest.raises(InvalidCredentials):
+            world.sign_in(password="wrong", address=ELSEWHERE)
+    world.hasher.turns.clear()
+
+    for password in ("wrong", PASSWORD):
+        with pytest.raises(TooManyRequests):
+            world.sign_in(password=password, address=ELSEWHERE)
+    world.sign_in(address=HOME)
+    world.sign_in("bob", address=ELSEWHERE)
+
+    assert world.hasher.turns == [(ELSEWHERE, True), (ELSEWHERE, True), (HOME, False), (ELSEWHERE, False)]
+
+
+def test_account_known_at_a_throttled_address_does_not_wait(world: World) -> None:
+    world.person()
+    world.sign_in(address=ELSEWHERE)
+    for number in range(Limits().failures_per_address):
+        with pytest.raises(InvalidCredentials):
+            world.sign_in(f"user{number}", "wrong", address=ELSEWHERE)
+    world.hasher.turns.clear()
+
+    world.sign_in(address=ELSEWHERE)
+    with pytest.raises(TooManyRequests):
+        world.sign_in("unknown", "wrong", address=ELSEWHERE)
+
+    assert world.hasher.turns == [(ELSEWHERE, False), (ELSEWHERE, True)]

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -378,8 +379,8 @@ def signing_in_while(world: World, happening: Callable[[], object]) -> Tokens:
     """Sign in; call `happening` right after the password was verified."""
 
     class InterruptedHasher(PlainHasher):
-        def verify(self, password: str, password_hash: str | None) -> Verification:
-            known = super().verify(password, password_hash)
+        def verify(self, *arguments: Any, **options: Any) -> Verification:
+            known = super().verify(*arguments, **options)
             happening()
             return known
 

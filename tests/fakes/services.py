@@ -36,17 +36,20 @@ class MemoryTimer:
 
 
 class PlainHasher:
-    """Hashes at no cost and counts verifications; `first:` marks outdated hashes, which cost 3 seconds more."""
+    """Hashes at no cost and keeps turns; `first:` marks outdated hashes, which cost 3 seconds more."""
 
     def __init__(self) -> None:
         self.verifications = 0
-        self.hashed = 0
+        self.turns: list[tuple[str, bool]] = []
 
-    def hash(self, password: str) -> str:
-        self.hashed += 1
+    def hash(self, password: str, client: str = "") -> str:
+        self.turns.append((client, False))
         return f"plain:{password}"
 
-    def verify(self, password: str, password_hash: str | None) -> Verification:
+    def verify(
+        self, password: str, password_hash: str | None, client: str = "", *, is_throttled: bool = False
+    ) -> Verification:
+        self.turns.append((client, is_throttled))
         self.verifications += 1
         is_right = password_hash in {f"plain:{password}", f"first:{password}"}
         return Verification(is_right, 0.0 if self.is_outdated(password_hash or "") else 3.0)

@@ -3,7 +3,7 @@
 import asyncio
 import gc
 import weakref
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextvars import ContextVar
 from threading import Event, get_ident
 from typing import Any
@@ -16,7 +16,7 @@ from sqlalchemy.util import await_only
 from application.errors import Unavailable
 from infrastructure.execution.greenlets import Executor, GreenletExecutor
 from infrastructure.execution.limiter import KeyedLimiter, Limiter
-from infrastructure.execution.threads import WorkerThreads
+from infrastructure.execution.threads import ANY_TURN, LAST_WAITING, Turn, WorkerThreads
 from tests.support.concurrency import until
 
 PATIENCE_SECONDS = 20
@@ -167,7 +167,7 @@ def test_cancelled_use_case_hears_of_it_and_its_greenlet_is_pooled(on_loop: Call
 def test_greenlet_that_calls_a_thread_releases_the_loop(on_loop: Callable[[Main], None]) -> None:
     async def main() -> None:
         executor, threads, event = GreenletExecutor(), WorkerThreads(1, "no thread", LONG_SECONDS), Event()
-        task = asyncio.create_task(executor.run(threads.call, event.wait, PATIENCE_SECONDS))
+        task = asyncio.create_task(executor.run(threads.call, ANY_TURN, event.wait, PATIENCE_SECONDS))
         for _ in range(3):
             await asyncio.sleep(0)
         assert not task.done()
@@ -191,7 +191,7 @@ def test_no_more_threads_work_than_there_are(on_loop: Callable[[Main], None]) ->
 
     async def main() -> None:
         executor, threads = GreenletExecutor(), WorkerThreads(2, "no thread", LONG_SECONDS)
-        tasks = [asyncio.create_task(executor.run(threads.call, work)) for _ in range(6)]
+        tasks = [asyncio.create_task(executor.run(threads.call, ANY_TURN, work)) for _ in range(6)]
         await until(lambda: len(working) == 2)
         await asyncio.sleep(0.01)
         assert len(working) == 2
@@ -209,8 +209,8 @@ def test_waiting_too_long_for_a_thread_is_unavailable(on_loop: Callable[[Main], 
 
         async def call(work: Callable[..., object], *args: object) -> object:
             if in_greenlet:
-                return await executor.run(threads.call, work, *args)
-            return await asyncio.to_thread(threads.call, work, *args)
+                return await executor.run(threads.call, ANY_TURN, work, *args)
+            return await asyncio.to_thread(threads.call, ANY_TURN, work, *args)
 
         working = asyncio.create_task(call(event.wait, PATIENCE_SECONDS))
         await until(lambda: threads._pool._work_queue.empty() and len(threads._pool._threads) == 1)
@@ -227,16 +227,16 @@ def test_waiting_too_long_for_a_thread_is_unavailable(on_loop: Callable[[Main], 
 def test_call_that_is_cancelled_while_it_waits_never_runs(on_loop: Callable[[Main], None]) -> None:
     async def main() -> None:
         executor, threads, event = GreenletExecutor(), WorkerThreads(1, "no thread", LONG_SECONDS), Event()
-        working = asyncio.create_task(executor.run(threads.call, event.wait, PATIENCE_SECONDS))
+        working = asyncio.create_task(executor.run(threads.call, ANY_TURN, event.wait, PATIENCE_SECONDS))
         ran: list[int] = []
-        waiting = asyncio.create_task(executor.run(threads.call, ran.append, 1))
+        waiting = asyncio.create_task(executor.run(threads.call, ANY_TURN, ran.append, 1))
         await until(lambda: threads._pool._work_queue.qsize() == 1)
         waiting.cancel()
         with pytest.raises(asyncio.CancelledError):
             await waiting
         event.set()
         await working
-        assert await executor.run(threads.call, len, ran) == 0
+        assert await executor.run(threads.call, ANY_TURN, len, ran) == 0
 
     on_loop(main)
 
@@ -254,6 +254,79 @@ def test_closing_threads_drops_what_waits_for_one(on_loop: Callable[[Main], None
         event.set()
         await closing
         assert await working is True
+
+    on_loop(main)
+
+
+def finish_order(on_loop: Callable[[Main], None], turns: Sequence[Turn]) -> list[int]:
+    """Give calls these turns while the thread is busy; return the order in which they ran."""
+    ran: list[int] = []
+
+    async def main() -> None:
+        executor, threads, event = (
+            GreenletExecutor(),
+            WorkerThreads(1, "no thread", LONG_SECONDS),
+            Event(),
+        )
+        busy = asyncio.create_task(threads.run(event.wait, PATIENCE_SECONDS))
+        await until(lambda: threads._pool._work_queue.empty() and len(threads._pool._threads) == 1)
+        waiting = []
+        for number, turn in enumerate(turns):
+            waiting.append(asyncio.create_task(executor.run(threads.call, turn, ran.append, number)))
+            await until(lambda: threads._pool._work_queue.qsize() == len(waiting))
+        event.set()
+        await asyncio.gather(busy, *waiting)
+
+    on_loop(main)
+    return ran
+
+
+def test_clients_have_threads_in_rotation(on_loop: Callable[[Main], None]) -> None:
+    turns = [Turn("flood")] * 4 + [Turn("ann")] * 2 + [Turn("bob")]
+
+    assert finish_order(on_loop, turns) == [0, 4, 6, 1, 5, 2, 3]
+
+
+def test_last_clients_have_threads_after_all_others_in_rotation(on_loop: Callable[[Main], None]) -> None:
+    turns = [Turn("guesser", is_last=True)] * 3 + [Turn("other", is_last=True), Turn("ann"), Turn("ann")]
+
+    assert finish_order(on_loop, turns) == [4, 5, 0, 3, 1, 2]
+
+
+def test_last_client_has_one_thread_at_a_time(on_loop: Callable[[Main], None]) -> None:
+    async def main() -> None:
+        executor, threads, event = GreenletExecutor(), WorkerThreads(2, "no thread", LONG_SECONDS), Event()
+        guesser = Turn("guesser", is_last=True)
+        started: list[int] = []
+
+        def work(number: int) -> None:
+            started.append(number)
+            assert event.wait(PATIENCE_SECONDS)
+
+        guesses = [asyncio.create_task(executor.run(threads.call, guesser, work, number)) for number in range(3)]
+        await until(lambda: len(started) == 1)
+        assert await executor.run(threads.call, Turn("ann"), lambda: "served meanwhile") == "served meanwhile"
+        assert len(started) == 1
+        event.set()
+        await asyncio.gather(*guesses)
+        assert started == [0, 1, 2]
+
+    on_loop(main)
+
+
+def test_few_calls_of_a_last_client_wait(on_loop: Callable[[Main], None]) -> None:
+    async def main() -> None:
+        executor, threads, event = GreenletExecutor(), WorkerThreads(1, "no thread is free", LONG_SECONDS), Event()
+        guesser = Turn("guesser", is_last=True)
+        busy = asyncio.create_task(threads.run(event.wait, PATIENCE_SECONDS))
+        await until(lambda: threads._pool._work_queue.empty() and len(threads._pool._threads) == 1)
+        waiting = [asyncio.create_task(executor.run(threads.call, guesser, str)) for _ in range(LAST_WAITING)]
+        await until(lambda: threads._pool._work_queue.qsize() == LAST_WAITING)
+        with pytest.raises(Unavailable, match="no thread is free"):
+            await executor.run(threads.call, guesser, str)
+        other = asyncio.create_task(executor.run(threads.call, Turn("other", is_last=True), str))
+        event.set()
+        await asyncio.gather(busy, *waiting, other)
 
     on_loop(main)
 
