@@ -151,6 +151,10 @@ class Settings(BaseModel):
         bool,
         Field(description="Whether `GET /metrics` serves metrics to Prometheus; keep it from the public."),
     ] = False
+    keep_alive_seconds: Annotated[
+        int,
+        Field(ge=1, le=4_000, description="Seconds that an idle connection stays open: more than a proxy's."),
+    ] = 5
     drain_seconds: Annotated[
         int,
         Field(ge=0, le=60, description="Seconds to keep serving after SIGTERM while reporting not ready, for proxies."),

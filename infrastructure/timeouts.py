@@ -65,9 +65,6 @@ class Timeouts:
     send: float = 15.0
     """A client to take 64 KiB of a response while more wait."""
 
-    keep_alive: int = 5
-    """A connection without a request; a proxy in front must close it earlier."""
-
     graceful_shutdown: int = 10
     """Running requests at shutdown; `TimeoutStopSec` must be longer."""
 

@@ -327,7 +327,7 @@ def test_nginx_asks_agora_where_it_listens_and_hangs_up_first() -> None:
     assert one("upstream") == ["agora"]
     assert all_of("server")[0] == [f"127.0.0.1:{parse(['serve'])['port']}", "max_fails=0"]
     assert one("proxy_pass") == ["http://agora"]
-    assert seconds(one("keepalive_timeout")[0]) < DEFAULT_TIMEOUTS.keep_alive
+    assert seconds(one("keepalive_timeout")[0]) < Settings().keep_alive_seconds
     assert one("proxy_http_version") == ["1.1"]
 
 

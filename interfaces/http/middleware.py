@@ -183,7 +183,7 @@ class Cors(CORSMiddleware):
 
 
 class BodyLimit:
-    """Refuses large bodies before anything else is validated.
+    """Refuses large and encoded bodies before anything else is validated.
 
     The limit is 1 MiB, and 16 KiB on the paths of tokens. Bytes are counted as they arrive; Content-Length counts only
     where it is too large. The body is collected here until it is whole, so the application never receives a part.
@@ -198,6 +198,9 @@ class BodyLimit:
         length = headers.get("content-length", "0")
         if length == "0" and "transfer-encoding" not in headers:
             await self._app(scope, receive, send)
+            return
+        if headers.get("transfer-encoding", "chunked").lower() != "chunked":  # the parser refuses what follows chunked
+            await problem_response("transfer-coding")(scope, receive, send)
             return
         chunks: list[bytes] = []
         most = SMALL_BODY_MAX if scope["path"] in SMALL_BODIES else BODY_MAX

@@ -183,6 +183,12 @@ PROBLEMS: Final[Mapping[str, Problem]] = {
         "The server failed because of a defect.",
         "Retry; if it persists, send the operator the request id from `instance`.",
     ),
+    "transfer-coding": Problem(
+        501,
+        "Unknown transfer coding",
+        "The body has a transfer coding besides chunked, such as gzip.",
+        "Send the body as it is, with Transfer-Encoding: chunked or with a Content-Length.",
+    ),
     "unavailable": Problem(
         503,
         "Unavailable",
@@ -272,6 +278,9 @@ class Raises(frozenset[str]):
 
 Responses = dict[int | str, dict[str, Any]]
 
+ANYWHERE: Final = frozenset({"body-too-large", "internal", "transfer-coding"})
+"""The problems of every operation."""
+
 
 def problems(*slugs: str) -> Responses:
     """Name the problems that an operation has beyond those of its parameters."""
@@ -280,7 +289,7 @@ def problems(*slugs: str) -> Responses:
 
 def document_responses(endpoint: Callable[..., Any], responses: Responses) -> Responses:
     """Document the responses of an operation for OpenAPI, with all its problems."""
-    slugs = {"body-too-large", "internal", *raised_by(endpoint), *(slug for slug in PROBLEMS if slug in responses)}
+    slugs = ANYWHERE | raised_by(endpoint) | (PROBLEMS.keys() & responses.keys())
     documented: Responses = {}
     for slug in sorted(slugs, key=lambda slug: (PROBLEMS[slug].status, slug)):
         problem = PROBLEMS[slug]

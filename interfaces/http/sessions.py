@@ -93,8 +93,9 @@ async def sign_out(actor: SignedIn, state: StateDep, body: LogoutIn | None = Non
 
 
 @router.get("/users/me/sessions")
-async def list_sessions(actor: SignedIn, state: StateDep) -> list[SessionOut]:
+async def list_sessions(actor: SignedIn, state: StateDep, response: Response) -> list[SessionOut]:
     """List one's own sessions, the latest used first."""
+    response.headers["Cache-Control"] = "no-store"
     return [
         SessionOut(
             id=session.id,

@@ -157,8 +157,9 @@ async def list_users(
 
 @router.get("/users/me")
 @router.get("/profile")
-async def see_own_account(actor: SignedIn, state: StateDep) -> UserOut:
+async def see_own_account(actor: SignedIn, state: StateDep, response: Response) -> UserOut:
     """Show one's own account."""
+    response.headers["Cache-Control"] = "no-store"
     return UserOut.model_validate(await state.run(state.app.queries.get_own_account, actor))
 
 
@@ -203,7 +204,7 @@ async def export_own_data(actor: SignedIn, state: StateDep) -> Response:
             yield part
         yield b"]}"
 
-    headers = {"Content-Disposition": 'attachment; filename="agora-export.json"'}
+    headers = {"Content-Disposition": 'attachment; filename="agora-export.json"', "Cache-Control": "no-store"}
     return StreamingResponse(members(), headers=headers, media_type="application/json")
 
 

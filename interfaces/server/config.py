@@ -47,7 +47,7 @@ class Config(uvicorn.Config):
             access_log=False,
             server_header=False,
             proxy_headers=False,
-            timeout_keep_alive=timeouts.keep_alive,
+            timeout_keep_alive=settings.keep_alive_seconds,
             limit_concurrency=CLIENTS_MAX,
             timeout_graceful_shutdown=timeouts.graceful_shutdown,
             timeout_worker_healthcheck=timeouts.worker_healthcheck,

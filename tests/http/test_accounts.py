@@ -372,7 +372,7 @@ def test_people_take_everything_away(frozen_api: Api, clock: FrozenClock) -> Non
     assert answer.status_code == 200
     assert answer.headers["Content-Type"] == "application/json"
     assert answer.headers["Content-Disposition"].startswith('attachment; filename="')
-    assert answer.headers["Cache-Control"] == "private, no-cache"
+    assert answer.headers["Cache-Control"] == "no-store"
     export = answer.json()
     assert export.keys() == {table.info["export"] for table in metadata.sorted_tables} - {None}
     assert export["profile"] == ann("GET", "/profile").json()
@@ -384,6 +384,11 @@ def test_people_take_everything_away(frozen_api: Api, clock: FrozenClock) -> Non
         {"post_id": post_id, "dir": 1, "created_at": "2026-01-01T00:00:01Z"} for post_id in others
     ]
     require_problem(frozen_api.client.get("/users/me/export"), "not-authenticated")
+
+
+@pytest.mark.parametrize("path", ["/profile", "/users/me", "/users/me/sessions", "/users/me/export"])
+def test_no_cache_stores_personal_data(ann: Person, path: str) -> None:
+    assert ann("GET", path).headers["Cache-Control"] == "no-store"
 
 
 # Administrators.

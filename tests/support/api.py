@@ -45,6 +45,7 @@ STATUSES = {
     "invalid-cursor": 422,
     "rate-limited": 429,
     "internal": 500,
+    "transfer-coding": 501,
     "unavailable": 503,
 }
 """The status of every problem, as promised to clients."""

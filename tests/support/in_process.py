@@ -43,7 +43,13 @@ class AnnouncedServer(Server):
 
 @contextmanager
 def serving_app(
-    app: Any, *, unsent: UnsentBytes | None = None, connections: int = 1_000, host: str = "127.0.0.1", **seconds: float
+    app: Any,
+    *,
+    unsent: UnsentBytes | None = None,
+    connections: int = 1_000,
+    keep_alive: int = 5,
+    host: str = "127.0.0.1",
+    **seconds: float,
 ) -> Iterator[AnnouncedServer]:
     """Serve an application, with these timeouts, until the block ends."""
     timeouts = Timeouts(**{"graceful_shutdown": 1, "last_read_pause": 0.0} | seconds)  # type: ignore[arg-type]
@@ -51,7 +57,9 @@ def serving_app(
     def build(_drain: Drain, _unsent: UnsentBytes) -> Any:
         return app
 
-    config = QuietConfig(Settings(drain_seconds=0), timeouts, build, host=host, port=0, workers=1)
+    config = QuietConfig(
+        Settings(drain_seconds=0, keep_alive_seconds=keep_alive), timeouts, build, host=host, port=0, workers=1
+    )
     config.unsent = unsent or config.unsent
     config.limit_concurrency = connections
     server = AnnouncedServer(config)

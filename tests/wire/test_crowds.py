@@ -105,3 +105,10 @@ def test_connections_get_503_with_retry_after_when_all_others_are_at_work(app: W
         assert last.rest() == b""
         app.finish_work()
         assert [worker.answer().status for worker in workers] == [200] * len(workers)
+
+
+def test_connection_without_a_request_stays_open_for_the_keep_alive(app: WaitingApplication) -> None:
+    with serving_app(app, keep_alive=1) as server, Wire(server.port) as wire:
+        wire.send(ASK)
+        assert wire.answer().status == 200
+        assert wire.rest() == b""  # long before a request would be too late
