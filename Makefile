@@ -1,7 +1,7 @@
 # What people do with Agora. A fresh machine needs Python 3.11 or newer and make; everything else is installed
 # into .venv from pinned, hashed requirements.
 .DEFAULT_GOAL := help
-.PHONY: help install run test fuzz faults pooler proxy browser bench bench-growth docs check lint types walls mutants migrate migration lock clean
+.PHONY: help install run test fuzz faults pooler proxy browser bench bench-growth sbom audit docs check lint types walls mutants migrate migration lock clean
 
 PYTHON ?= python3
 CHROMIUM ?= /usr/bin/chromium
@@ -75,6 +75,24 @@ bench: .venv/installed-dev ## Measure Agora beside two other servers, into docs/
 bench-growth: .venv/installed-dev ## Measure Agora with more and more posts, into docs/performance.md and its chart
 	$(BIN)/python -m benchmarks growth --markdown docs/performance.md --chart docs/performance-growth.svg
 
+.venv-audit/installed: .venv/bin/python requirements-audit.txt
+	@$(PYTHON) -m venv .venv-audit
+	$(PIP) --python .venv-audit/bin/python install --require-hashes -r requirements-audit.txt
+	@touch $@
+
+# What an installation has, and nothing that tests need.
+.venv-audit/product/installed: .venv/bin/python requirements.txt pyproject.toml
+	@$(PYTHON) -m venv --without-pip .venv-audit/product
+	$(PIP) --python .venv-audit/product/bin/python install --require-hashes -r requirements.txt
+	@touch $@
+
+sbom: .venv-audit/installed .venv-audit/product/installed ## Write all packages of an installation into agora.cdx.json, an SBOM (CycloneDX)
+	.venv-audit/bin/cyclonedx-py environment --pyproject pyproject.toml --mc-type application --output-reproducible \
+		--output-file agora.cdx.json .venv-audit/product/bin/python
+
+audit: .venv-audit/installed ## Look up known vulnerabilities of the pinned packages, over the network
+	.venv-audit/bin/pip-audit --strict --require-hashes --disable-pip --requirement requirements.txt
+
 docs: .venv/installed-dev ## Write the tables and quotations in docs/ from the code
 	$(BIN)/python -m tests.support.reference
 
@@ -100,8 +118,9 @@ migration: .venv/installed ## Write a migration from what changed in the tables:
 
 # Extras stay in the names: pip refuses a hashed `coverage` where a package asks for `coverage[toml]`, as soon as there
 # is a newer one than the pinned.
-COMPILE := .venv-lock/bin/uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes \
-	--no-emit-index-url --no-emit-find-links --no-annotate --no-header --no-strip-extras --upgrade --quiet --extra build
+UV := .venv-lock/bin/uv pip compile --universal --python-version 3.11 --generate-hashes \
+	--no-emit-index-url --no-emit-find-links --no-annotate --no-header --no-strip-extras --upgrade --quiet
+COMPILE := $(UV) pyproject.toml --extra build
 
 lock: ## Pin the requirements from pyproject.toml
 	$(PYTHON) -m venv .venv-lock
@@ -110,10 +129,11 @@ lock: ## Pin the requirements from pyproject.toml
 	$(COMPILE) --extra dev --constraint requirements.txt --output-file requirements-dev.txt
 	$(COMPILE) --extra dev --extra browser --constraint requirements-dev.txt --output-file requirements-browser.txt
 	$(COMPILE) --extra dev --extra mutants --constraint requirements-dev.txt --output-file requirements-mutants.txt
+	$(UV) --group audit --output-file requirements-audit.txt
 	rm -rf .venv-lock
 
 clean: ## Remove .venv and caches; data stays
-	rm -rf .venv .venv-lock .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache .coverage htmlcov
+	rm -rf .venv .venv-audit .venv-lock agora.cdx.json .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache .coverage htmlcov
 
 .venv/installed-mutants: .venv/installed-dev requirements-mutants.txt
 	$(PIP) install --require-hashes -r requirements-mutants.txt

@@ -5,6 +5,7 @@ import re
 import shlex
 import subprocess
 import sys
+import tomllib
 from collections.abc import Callable, Iterator
 from fnmatch import fnmatch
 from ipaddress import ip_address, ip_network
@@ -159,6 +160,18 @@ def test_the_image_is_healthy_exactly_while_its_server_is_up(database_of: Callab
         assert is_healthy(server.port)
         assert server.end() == 0
     assert not is_healthy(free_port())
+
+
+def test_auditing_tools_are_pinned_apart_from_what_they_audit() -> None:
+    groups = tomllib.loads(read("pyproject.toml"))["dependency-groups"]
+    pinned = re.findall(r"^([\w.-]+)(?:\[[\w,-]+\])?==", read("requirements-audit.txt"), re.MULTILINE)
+    lines = [line for line in read("requirements-audit.txt").splitlines() if not line.startswith("    --hash=sha256:")]
+
+    assert {re.split("[>=]", tool)[0] for tool in groups["audit"]} == {"cyclonedx-bom", "pip-audit"} <= set(pinned)
+    assert len(lines) == len(pinned)
+    assert read("requirements-audit.txt").count("--hash=") >= len(pinned)
+    assert "fastapi" not in pinned
+    assert "pip-audit" not in read("requirements-dev.txt")
 
 
 # Compose.
