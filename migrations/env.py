@@ -5,15 +5,17 @@ from collections.abc import Callable
 from typing import Literal
 
 from alembic import context
-from alembic.runtime.migration import MigrationInfo
+from alembic.operations.ops import MigrationScript
+from alembic.runtime.migration import MigrationContext, MigrationInfo
 from alembic.script import Script
 from sqlalchemy import Connection, event, text
 from sqlalchemy.schema import SchemaItem
 
 from infrastructure.database.engine import open_engine
-from infrastructure.database.schema import reach_trigrams
+from infrastructure.database.schema import STEPS, reach_trigrams
 from infrastructure.database.tables import UtcDateTime, metadata
 from infrastructure.environment import load_settings
+from migrations.rebuild import checked, safe_rebuilds
 
 PLAIN_TYPES: dict[type, str] = {UtcDateTime: "sa.DateTime(timezone=True)"}
 """How a new migration writes our own types: it must not depend on code that may change later."""
@@ -58,16 +60,26 @@ def run_on(connection: Connection) -> None:
         render_as_batch=sqlite,
         transactional_ddl=True,
         on_version_apply=report_step,  # type: ignore[arg-type]  # it is called with keywords
+        process_revision_directives=number_revision,
     )
+    if sqlite:
+        with safe_rebuilds(connection), context.begin_transaction(), checked(connection):
+            context.run_migrations()
+        return
     with context.begin_transaction():
-        if not sqlite:
-            # A step may run long, but must not wait long for a lock: other sessions queue behind it.
-            connection.execute(text("SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = 0"))
-            connection.execute(text(f"SELECT pg_advisory_xact_lock({ADVISORY_LOCK})"))
-            connection.execute(text("SET LOCAL lock_timeout = '4s'"))
-            if remedy := reach_trigrams(connection):
-                event.listen(connection, "before_cursor_execute", without_trigrams(remedy), retval=True)
+        # A step may run long, but must not wait long for a lock: other sessions queue behind it.
+        connection.execute(text("SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = 0"))
+        connection.execute(text(f"SELECT pg_advisory_xact_lock({ADVISORY_LOCK})"))
+        connection.execute(text("SET LOCAL lock_timeout = '4s'"))
+        if remedy := reach_trigrams(connection):
+            event.listen(connection, "before_cursor_execute", without_trigrams(remedy), retval=True)
         context.run_migrations()
+
+
+def number_revision(_context: MigrationContext, _revision: object, directives: list[MigrationScript]) -> None:
+    """Number a new revision after the latest: code compares their numbers."""
+    for script in directives:
+        script.rev_id = f"{int(STEPS[-1]) + 1:04}"
 
 
 def report_step(*, step: MigrationInfo, **_: object) -> None:

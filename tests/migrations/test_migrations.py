@@ -2,6 +2,7 @@
 
 import io
 import re
+import shutil
 import sqlite3
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -15,6 +16,7 @@ import pytest
 from alembic import command
 from sqlalchemy import URL, Engine, event, inspect, text
 
+import migrations
 from application.paging import NEWEST_FIRST, Window
 from application.views import Attempt, PostFilter
 from application.votes import CastVote
@@ -24,6 +26,7 @@ from infrastructure.database.engine import open_engine
 from infrastructure.database.schema import Migrations, config
 from infrastructure.database.tables import metadata
 from infrastructure.operations.archive import Archive
+from infrastructure.operations.bulk import last_ids
 from tests.fakes.services import FrozenClock
 from tests.support.backends import PostgresServer, sql_backend
 from tests.support.command import plain, run_command
@@ -38,6 +41,27 @@ FIRST_RELEASE = (
     f"INSERT INTO votes VALUES (8, 7, -1, {AT})",
 )
 """A row in each table, as the first release wrote them."""
+
+OLDEST = ("users", "posts", "votes")
+
+ADDED_COLUMN = '''"""Add a column to posts, as `make migration` writes it."""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "{revision}"
+down_revision = "{down_revision}"
+
+
+def upgrade() -> None:
+    with op.batch_alter_table("posts", schema=None) as batch_op:
+        batch_op.add_column(sa.Column("mood", sa.Text(), nullable=True))
+
+
+def downgrade() -> None:
+    with op.batch_alter_table("posts", schema=None) as batch_op:
+        batch_op.drop_column("mood")
+'''
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
@@ -58,9 +82,11 @@ def _open(url: URL) -> Iterator[Engine]:
     engine.dispose()
 
 
-def walk(engine: Engine, step: Callable[..., None], *revision: str) -> None:
+def walk(engine: Engine, step: Callable[..., object], *revision: str, scripts: Path | None = None) -> None:
     with engine.connect() as connection:
         alembic = config()
+        if scripts is not None:
+            alembic.set_main_option("script_location", str(scripts))
         alembic.attributes["connection"] = connection
         step(alembic, *revision)
 
@@ -88,6 +114,95 @@ def fill(url: URL) -> None:
         backend.throttle.count([Attempt("bucket", 1, IDLE)], NOW)
 
 
+def every_row(engine: Engine) -> dict[str, list[dict[str, Any]]]:
+    """Read all rows as they are stored, whatever the revision."""
+    with engine.connect() as connection:
+        return {
+            name: sorted((dict(row) for row in connection.execute(text(f"SELECT * FROM {name}")).mappings()), key=repr)
+            for name in set(inspect(connection).get_table_names()) - {"alembic_version"}
+        }
+
+
+def test_each_step_down_and_up_keeps_every_row_that_both_schemas_hold(engine: Engine) -> None:
+    walk(engine, command.upgrade, "head")
+    fill(engine.url)
+    for revision in reversed(REVISIONS[1:]):
+        above = every_row(engine)
+        walk(engine, command.downgrade, "-1")
+        below = every_row(engine)
+        walk(engine, command.upgrade, revision)
+        again = every_row(engine)
+        for table in above.keys() & below.keys():
+            require_equal_columns(above[table], below[table])
+            require_equal_columns(above[table], again[table])
+        walk(engine, command.downgrade, "-1")
+
+
+def require_equal_columns(rows: list[dict[str, Any]], others: list[dict[str, Any]]) -> None:
+    shared = set(rows[0]) & set(others[0]) if rows and others else set()
+    assert len(rows) == len(others)
+    assert sorted([repr({name: row[name] for name in sorted(shared)}) for row in rows]) == sorted(
+        [repr({name: row[name] for name in sorted(shared)}) for row in others]
+    )
+
+
+def test_a_column_comes_and_goes_without_loss(engine: Engine, tmp_path: Path) -> None:
+    walk(engine, command.upgrade, "head")
+    fill(engine.url)
+    with engine.begin() as connection:  # the last ids are those of deleted rows
+        connection.execute(text("DELETE FROM posts WHERE id = (SELECT max(id) FROM posts)"))
+    with engine.connect() as connection:
+        before, schema, last = every_row(engine), shape(inspect(connection)), last_ids(connection)
+    copy = tmp_path / "migrations"
+    shutil.copytree(Path(migrations.__file__).parent, copy)
+    (copy / "versions" / "20991231_9999_mood.py").write_text(
+        ADDED_COLUMN.format(revision="9999", down_revision=REVISIONS[-1])
+    )
+
+    walk(engine, command.upgrade, "9999", scripts=copy)
+    assert {post["mood"] for post in every_row(engine)["posts"]} == {None}
+    walk(engine, command.downgrade, "-1", scripts=copy)
+
+    assert every_row(engine) == before
+    assert all(before.values())
+    with engine.connect() as connection:
+        assert (shape(inspect(connection)), last_ids(connection)) == (schema, last)
+
+
+def test_a_step_that_loses_a_referenced_row_is_not_committed(tmp_path: Path) -> None:
+    (file := tmp_path / "agora.db").touch()
+    engine = open_engine(URL.create("sqlite", database=str(file)), connections=1)
+    walk(engine, command.upgrade, "head")
+    fill(engine.url)
+    before = every_row(engine)
+    copy = tmp_path / "migrations"
+    shutil.copytree(Path(migrations.__file__).parent, copy)
+    (copy / "versions" / "20991231_9999_loss.py").write_text(
+        ADDED_COLUMN.format(revision="9999", down_revision=REVISIONS[-1]).replace(
+            "    with op.batch", "    op.execute('DELETE FROM posts')\n    with op.batch", 1
+        )
+    )
+
+    with pytest.raises(RuntimeError, match="refers to a missing row of posts"):
+        walk(engine, command.upgrade, "9999", scripts=copy)
+
+    assert every_row(engine) == before
+    engine.dispose()
+
+
+def test_new_revision_has_the_next_number(engine: Engine, tmp_path: Path) -> None:
+    walk(engine, command.upgrade, "head")
+    copy = tmp_path / "migrations"
+    shutil.copytree(Path(migrations.__file__).parent, copy)
+
+    walk(engine, lambda alembic: command.revision(alembic, "add mood", autogenerate=True), scripts=copy)
+
+    (new,) = {file.name for file in (copy / "versions").iterdir()} - {
+        file.name for file in (Path(migrations.__file__).parent / "versions").iterdir()
+    }
+    assert new == f"{int(REVISIONS[-1]) + 1:04}_add_mood.py"
+
+
 @pytest.mark.parametrize("revision", REVISIONS)
 def test_each_step_goes_up_down_and_up_again(engine: Engine, revision: str) -> None:
     walk(engine, command.upgrade, revision)
@@ -113,28 +228,29 @@ def test_a_populated_database_of_the_first_release_comes_through_unchanged(engin
     with engine.begin() as connection:
         for statement in FIRST_RELEASE:
             connection.execute(text(statement))
-        before = [connection.execute(text(f"SELECT * FROM {table}")).all() for table in ("users", "posts", "votes")]
+        names = {table: [found["name"] for found in inspect(connection).get_columns(table)] for table in OLDEST}
+        before = [connection.execute(text(f"SELECT {', '.join(names[table])} FROM {table}")).all() for table in OLDEST]
 
     walk(engine, command.upgrade, "head")
 
     with engine.connect() as connection:
-        after = [connection.execute(text(f"SELECT * FROM {table}")).all() for table in ("users", "posts", "votes")]
+        after = [connection.execute(text(f"SELECT {', '.join(names[table])} FROM {table}")).all() for table in OLDEST]
     assert after == before
     assert all(after)
 
 
 def test_what_a_schema_lacks_and_what_is_unknown_of_it_is_named(engine: Engine) -> None:
-    migrations = Migrations(engine.url)
+    schema = Migrations(engine.url)
     for done, revision in enumerate(["base", *REVISIONS]):
         if done:
             walk(engine, command.upgrade, revision)
         with engine.connect() as connection:
-            assert migrations.pending(connection) == REVISIONS[done:]
-            assert migrations.unknown(connection) == []
-            assert migrations.is_current(connection) is (revision == REVISIONS[-1])
+            assert schema.pending(connection) == REVISIONS[done:]
+            assert schema.unknown(connection) == []
+            assert schema.is_current(connection) is (revision == REVISIONS[-1])
     with engine.begin() as connection:
         connection.execute(text("UPDATE alembic_version SET version_num = 'later'"))
-        assert migrations.unknown(connection) == ["later"]
+        assert schema.unknown(connection) == ["later"]
 
 
 def test_migrating_what_is_up_to_date_changes_no_row(engine: Engine) -> None:
@@ -167,8 +283,8 @@ def test_a_file_that_is_locked_is_waited_for(tmp_path: Path) -> None:
             heard.append(said)
             other.close()
 
-        migrations = Migrations(url)
-        migrations.when_available(migrations.require_current, hear)
+        schema = Migrations(url)
+        schema.when_available(schema.require_current, hear)
     assert heard == ["database is locked"]
 
 
