@@ -105,6 +105,9 @@ class Settings(BaseModel):
         Field(description="Usernames that are reserved beside the built-in ones, separated by commas."),
     ] = ()
     public_reads: Annotated[bool, Field(description="Whether posts can be read without signing in.")] = False
+    api_docs: Annotated[
+        bool, Field(description="Whether `/docs`, `/redoc` and `/openapi.json` show the API to anyone.")
+    ] = True
     argon2_memory_kib: Annotated[
         int, Field(ge=8, le=4_194_304, description="KiB of memory that hashing a password takes.")
     ] = 19_456

@@ -54,7 +54,8 @@ def _serve(host: str, port: int, workers: int) -> None:
     if settings.fastapi_env == "production":
         log.info("serving", api=at, data=_place(settings))
     else:
-        typer.echo(f"API   {at}\nDocs  {at}/docs\nData  {_place(settings)}", err=True)
+        docs = f"Docs  {at}/docs\n" if settings.api_docs else ""
+        typer.echo(f"API   {at}\n{docs}Data  {_place(settings)}", err=True)
     with counting_together(workers) if settings.metrics else nullcontext():
         run_server(settings, container.timeouts(), host=host, port=port, workers=workers)
 

@@ -73,6 +73,7 @@ def create_api(container: Container, drain: Drain | None = None, unsent: UnsentB
         summary="Posts and votes.",
         version=system.VERSION,
         lifespan=lifespan,
+        openapi_url="/openapi.json" if settings.api_docs else None,
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
@@ -98,7 +99,11 @@ def create_api(container: Container, drain: Drain | None = None, unsent: UnsentB
 
     # Most used first. Not by include_router: it would match each request against every router twice.
     for feature in (posts, votes, system, users, sessions, admin):
-        api.router.routes.extend(feature.router.routes)
+        api.router.routes.extend(
+            route
+            for route in feature.router.routes
+            if settings.api_docs or getattr(route, "path", None) not in system.DOCS_PATHS
+        )
 
     # The first is the innermost.
     api.add_middleware(middleware.BodyLimit)

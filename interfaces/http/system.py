@@ -29,10 +29,10 @@ PAGE_POLICY: Final = (
 
 
 class RootOut(BaseModel):
-    """A greeting, and the path of the documentation."""
+    """A greeting, and the path of the documentation, if it is served."""
 
     message: str
-    docs: str
+    docs: str | None
     version: str
 
 
@@ -49,9 +49,9 @@ class ReadyOut(LiveOut):
 
 
 @router.get("/")
-async def root() -> RootOut:
+async def root(request: Request) -> RootOut:
     """Greet."""
-    return RootOut(message="Hello World!!", docs="/docs", version=VERSION)
+    return RootOut(message="Hello World!!", docs="/docs" if request.app.openapi_url else None, version=VERSION)
 
 
 @router.get("/health/live")
@@ -103,6 +103,9 @@ def _assets() -> dict[str, Path]:
 
 
 ASSETS: Final = _assets()
+
+DOCS_PATHS: Final = frozenset({"/docs", "/redoc", "/assets/{name}"})
+"""Routes of the documentation pages, which `API_DOCS` can leave out."""
 
 DOCS_PAGE: Final = """<!doctype html>
 <html lang="en">

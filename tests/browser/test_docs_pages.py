@@ -1,5 +1,6 @@
 """The documentation pages in a browser: they show the API, and load nothing from elsewhere."""
 
+import json
 from typing import Any
 
 import httpx2
@@ -63,6 +64,43 @@ def test_an_operation_can_be_tried_out_on_docs(browser: Browser, server: Server)
     answer = wait_for(browser, ".opblock.is-open .live-responses-table .response")[0]
     assert answer.text.startswith("200")
     assert browser.complaints() == []
+
+
+STATE = "return JSON.stringify([ui.getState().toJS(), {...localStorage}, {...sessionStorage}, document.cookie])"
+
+
+def test_docs_keeps_nothing_of_a_sign_in_but_the_access_token(browser: Browser, server: Server) -> None:
+    account = {"email": "ann@example.com", "password": "a clear password"}
+    assert httpx2.post(f"{server.address}/users", json=account).status_code == 201
+    browser.driver.get(f"{server.address}/docs")
+    browser.driver.execute_script("localStorage.setItem('authorized', 'of an earlier release')")
+    browser.driver.get(f"{server.address}/docs")
+
+    wait_for(browser, ".scheme-container .authorize")[0].click()
+    wait_for(browser, "#oauth_username")[0].send_keys(account["email"])
+    wait_for(browser, "#oauth_password")[0].send_keys(account["password"])
+    wait_for(browser, ".auth-btn-wrapper .authorize")[0].click()
+    wait_for(browser, ".scheme-container .authorize.locked")
+    assert browser.driver.find_elements(By.CSS_SELECTOR, "#oauth_password") == []
+
+    state = browser.driver.execute_script(STATE)
+    assert account["password"] not in state
+    assert '"refresh_token":"' not in state
+    auth, *stored = json.loads(state)
+    assert stored == [{}, {}, ""]
+    (authorized,) = auth["auth"]["authorized"].values()
+    assert authorized.keys() == {"name", "schema", "token"}
+    assert authorized["token"].keys() == {"access_token"}
+    signed_in = {"Authorization": f"Bearer {authorized['token']['access_token']}"}
+    assert httpx2.get(f"{server.address}/profile", headers=signed_in).status_code == 200
+
+    wait_for(browser, ".scheme-container .authorize")[0].click()
+    wait_for(browser, ".auth-btn-wrapper .btn-done")
+    buttons = wait_for(browser, ".auth-btn-wrapper .auth")
+    next(button for button in buttons if button.text == "Logout").click()
+    wait_for(browser, "#oauth_password")
+    assert httpx2.get(f"{server.address}/profile", headers=signed_in).status_code == 401
+    assert authorized["token"]["access_token"] not in browser.driver.execute_script(STATE)
 
 
 def test_redoc_shows_every_operation_and_loads_nothing_from_elsewhere(

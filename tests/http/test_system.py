@@ -150,6 +150,14 @@ def test_the_documentation_loads_from_its_own_host_only(api: Api, path: str) -> 
             assert "http" not in file.text
 
 
+def test_documentation_can_be_turned_off(url: URL) -> None:
+    with running_api(url, api_docs=False) as api:
+        for path in ("/docs", "/redoc", "/openapi.json", "/assets/docs.js"):
+            require_problem(api.client.get(path), "not-found")
+        assert api.client.get("/").json()["docs"] is None
+        assert api.client.get("/health/live").status_code == 200
+
+
 def test_an_asset_in_parts_is_sent_whole_or_refused_like_anything_else(api: Api) -> None:
     for ranges in ("bytes=0-1", "bytes=x", "bytes=99999999-", "bytes=5-1", "lines=1-2", "", "ü"):
         answer = api.client.get("/assets/docs.js", headers={b"Range": ranges.encode()})
