@@ -284,3 +284,13 @@ def test_the_table_of_connections_follows_the_formula() -> None:
     (table,) = re.findall(r"^\| Workers \|.*?\n\n", PAGE, re.MULTILINE | re.DOTALL)
     for workers, connections, total in ([int(cell) for cell in row] for row in rows(table)):
         assert total == workers * (connections + HEALTH_CONNECTIONS)
+
+
+def test_every_section_of_the_security_standard_is_judged_once() -> None:
+    table = PAGE.partition("## Security standard")[2].partition("\n## ")[0]
+    judged = [(section, state) for section, state, _ in rows(table[table.index("| Section") :])]
+    sections = [number for section, _ in judged for number in re.findall(r"\b\d+\.\d+\b", section)]
+
+    assert {state for _, state in judged} == {"met", "partly", "not"}
+    assert len(sections) == len(set(sections))
+    assert {int(section.split(".")[0]) for section in sections} == set(range(1, 17)) - {5}
