@@ -34,6 +34,8 @@ KNOWN_SECRETS: Final = frozenset(
 
 _URL: Final = re.compile(r"(?P<scheme>[\w+]+)://(?:(?P<user>[^:@/]*)(?::(?P<password>.*))?@)?(?P<rest>[^@]*|/.*)")
 
+_PLACE: Final = re.compile(r"([\w.%-]+|\[[0-9a-fA-F:.]+\])(?::([0-9]{1,5}))?")
+
 
 class SettingsError(Exception):
     """The settings are invalid; the message gives each reason with its remedy."""
@@ -313,7 +315,7 @@ def database_url(text: str, name: str = "DATABASE_URL") -> URL:
         raise SettingsError(f"{name} begins with {scheme}://: Agora speaks postgresql:// and sqlite:///{ours}")
     driver = "sqlite" if scheme.startswith("sqlite") else "postgresql+psycopg2"
     try:
-        url = make_url(f"{driver}://{whole['rest']}")
+        url = _several_hosts(driver, whole["rest"]) or make_url(f"{driver}://{whole['rest']}")
     except (ArgumentError, ValueError):
         raise SettingsError(
             f"{name} cannot be read: write postgresql://user:password@host:5432/name, and a / # or ? in the"
@@ -322,11 +324,33 @@ def database_url(text: str, name: str = "DATABASE_URL") -> URL:
     in_memory = ":memory:" in (url.database or ":memory:") or url.query.get("mode") == "memory"
     if driver == "sqlite" and in_memory:
         raise SettingsError(f"{name} names no file: write sqlite:///agora.db; a database in memory is not shared")
+    if url.host is not None and "%" in url.host:
+        url = url.set(host=unquote(url.host))  # the folder of a socket: %2Fvar%2Frun%2Fpostgresql
     if user is not None:
         url = url.set(username=unquote(user))
     if password is not None:
         url = url.set(password=unquote(password))
     return url
+
+
+def _several_hosts(driver: str, rest: str) -> URL | None:
+    """Parse `h1:5432,h2:5432/name`, which libpq tries in turn; None for one server.
+
+    Raises:
+        ValueError: a host or port is malformed.
+    """
+    places, slash, name = rest.partition("/")
+    if "," not in places or driver == "sqlite":
+        return None
+    hosts, ports = [], []
+    for place in places.split(","):
+        parts = _PLACE.fullmatch(place)
+        if parts is None:
+            raise ValueError(place)
+        hosts.append(unquote(parts[1].strip("[]")))
+        ports.append(parts[2] or "5432")
+    url = make_url(f"{driver}://{slash}{name}")
+    return url.update_query_dict({"host": ",".join(hosts), "port": ",".join(ports)})
 
 
 def _size(key: SecretStr) -> int:

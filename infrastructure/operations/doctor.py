@@ -17,7 +17,13 @@ from infrastructure.database.schema import Migrations, encoding_fault
 from infrastructure.database.standby import position_of, replayed_by, unfit
 from infrastructure.operations.configuration import check_settings
 from infrastructure.operations.findings import Finding, Level, ok, problem, warning
-from infrastructure.operations.postgres_server import check_clock, check_limits, check_pooler, check_rights
+from infrastructure.operations.postgres_server import (
+    check_clock,
+    check_limits,
+    check_pooler,
+    check_rights,
+    who_can_migrate,
+)
 from infrastructure.operations.remedies import remedy_for
 from infrastructure.operations.sqlite_files import check_files, is_reachable_file
 from infrastructure.settings import Settings
@@ -119,7 +125,8 @@ class Doctor:
                 "install the release that migrated it, or a later one",
             )
         elif pending:
-            yield problem(f"migrations are pending: {', '.join(pending)}", "run: agora migrate")
+            remedy = who_can_migrate(connection) if self._postgres else "run: agora migrate"
+            yield problem(f"migrations are pending: {', '.join(pending)}", remedy)
         else:
             yield ok("the schema is this release's")
 

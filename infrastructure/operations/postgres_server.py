@@ -39,6 +39,15 @@ RIGHTS: Final = text(
 )
 """Agora's tables, their owners, and whether the role may read and write them."""
 
+CREATION: Final = text(
+    "SELECT quote_ident(coalesce(current_schema(), 'public')) AS schema, quote_ident(current_user) AS role_name,"
+    " quote_ident(current_database()) AS database_name,"
+    " coalesce(has_schema_privilege(current_schema(), 'CREATE'), false) AS may_create,"
+    " (SELECT min(quote_ident(pg_get_userbyid(relowner))) FROM pg_class WHERE relname = ANY(:names)"
+    " AND relnamespace = current_schema()::regnamespace AND NOT pg_has_role(relowner, 'USAGE')) AS owner"
+)
+"""Whether the role may create tables, and an owner of Agora's tables that it is no member of."""
+
 
 def check_rights(connection: Connection) -> Iterator[Finding]:
     """Check the right to read and write Agora's tables; no finding if there is."""
@@ -53,6 +62,19 @@ def check_rights(connection: Connection) -> Iterator[Finding]:
             + " or, where another role migrates:"
             + f" GRANT SELECT, INSERT, UPDATE, DELETE ON {', '.join(names)} TO {role};",
         )
+
+
+def who_can_migrate(connection: Connection) -> str:
+    """Say how to apply pending migrations: by this role, its owner, or after a grant."""
+    found = connection.execute(CREATION, {"names": [*metadata.tables, "alembic_version"]}).one()
+    if found.owner is not None:
+        return f"run as {found.owner}, who owns tables of it: agora migrate"
+    if not found.may_create:
+        return (
+            f"{found.role_name} may not create tables; as a superuser, in the database {found.database_name}:"
+            f" GRANT USAGE, CREATE ON SCHEMA {found.schema} TO {found.role_name}; then run: agora migrate"
+        )
+    return "run: agora migrate"
 
 
 def check_clock(clock: Clock, connection: Connection) -> Iterator[Finding]:

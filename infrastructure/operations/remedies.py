@@ -19,12 +19,18 @@ UNREACHABLE: Final = (
         "password authentication failed",
         (
             "correct the user and the password; in DATABASE_URL write % as %25, or set DB_PASSWORD instead, which needs"
-            " no escaping; in a shell or a .env file, put the value between single quotes"
+            " no escaping; in a shell or a .env file, put the value between single quotes; if there is no such role:"
+            " CREATE ROLE {user} LOGIN PASSWORD '...'"
         ),
+    ),
+    (
+        "unsupported startup parameter",
+        "set ignore_startup_parameters = extra_float_digits, options in pgbouncer.ini and reload PgBouncer",
     ),
     ("Connection refused", "start PostgreSQL, or name the host and port where it listens"),
     ("timeout expired|respond in time|no response", "check the host, the port and the firewalls between"),
     ("translate host name", "correct the name of the host"),
+    ("failed: No such file", "start PostgreSQL, or name the folder where its socket is"),
     ("not a database", "name another file in DATABASE_URL: this one is no SQLite database"),
 )
 """Patterns of driver errors, each with its remedy; the first match counts."""

@@ -127,4 +127,5 @@ def _place(settings: Settings) -> str:
     url = settings.url
     if url.get_backend_name() == "sqlite":
         return f"the file {Path(url.database or '').absolute()}"
-    return url.set(query={}).render_as_string(hide_password=True)  # a query may contain a password too
+    hosts = {name: url.query[name] for name in ("host", "port") if name in url.query}
+    return url.set(query=hosts).render_as_string(hide_password=True)  # a query may contain a password too

@@ -210,6 +210,77 @@ def test_a_database_that_is_not_there_is_a_problem(own_postgres: URL, monkeypatc
     )
 
 
+def test_remedies_for_a_missing_role_and_database_help(own_postgres: URL, monkeypatch: pytest.MonkeyPatch) -> None:
+    name = f"{own_postgres.database}_clerk"
+    engine = open_engine(own_postgres, connections=1).execution_options(isolation_level="AUTOCOMMIT")
+    monkeypatch.setenv("DATABASE_URL", plain(own_postgres.set(username=name, password=GOOD_KEY, database=name)))
+    with engine.connect() as connection:
+        try:
+            said = []
+            for pattern in ("if there is no such role: (.*)$", "create the database: (.*); or name"):
+                said.append(only(findings(code=1)["problem"]))
+                remedy = re.search(pattern, said[-1])
+                assert remedy, said
+                connection.exec_driver_sql(remedy[1].replace("'...'", f"'{GOOD_KEY}'"))
+            assert only(findings(code=1)["problem"]).endswith("-> run: agora migrate")
+            assert run("migrate").code == 0
+            assert findings()["problem"] == []
+        finally:
+            connection.exec_driver_sql(f"DROP DATABASE IF EXISTS {name}")
+            connection.exec_driver_sql(f"DROP ROLE IF EXISTS {name}")
+    engine.dispose()
+
+
+@pytest.mark.parametrize("revoked", ["CREATE", "CREATE, USAGE"])
+def test_role_that_may_not_create_tables_gets_a_grant_that_helps(
+    blank: URL, monkeypatch: pytest.MonkeyPatch, revoked: str
+) -> None:
+    if blank.get_backend_name() == "sqlite":
+        return
+    execute(
+        blank,
+        "DROP ROLE IF EXISTS clerk",
+        f"CREATE ROLE clerk LOGIN PASSWORD '{GOOD_KEY}'",
+        f"REVOKE {revoked} ON SCHEMA public FROM PUBLIC",
+    )
+    try:
+        monkeypatch.setenv("DATABASE_URL", plain(blank.set(username="clerk", password=GOOD_KEY)))
+        said = only(findings(code=1)["problem"])
+        grant = re.search(f"in the database {blank.database}: (GRANT .*); then run: agora migrate$", said)
+        assert grant, said
+        execute(blank, grant[1])
+        assert only(findings(code=1)["problem"]).endswith("-> run: agora migrate")
+        assert run("migrate").code == 0
+        assert findings()["problem"] == []
+    finally:
+        execute(blank, "DROP OWNED BY clerk", "DROP ROLE clerk")
+
+
+def test_pending_migrations_are_for_the_owner_of_the_tables(own_postgres: URL, monkeypatch: pytest.MonkeyPatch) -> None:
+    execute(
+        own_postgres,
+        "UPDATE alembic_version SET version_num = '0001'",
+        "DROP ROLE IF EXISTS clerk",
+        f"CREATE ROLE clerk LOGIN PASSWORD '{GOOD_KEY}'",
+        "GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO clerk",
+    )
+    try:
+        monkeypatch.setenv("DATABASE_URL", plain(own_postgres.set(username="clerk", password=GOOD_KEY)))
+        said = only(findings(code=1)["problem"])
+        assert said.endswith(f"-> run as {own_postgres.username}, who owns tables of it: agora migrate")
+    finally:
+        execute(own_postgres, "DROP OWNED BY clerk", "DROP ROLE clerk")
+
+
+def test_remedy_for_a_socket_that_is_not_there_helps(own_postgres: URL, monkeypatch: pytest.MonkeyPatch) -> None:
+    url, host = plain(own_postgres), f"@{own_postgres.host}:"
+    assert host in url
+    monkeypatch.setenv("DATABASE_URL", url.replace(host, "@%2Fno%2Fsuch:"))
+    assert only(findings(code=1)["problem"]).endswith("-> start PostgreSQL, or name the folder where its socket is")
+    monkeypatch.setenv("DATABASE_URL", url.replace(host, f"@127.0.0.1:{free_port()},{own_postgres.host}:"))
+    assert findings()["problem"] == []
+
+
 def test_refused_password_has_a_remedy_for_how_it_is_written(
     own_postgres: URL, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

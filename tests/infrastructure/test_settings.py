@@ -403,6 +403,38 @@ def test_a_password_in_the_url_may_stand_as_it_is(monkeypatch: pytest.MonkeyPatc
     assert_password(load_settings().url, password, "db.example")
 
 
+@pytest.mark.parametrize(
+    ("text", "host", "port"),
+    [
+        ("h1:5432,h2:6543", "h1,h2", "5432,6543"),
+        ("h1,h2:6543", "h1,h2", "5432,6543"),
+        ("10.0.0.1,[::1]:6543", "10.0.0.1,::1", "5432,6543"),
+        ("%2Frun,%2Ftmp", "/run,/tmp", "5432,5432"),
+    ],
+)
+def test_several_servers_are_tried_in_turn(text: str, host: str, port: str) -> None:
+    url = database_url(f"postgresql://ann:p,w@{text}/forum?target_session_attrs=read-write")
+    _, told = create_engine(url).dialect.create_connect_args(url)
+    assert told == {
+        "user": "ann",
+        "password": "p,w",
+        "host": host,
+        "port": port,
+        "dbname": "forum",
+        "target_session_attrs": "read-write",
+    }
+
+
+@pytest.mark.parametrize("text", ["h1:5432,h2:port", "h1,", ",h2", "h1,h 2", "h1,[::1"])
+def test_malformed_list_of_servers_is_refused(text: str) -> None:
+    with pytest.raises(SettingsError, match="cannot be read"):
+        database_url(f"postgresql://ann:{SECRET}@{text}/forum")
+
+
+def test_escaped_folder_is_that_of_a_socket() -> None:
+    assert database_url("postgresql://ann:x@%2Fvar%2Frun%2Fpostgresql/forum").host == "/var/run/postgresql"
+
+
 def test_what_looks_escaped_in_a_url_is_escaped() -> None:
     assert database_url("postgresql://ann:p%40ss@db.example/forum").password == "p@ss"
     assert database_url("postgresql://ann:p%2540ss@db.example/forum").password == "p%40ss"

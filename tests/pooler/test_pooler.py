@@ -1,5 +1,6 @@
 """Agora behind PgBouncer in transaction mode, with default settings: right responses, no drafts of others, no 500."""
 
+import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -108,6 +109,18 @@ def test_session_settings_hold_behind_the_pooler(server: Postgres) -> None:
     with role_with(server.url, SPOILED), pgbouncer(server.url) as pooled:
         for transaction in (False, True):
             assert settings(pooled, transaction=transaction) == expected
+
+
+def test_remedy_for_refused_startup_parameters_helps(server: Postgres, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pgbouncer(server.url, "extra_float_digits") as url:
+        monkeypatch.setenv("DATABASE_URL", plain(url))
+        done = run("doctor")
+    assert "unsupported startup parameter" in done.output
+    remedy = re.search("set ignore_startup_parameters = (.*) in pgbouncer.ini and reload PgBouncer", done.output)
+    assert remedy
+    with pgbouncer(server.url, remedy[1]) as url:
+        monkeypatch.setenv("DATABASE_URL", plain(url))
+        assert "the database responds" in run("doctor").output
 
 
 def test_doctor_finds_the_pooler(server: Postgres, pooled: URL, monkeypatch: pytest.MonkeyPatch) -> None:

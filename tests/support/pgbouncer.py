@@ -28,7 +28,7 @@ def find_pgbouncer() -> str:
 
 
 @contextmanager
-def pgbouncer(server: URL) -> Iterator[URL]:
+def pgbouncer(server: URL, ignored: str = "options") -> Iterator[URL]:
     """Run PgBouncer before a server, as the URL of the database through it."""
     folder = Path(tempfile.mkdtemp(prefix="agora-pgbouncer-", dir="/tmp"))
     port = free_port()
@@ -47,7 +47,7 @@ pool_mode = transaction
 default_pool_size = {SERVER_CONNECTIONS}
 max_client_conn = 200
 query_wait_timeout = 5
-ignore_startup_parameters = options
+ignore_startup_parameters = {ignored}
 logfile = {folder}/log
 """
     )
