@@ -114,7 +114,7 @@ class EditPost:
             Invalid: the title or the content breaks a rule.
         """
         with self.uow() as tx:
-            post = tx.posts.lock(post_id)
+            post = tx.posts.lock(post_id, actor)
             edited = post.edited_by(actor, changes, self.clock.now(), versions)
             if edited is not post:
                 tx.posts.save(edited)
@@ -136,5 +136,5 @@ class DeletePost:
             VersionMismatch: the post has another version.
         """
         with self.uow() as tx:
-            tx.posts.lock(post_id).require_removable_by(actor, versions)
+            tx.posts.lock(post_id, actor).require_removable_by(actor, versions)
             tx.posts.remove(post_id)

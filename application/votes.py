@@ -37,7 +37,7 @@ class CastVote:
             InvalidToken: the actor's account was just removed.
         """
         with self.uow() as tx:
-            context = tx.votes.lock_context(actor.id, post_id)  # concurrent votes on the post wait here
+            context = tx.votes.lock_context(actor, post_id)  # concurrent votes on the post wait here
             if not is_visible(context.published, context.owner_id, actor):
                 raise PostNotFound(post_id)
             done = outcome(context.direction, direction)

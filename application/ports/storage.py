@@ -14,7 +14,7 @@ from application.paging import Order, Page, Window
 from application.views import Claims, Dashboard, OwnVote, PostFilter, PostView, Recount, SessionView, UserView
 from domain.posts import Post
 from domain.sessions import Session
-from domain.users import Actor, User
+from domain.users import OPERATOR, Actor, User
 from domain.votes import Direction, Vote, VoteContext
 
 ID_MAX: Final = 2**63 - 1
@@ -106,11 +106,13 @@ class PostRepository(Protocol):
         """
         ...
 
-    def lock(self, post_id: int) -> Post:
+    def lock(self, post_id: int, actor: Actor = OPERATOR) -> Post:
         """Return a post and lock it against changes until the transaction ends.
 
+        A post that the actor may not see is neither read nor locked, so that it costs what a missing one costs.
+
         Raises:
-            PostNotFound: no post has this id, which may be any integer.
+            PostNotFound: no post has this id, which may be any integer, or the actor may not see it.
         """
         ...
 
@@ -126,11 +128,13 @@ class PostRepository(Protocol):
 class VoteRepository(Protocol):
     """Votes. The lock on their post guards them."""
 
-    def lock_context(self, user_id: int, post_id: int) -> VoteContext:
-        """Lock a post; return what a vote of this user on it depends on.
+    def lock_context(self, actor: Actor, post_id: int) -> VoteContext:
+        """Lock a post; return what a vote of the actor on it depends on.
+
+        A post that the actor may not see is neither read nor locked, so that it costs what a missing one costs.
 
         Raises:
-            PostNotFound: no post has this id, which may be any integer.
+            PostNotFound: no post has this id, which may be any integer, or the actor may not see it.
         """
         ...
 

@@ -23,7 +23,7 @@ from application.paging import Order, Page, PageCursor, SortBy, Window
 from application.views import PostFilter, PostView, PublicUser
 from domain.posts import Post, PostNotFound
 from domain.text import search_key
-from domain.users import Actor
+from domain.users import OPERATOR, Actor
 from domain.votes import Tally, hotness
 from infrastructure.database.pipeline import Querier, Statement
 from infrastructure.database.sql import (
@@ -39,7 +39,7 @@ from infrastructure.database.sql import (
 )
 from infrastructure.database.tables import posts, titles, users, votes
 
-LOCK: Final = Statement(
+_LOCK: Final = (
     select(
         posts.c.id,
         posts.c.owner_id,
@@ -55,6 +55,8 @@ LOCK: Final = Statement(
     .where(posts.c.id == bindparam("post_id"))
     .with_for_update(key_share=True)  # FOR NO KEY UPDATE; on SQLite the transaction has locked the database
 )
+LOCK_ANY: Final = Statement(_LOCK)
+LOCK_VISIBLE: Final = Statement(_LOCK.where(or_(posts.c.published, posts.c.owner_id == bindparam("reader_id"))))
 _OWNER: Final = select(users.c.username, users.c.created_at).where(users.c.id == bindparam("owner_id"))
 INSERT: Final = Statement(
     insert(posts)
@@ -241,9 +243,11 @@ class SqlPostRepository:
             my_vote=0,
         )
 
-    def lock(self, post_id: int) -> Post:
-        """Return a post and lock it against changes until the transaction ends."""
-        row = self._querier.fetch_one(LOCK, {"post_id": post_id}) if is_id(post_id) else None
+    def lock(self, post_id: int, actor: Actor = OPERATOR) -> Post:
+        """Return a post that the actor may see, and lock it until the transaction ends."""
+        statement = LOCK_ANY if actor.is_admin else LOCK_VISIBLE
+        values = {"post_id": post_id, "reader_id": actor.id}
+        row = self._querier.fetch_one(statement, values) if is_id(post_id) else None
         if row is None:
             raise PostNotFound(post_id)
         *parts, upvotes, downvotes = row

@@ -21,21 +21,20 @@ from infrastructure.database.posts import tally_row
 from infrastructure.database.sql import FENCE, ConnectionProvider, Keyset, WindowShape, is_id, page_of, window_values
 from infrastructure.database.tables import posts, votes
 
-LOCK: Final = Statement(
-    select(posts.c.id).where(posts.c.id == bindparam("of_post")).with_for_update(key_share=True)  # FOR NO KEY UPDATE
-)
-VOTE_CONTEXT: Final = Statement(
-    select(
-        posts.c.owner_id,
-        posts.c.published,
-        posts.c.created_at,
-        posts.c.upvotes,
-        posts.c.downvotes,
-        select(votes.c.dir)
-        .where(votes.c.post_id == posts.c.id, votes.c.user_id == bindparam("of_user"))
-        .scalar_subquery(),
-    ).where(posts.c.id == bindparam("of_post"))
-)
+_LOCK: Final = select(posts.c.id).where(posts.c.id == bindparam("of_post")).with_for_update(key_share=True)
+_VISIBLE: Final = or_(posts.c.published, posts.c.owner_id == bindparam("of_user"))
+LOCK_ANY: Final = Statement(_LOCK)
+LOCK_VISIBLE: Final = Statement(_LOCK.where(_VISIBLE))  # FOR NO KEY UPDATE
+_CONTEXT: Final = select(
+    posts.c.owner_id,
+    posts.c.published,
+    posts.c.created_at,
+    posts.c.upvotes,
+    posts.c.downvotes,
+    select(votes.c.dir).where(votes.c.post_id == posts.c.id, votes.c.user_id == bindparam("of_user")).scalar_subquery(),
+).where(posts.c.id == bindparam("of_post"))
+ANY_CONTEXT: Final = Statement(_CONTEXT)
+VISIBLE_CONTEXT: Final = Statement(_CONTEXT.where(_VISIBLE))
 
 
 def _put(insert: Any) -> Any:
@@ -126,16 +125,18 @@ class SqlVoteRepository:
     def __init__(self, querier: Querier) -> None:
         self._querier = querier
 
-    def lock_context(self, user_id: int, post_id: int) -> VoteContext:
+    def lock_context(self, actor: Actor, post_id: int) -> VoteContext:
         """Lock a post; return what voting on it depends on.
 
         Two statements: one that waits for a lock sees only the locked row as it is after the wait.
         """
         if not is_id(post_id):
             raise PostNotFound(post_id)
+        lock, read = (LOCK_ANY, ANY_CONTEXT) if actor.is_admin else (LOCK_VISIBLE, VISIBLE_CONTEXT)
+        values = {"of_post": post_id, "of_user": actor.id}
         self._querier.limit(post_id)
-        self._querier.enqueue(LOCK, {"of_post": post_id})
-        row = self._querier.fetch_one(VOTE_CONTEXT, {"of_post": post_id, "of_user": user_id})
+        self._querier.enqueue(lock, values)
+        row = self._querier.fetch_one(read, values)
         if row is None:
             raise PostNotFound(post_id)
         owner_id, published, created_at, upvotes, downvotes, direction = row

@@ -63,7 +63,7 @@ def test_vote_reads_the_same_rows_on_a_post_with_many(url: URL) -> None:
             with database.write() as querier:
                 before = rows_read(querier)
                 votes = SqlVoteRepository(querier)
-                context = votes.lock_context(ann.id, post.id)
+                context = votes.lock_context(ann, post.id)
                 vote = Vote(ann.id, post.id, Direction.UP, NOW)
                 votes.record(vote, context.counting(vote))
                 rows.append(rows_read(querier) - before)

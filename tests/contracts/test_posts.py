@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta, timezone
 import pytest
 
 from application.paging import NEWEST_FIRST, Window
+from application.posts import DeletePost, EditPost
 from application.views import PostFilter
 from application.votes import CastVote
 from domain.posts import PostChanges, PostNotFound
@@ -85,6 +86,36 @@ def test_lock_returns_what_was_stored(backend: Backend) -> None:
 
     with backend.uow() as tx:
         assert tx.posts.lock(added.id) == added
+
+
+def test_lock_finds_drafts_for_their_owner_and_administrators_only(backend: Backend) -> None:
+    ann, bob = add_user(backend.uow, "ann"), add_user(backend.uow, "bob")
+    draft = add_post(backend.uow, ann, published=False)
+
+    for reader in (ann, replace(bob, role=Role.ADMIN)):
+        with backend.uow() as tx:
+            assert tx.posts.lock(draft.id, reader) == draft
+            assert tx.votes.lock_context(reader, draft.id).post_id == draft.id
+    for stranger in (bob, ANONYMOUS):
+        with pytest.raises(PostNotFound), backend.uow() as tx:
+            tx.posts.lock(draft.id, stranger)
+        with pytest.raises(PostNotFound), backend.uow() as tx:
+            tx.votes.lock_context(stranger, draft.id)
+
+
+@pytest.mark.parametrize("backend", ["postgres"], indirect=True)
+def test_stranger_does_not_wait_for_the_lock_on_a_draft(backend: Backend) -> None:
+    ann, bob = add_user(backend.uow, "ann"), add_user(backend.uow, "bob")
+    draft = add_post(backend.uow, ann, published=False)
+
+    with backend.uow() as editing:
+        editing.posts.lock(draft.id, ann)
+        with pytest.raises(PostNotFound):
+            EditPost(backend.uow, FrozenClock())(bob, draft.id, PostChanges(content="Other"))
+        with pytest.raises(PostNotFound):
+            DeletePost(backend.uow)(bob, draft.id)
+        with pytest.raises(PostNotFound):
+            CastVote(backend.uow, FrozenClock())(bob, draft.id, Direction.UP)
 
 
 def test_an_edit_is_stored_and_leaves_the_tally_alone(backend: Backend) -> None:

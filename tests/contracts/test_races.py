@@ -38,7 +38,7 @@ def require_true_counters(backend: Backend, voters: Sequence[Actor]) -> None:
     """Require every tally to equal the votes on its post."""
     for post in backend.posts.list(ANONYMOUS, PostFilter(), NEWEST_FIRST, Window(100)).items:
         with backend.uow() as tx:
-            votes = [tx.votes.lock_context(voter.id, post.id).direction for voter in voters]
+            votes = [tx.votes.lock_context(voter, post.id).direction for voter in voters]
         assert (post.upvotes, post.downvotes) == (votes.count(Direction.UP), votes.count(Direction.DOWN))
 
 
@@ -102,7 +102,7 @@ def test_an_account_removed_while_it_votes_leaves_every_counter_true(backend: Ba
         require_true_counters(backend, [*others, leaver])
         for post in posts:
             with backend.uow() as tx:
-                assert tx.votes.lock_context(leaver.id, post.id).direction is Direction.NONE
+                assert tx.votes.lock_context(leaver, post.id).direction is Direction.NONE
 
 
 def await_lock_waits(backend: Backend, number: int, other: Future[None] | None = None) -> None:
@@ -125,7 +125,7 @@ def test_vote_between_the_locks_of_a_removal_is_counted(backend: Backend) -> Non
     def vote_on_second(actor: Actor, then: Callable[[], object]) -> None:
         with backend.uow() as tx:
             vote = Vote(actor.id, second.id, Direction.UP, NOW)
-            tx.votes.record(vote, tx.votes.lock_context(actor.id, second.id).counting(vote))
+            tx.votes.record(vote, tx.votes.lock_context(actor, second.id).counting(vote))
             tx.post_reader.get(actor, second.id)  # sends the vote, which locks the key of its account
             then()
 
@@ -174,7 +174,7 @@ def test_repair_during_votes_and_removals_corrects_every_counter(backend: Backen
     verify = VerifyVotes(backend.votes)
     for post in posts:
         with backend.uow() as tx:
-            context = tx.votes.lock_context(voters[1].id, post.id)
+            context = tx.votes.lock_context(voters[1], post.id)
             vote = Vote(voters[1].id, post.id, Direction.DOWN, NOW)
             tx.votes.record(vote, replace(context, tally=Tally(70, 40)))
     leaver = add_user(backend.uow, "leaver")

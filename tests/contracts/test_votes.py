@@ -19,27 +19,28 @@ WHOLE = Window(limit=100)
 def record(backend: Backend, vote: Vote) -> VoteContext:
     """Record a vote; return the context that counts it."""
     with backend.uow() as tx:
-        counted = tx.votes.lock_context(vote.user_id, vote.post_id).counting(vote)
+        counted = tx.votes.lock_context(Actor(vote.user_id, Role.ADMIN), vote.post_id).counting(vote)
         tx.votes.record(vote, counted)
     return counted
 
 
 def context(backend: Backend, voter: Actor, post: Post) -> VoteContext:
     with backend.uow() as tx:
-        return tx.votes.lock_context(voter.id, post.id)
+        return tx.votes.lock_context(voter, post.id)
 
 
 def test_vote_context_holds_post_and_current_vote(backend: Backend) -> None:
     ann, bob = add_user(backend.uow, "ann"), add_user(backend.uow, "bob")
     post = add_post(backend.uow, ann, published=False)
 
-    assert context(backend, bob, post) == VoteContext(post.id, ann.id, published=False, created_at=NOW, tally=Tally())
+    expected = VoteContext(post.id, ann.id, published=False, created_at=NOW, tally=Tally())
+    assert context(backend, ann, post) == context(backend, replace(bob, role=Role.ADMIN), post) == expected
 
 
 @pytest.mark.parametrize("post_id", NO_IDS)
 def test_vote_context_of_a_missing_post_is_not_found(backend: Backend, post_id: int) -> None:
     with pytest.raises(PostNotFound, match=str(post_id)), backend.uow() as tx:
-        tx.votes.lock_context(1, post_id)
+        tx.votes.lock_context(Actor(1), post_id)
 
 
 def test_recorded_vote_is_counted_and_ranked(backend: Backend) -> None:
@@ -118,7 +119,7 @@ def test_recount_returns_stored_and_counted_tallies(backend: Backend) -> None:
             record(backend, Vote(voter.id, post.id, Direction(direction), NOW))
     false = Tally(5, 6)
     with backend.uow() as tx:
-        before = tx.votes.lock_context(people[0].id, posts[1].id)
+        before = tx.votes.lock_context(people[0], posts[1].id)
         tx.votes.record(Vote(people[0].id, posts[1].id, Direction.DOWN, NOW), replace(before, tally=false))
 
     def recount(post: Post, kept: Tally, counted: Tally) -> Recount:

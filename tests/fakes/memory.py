@@ -24,7 +24,7 @@ from application.views import (
 from domain.posts import Post, PostNotFound
 from domain.sessions import Session
 from domain.text import search_key
-from domain.users import Actor, EmailTaken, InvalidToken, User, UsernameTaken, UserNotFound
+from domain.users import OPERATOR, Actor, EmailTaken, InvalidToken, User, UsernameTaken, UserNotFound
 from domain.votes import Direction, Tally, Vote, VoteContext, hotness
 
 T = TypeVar("T")
@@ -178,11 +178,11 @@ class MemoryPostRepository:
         rows.posts[rows.last_post_id] = post.with_id(rows.last_post_id)
         return MemoryPostReader(self._database).get(Actor(post.owner_id), rows.last_post_id)
 
-    def lock(self, post_id: int) -> Post:
-        try:
-            return self._database.rows.posts[post_id]
-        except KeyError:
-            raise PostNotFound(post_id) from None
+    def lock(self, post_id: int, actor: Actor = OPERATOR) -> Post:
+        post = self._database.rows.posts.get(post_id)
+        if post is None or not post.is_visible_to(actor):
+            raise PostNotFound(post_id)
+        return post
 
     def save(self, post: Post) -> None:
         posts = self._database.rows.posts
@@ -198,9 +198,9 @@ class MemoryVoteRepository:
     def __init__(self, database: MemoryDatabase) -> None:
         self._database = database
 
-    def lock_context(self, user_id: int, post_id: int) -> VoteContext:
-        post = MemoryPostRepository(self._database).lock(post_id)
-        vote = self._database.rows.votes.get((post_id, user_id))
+    def lock_context(self, actor: Actor, post_id: int) -> VoteContext:
+        post = MemoryPostRepository(self._database).lock(post_id, actor)
+        vote = self._database.rows.votes.get((post_id, actor.id))
         direction = vote.direction if vote else Direction.NONE
         return VoteContext(post.id, post.owner_id, post.published, post.created_at, post.tally, direction)
 

@@ -30,7 +30,7 @@ from application.posts import DeletePost, EditPost, GetPost, ListPosts, WritePos
 from application.views import PostFilter
 from application.votes import CastVote
 from domain.posts import PostChanges
-from domain.users import InvalidToken
+from domain.users import Actor, InvalidToken
 from domain.votes import AlreadyVoted, Direction, Vote
 from infrastructure.database.engine import Database, open_database
 from infrastructure.database.pipeline import Statement
@@ -224,7 +224,7 @@ def test_error_of_a_queued_statement_surfaces_at_commit(wire: RecordedDatabase) 
 
     with pytest.raises(InvalidToken), uow() as tx:
         vote = Vote(4_711, post.id, Direction.UP, NOW)
-        tx.votes.record(vote, tx.votes.lock_context(vote.user_id, post.id).counting(vote))
+        tx.votes.record(vote, tx.votes.lock_context(Actor(vote.user_id), post.id).counting(vote))
         reached = True
 
     assert reached
