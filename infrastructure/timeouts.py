@@ -66,10 +66,16 @@ class Timeouts:
     """A client to take 64 KiB of a response while more wait."""
 
     graceful_shutdown: int = 10
-    """Running requests at shutdown; `TimeoutStopSec` must be longer."""
+    """Running requests at shutdown."""
+
+    worker_ping: float = 0.5
+    """Between two pings of a worker, and until its supervisor handles a signal."""
 
     worker_healthcheck: int = 15
-    """A worker's reply to its supervisor, before it is replaced; starting on a slow machine takes long."""
+    """A worker's reply to its supervisor, before it is replaced."""
+
+    worker_start: float = 120.0
+    """A worker's start, before it is replaced; starting on a slow machine takes long."""
 
     worker_restart: float = 5.0
     """Before a worker that failed is replaced. One that was killed is replaced at once."""
@@ -82,6 +88,14 @@ class Timeouts:
 
     last_read_pause: float = 0.03
     """Between the last reads of accepted connections at shutdown."""
+
+    @property
+    def worker_stop(self) -> float:
+        """From the end of the drain to the kill of a worker: its own bounds, and 1 s.
+
+        `TimeoutStopSec` and `stop_grace_period` must be longer than `DRAIN_SECONDS` and this together.
+        """
+        return self.socket_closing + self.graceful_shutdown + 1
 
 
 DEFAULT_TIMEOUTS: Final = Timeouts()

@@ -38,6 +38,9 @@ PACKAGES = ("domain", "application", "infrastructure", "interfaces", "migrations
 OTHER_CONNECTIONS = 13
 """Connections that no request uses: 10 for backups and people, 3 that PostgreSQL reserves for its superuser."""
 
+STOP_SECONDS = Settings().drain_seconds + DEFAULT_TIMEOUTS.worker_stop + 2 * DEFAULT_TIMEOUTS.worker_ping
+"""From a server's SIGTERM to its end, if a worker hangs: the supervisor looks every `worker_ping` seconds."""
+
 
 def read(name: str) -> str:
     return (ROOT / name).read_text(encoding="utf-8")
@@ -268,7 +271,8 @@ def test_compose_gives_the_server_time_to_end_and_enough_of_everything(compose: 
     allowed = int(re.findall(r"max_connections=(\d+)", " ".join(postgres["command"]))[0])
     named_workers, connections = re.findall(r"(\d+) workers of \((\d+) \+ 1\)", read("compose.yaml"))[0]
 
-    assert seconds(server["stop_grace_period"]) > Settings().drain_seconds + DEFAULT_TIMEOUTS.graceful_shutdown
+    assert seconds(server["stop_grace_period"]) > STOP_SECONDS
+    assert f"DRAIN_SECONDS, and {DEFAULT_TIMEOUTS.worker_stop:g} for" in read("compose.yaml")
     assert server["ulimits"]["nofile"] >= 2 * CLIENTS_MAX
     assert (int(named_workers), int(connections)) == (workers, Settings().database_connections)
     assert workers * (Settings().database_connections + HEALTH_CONNECTIONS) + OTHER_CONNECTIONS <= allowed
@@ -426,7 +430,8 @@ def test_the_unit_serves_production_from_where_it_is_installed(service: dict[str
 
 def test_the_unit_gives_the_server_time_to_end_and_files_enough(service: dict[str, str]) -> None:
     assert service["KillMode"] == "mixed"
-    assert int(service["TimeoutStopSec"]) > Settings().drain_seconds + DEFAULT_TIMEOUTS.graceful_shutdown
+    assert int(service["TimeoutStopSec"]) > STOP_SECONDS
+    assert f"DRAIN_SECONDS, and {DEFAULT_TIMEOUTS.worker_stop:g} for" in read("deploy/agora.service")
     assert int(service["LimitNOFILE"]) >= 2 * CLIENTS_MAX
 
 

@@ -189,7 +189,11 @@ class DeadlineProtocol(HttpToolsProtocol):
         super()._start_asgi_task(cycle, partial(self._serve, app, cycle))
 
     async def _serve(self, app: ASGIApp, cycle: RequestResponseCycle, scope: Scope, receive: Receive, _: Send) -> None:
-        await app(scope, receive, partial(self._send, cycle))
+        try:
+            await app(scope, receive, partial(self._send, cycle))
+        except asyncio.CancelledError:  # at shutdown; uvicorn would log a traceback
+            cycle.disconnected = True
+            cycle.transport.close()
 
     async def _send(self, cycle: RequestResponseCycle, message: Message) -> None:
         """Send a message, a large body in pieces, and wait until the kernel has taken it."""

@@ -2,7 +2,9 @@
 
 import sys
 import time
+from contextlib import suppress
 from math import inf
+from multiprocessing.connection import wait
 from socket import socket
 
 import structlog
@@ -38,6 +40,12 @@ class Worker(Process):
 
     config: Config
 
+    has_started = False
+    """Whether the server served when the process last replied."""
+
+    _is_asked = False
+    _heard_at = 0.0
+
     @property
     def server(self) -> uvicorn.Server:
         """The server that runs in the process."""
@@ -45,20 +53,49 @@ class Worker(Process):
             self._server = Server(self.config)
         return self._server
 
+    @property
+    def has_ended(self) -> bool:
+        """Whether the process has ended."""
+        return not self.process.is_alive()
+
+    def start(self) -> None:
+        """Start the process."""
+        super().start()
+        self.child_conn.close()  # as long as this process held it, the pipe would not end with the worker
+        self._heard_at = time.monotonic()
+
+    def is_alive(self, timeout: float) -> bool:  # type: ignore[override]  # uvicorn has a default
+        """Ping the worker without waiting; test that it runs and replied in time."""
+        with suppress(OSError, EOFError):  # the process is ending; its sentinel says when
+            if self.parent_conn.poll():
+                self.has_started, self._is_asked = self.parent_conn.recv(), False
+                if self.has_started:
+                    self._heard_at = time.monotonic()
+            if not self._is_asked:
+                self._is_asked = True
+                self.parent_conn.send(b"ping")
+        bound = timeout if self.has_started else self.config.timeouts.worker_start
+        return not self.has_ended and time.monotonic() < self._heard_at + bound
+
 
 class Supervisor(Multiprocess):
     """Start several workers and replace those that end.
 
-    uvicorn's supervisor replaces a worker that cannot start at once and forever, or stops all others with it. This one
+    uvicorn's supervisor waits for one worker after the other, and meanwhile replaces none. It also replaces a worker
+    that cannot start at once and forever, or stops all others with it. This one never waits for a single worker; it
     keeps the others running and retries after a delay: a release may be in the middle of its installation. When no
     worker is left, the server exits and leaves the decision to systemd or Docker.
     """
 
     config: Config
+    processes: list[Worker]  # type: ignore[assignment]
 
     def __init__(self, config: Config, sockets: list[socket]) -> None:
         super().__init__(config, sockets)
-        self._restart_at: dict[Process, float] = {}
+        self._restart_at: dict[Worker, float] = {}
+        self._kill_at: dict[Worker, float] = {}
+        self._outdated: list[Worker] = []
+        self._successor: Worker | None = None
 
     def run(self) -> None:
         """Serve until a signal ends the process.
@@ -66,8 +103,14 @@ class Supervisor(Multiprocess):
         Raises:
             SystemExit: with 1, if no worker is left.
         """
-        super().run()
-        if self._is_none_left():
+        self.init_processes()
+        while not self.should_exit.is_set():
+            self._wait(self.config.timeouts.worker_ping)
+            self.handle_signals()
+            self.keep_subprocess_alive()
+        self.terminate_all()
+        self.join_all()
+        if self._is_none_left:
             sys.exit(1)
 
     def init_processes(self) -> None:
@@ -76,48 +119,98 @@ class Supervisor(Multiprocess):
 
     def restart_all(self) -> None:
         """On SIGHUP, replace one worker after the other, each when its successor is ready."""
-        for place, old in enumerate(self.processes):
-            new = self._start()
-            if not new.wait_until_ready(self.config.timeout_worker_healthcheck, self.should_exit):
-                self._note_end(new)
-                del self._restart_at[new]
-                return
-            old.terminate()
-            old.join()
-            self.processes[place] = new
+        self._outdated = self.processes.copy()
 
     def handle_ttin(self) -> None:
         """On SIGTTIN, start one more worker."""
         self.processes_num += 1
         self.processes.append(self._start())
 
+    def handle_ttou(self) -> None:
+        """On SIGTTOU, stop one worker, unless it is the only one."""
+        if self.processes_num > 1:
+            self.processes_num -= 1
+            self._stop(self.processes.pop())
+
+    def terminate_all(self) -> None:
+        """Stop all workers."""
+        for worker in self._running - self._kill_at.keys():
+            self._stop(worker)
+
     def join_all(self) -> None:
-        """Wait for the workers to end; close the shared sockets after the drain."""
+        """Wait for the workers to end, and kill those that hang.
+
+        The shared sockets are closed after the drain.
+        """
         until = time.monotonic() + self.config.drain_seconds
-        for worker in self.processes:
-            worker.process.join(max(0, until - time.monotonic()))
+        while self._kill_at and (remaining := until - time.monotonic()) > 0:
+            self._wait(remaining)
+            self._reap()
         for listener in self.sockets:
             stop_listening(listener, self.config.timeouts.backlog)
-        super().join_all()
+        while self._kill_at:
+            self._wait(self.config.timeouts.worker_ping)
+            self._reap()
 
     def keep_subprocess_alive(self) -> None:
-        """Replace workers that ended."""
+        """Replace workers that ended or hang."""
         for place, worker in enumerate(self.processes):
             if worker not in self._restart_at and not worker.is_alive(self.config.timeout_worker_healthcheck):
                 self._note_end(worker)
             if time.monotonic() >= self._restart_at.get(worker, inf):
                 del self._restart_at[worker]
                 self.processes[place] = self._start()
-        if self._is_none_left():
+        self._reap()
+        self._reload()
+        if self._is_none_left:
             log.error("no worker is left")
             self.should_exit.set()
+
+    def _reload(self) -> None:
+        """Take the next step of what SIGHUP began."""
+        self._outdated = [worker for worker in self._outdated if worker in self.processes]  # others were replaced
+        new = self._successor
+        if new is None:
+            if self._outdated and not self._kill_at:  # at most one worker more than asked for
+                self._successor = self._start()
+        elif not new.is_alive(self.config.timeout_worker_healthcheck):
+            self._successor, self._outdated = None, []
+            self._note_end(new)
+            del self._restart_at[new]
+        elif new.has_started:
+            self._successor = None
+            if self._outdated:
+                place = self.processes.index(self._outdated[0])
+                self._stop(self.processes[place])
+                self.processes[place] = new
+            else:
+                self._stop(new)
 
     def _start(self) -> Worker:
         worker = Worker(self.config, self.sockets)
         worker.start()
         return worker
 
-    def _note_end(self, worker: Process) -> None:
+    def _stop(self, worker: Worker) -> None:
+        worker.terminate()
+        self._restart_at.pop(worker, None)
+        self._kill_at[worker] = time.monotonic() + self.config.drain_seconds + self.config.timeouts.worker_stop
+
+    def _reap(self) -> None:
+        """Forget stopped workers that ended, and kill those that hang."""
+        for worker, deadline in [*self._kill_at.items()]:
+            if worker.has_ended or time.monotonic() >= deadline:
+                if not worker.has_ended:
+                    log.error("a worker did not stop", worker=worker.pid)
+                worker.kill()
+                worker.join()
+                del self._kill_at[worker]
+
+    def _wait(self, seconds: float) -> None:
+        """Wait until a worker ends, for at most these seconds."""
+        wait([worker.process.sentinel for worker in self._running], seconds)
+
+    def _note_end(self, worker: Worker) -> None:
         worker.kill()  # it may be alive and hang
         worker.join()
         self._restart_at[worker] = time.monotonic()
@@ -127,5 +220,10 @@ class Supervisor(Multiprocess):
         else:
             log.warning("a worker ended", worker=worker.pid, exit_code=worker.exitcode)
 
+    @property
+    def _running(self) -> set[Worker]:
+        return {*self.processes, *self._kill_at, *filter(None, [self._successor])} - self._restart_at.keys()
+
+    @property
     def _is_none_left(self) -> bool:
-        return self._restart_at.keys() >= set(self.processes)
+        return self._successor is None and self._restart_at.keys() >= set(self.processes)

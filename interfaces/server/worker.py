@@ -101,6 +101,10 @@ class Server(uvicorn.Server):
         for _ in range(LAST_READS):  # several: a busy machine may run this process late
             await asyncio.sleep(timeouts.last_read_pause)
         await super().shutdown(sockets)
+        if self.force_exit:  # uvicorn leaves both to the loop, whose cancellation is logged as an error
+            for task in self.server_state.tasks:
+                task.cancel()
+            await self.lifespan.shutdown()
 
     def _end_without_parent(self, sentinel: int) -> None:
         asyncio.get_running_loop().remove_reader(sentinel)

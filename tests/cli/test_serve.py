@@ -24,7 +24,8 @@ from infrastructure.timeouts import DEFAULT_TIMEOUTS
 from interfaces.server.worker import stop_listening
 from tests.support.backends import empty
 from tests.support.command import COMMAND, plain, run, run_command
-from tests.support.process import low_numbers_taken
+from tests.support.preparations import RESTART_SECONDS, break_installation, restart_workers_soon
+from tests.support.process import low_numbers_taken, wait_for_state
 from tests.support.proxy import Proxy
 from tests.support.servers import Server, serving, starting
 
@@ -163,11 +164,8 @@ def events(server: Server) -> list[str]:
     return [json.loads(line)["event"] for line in server.said.splitlines()]
 
 
-@pytest.fixture
-def broken(folder: Path) -> dict[str, Any]:
-    """A new Python, and settings with which each of its processes finds the installation broken."""
-    (folder / "sitecustomize.py").write_text("import sys\nsys.modules['interfaces.server.protocol'] = None\n")
-    return {"command": (COMMAND,), "PYTHONPATH": str(folder), **PRODUCTION}
+BROKEN: dict[str, Any] = {"prepare": break_installation, **PRODUCTION}
+"""Each process finds the installation broken."""
 
 
 @pytest.mark.parametrize("workers", [1, 2])
@@ -184,26 +182,22 @@ def test_every_line_is_an_object_also_while_the_database_is_waited_for(
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_a_server_of_which_nothing_can_start_ends_and_says_why(
-    database_of: Callable[[str], URL], broken: dict[str, Any], workers: int
-) -> None:
-    with starting(database_of("sqlite"), workers, **broken) as server:
+def test_a_server_of_which_nothing_can_start_ends_and_says_why(database_of: Callable[[str], URL], workers: int) -> None:
+    with starting(database_of("sqlite"), workers, **BROKEN) as server:
         assert server.wait() == 1
     assert events(server).count("uncaught") == workers
     assert events(server).count("no worker is left") == workers - 1
     assert "builtins.ModuleNotFoundError" in server.said
 
 
-def test_development_server_that_cannot_start_prints_a_traceback(
-    database_of: Callable[[str], URL], broken: dict[str, Any]
-) -> None:
-    with starting(database_of("sqlite"), **broken | {"FASTAPI_ENV": "development"}) as server:
+def test_development_server_that_cannot_start_prints_a_traceback(database_of: Callable[[str], URL]) -> None:
+    with starting(database_of("sqlite"), **BROKEN | {"FASTAPI_ENV": "development"}) as server:
         assert server.wait() == 1
     assert "ModuleNotFoundError: import of interfaces.server.protocol halted" in server.said
 
 
 def test_failed_worker_is_restarted_while_the_others_serve(database_of: Callable[[str], URL], folder: Path) -> None:
-    with serving(database_of("sqlite"), workers=2, **PRODUCTION) as server:
+    with serving(database_of("sqlite"), workers=2, prepare=restart_workers_soon, **PRODUCTION) as server:
         (folder / ".env").write_text("DATABASE_CONNECTIONS=0\n")
         os.kill(server.workers[0], signal.SIGKILL)
         server.wait_until_it_says("a worker failed", 2)
@@ -215,9 +209,7 @@ def test_failed_worker_is_restarted_while_the_others_serve(database_of: Callable
     lines = [json.loads(line) for line in server.said.splitlines()]
     assert all("DATABASE_CONNECTIONS" in line["reason"] for line in lines if line["event"] == "cannot serve")
     tries = [datetime.fromisoformat(line["timestamp"]) for line in lines if line["event"] == "a worker failed"]
-    assert min(later - earlier for earlier, later in pairwise(tries)) >= timedelta(
-        seconds=DEFAULT_TIMEOUTS.worker_restart
-    )
+    assert min(later - earlier for earlier, later in pairwise(tries)) >= timedelta(seconds=RESTART_SECONDS)
     assert events(server).count("a worker ended") == 1
 
 
@@ -225,7 +217,7 @@ def test_failed_worker_is_restarted_while_the_others_serve(database_of: Callable
 
 
 def test_the_server_says_where_everything_is_serves_and_ends_well(at: URL) -> None:
-    with serving(at, command=(COMMAND,)) as server, httpx2.Client(base_url=server.address) as client:
+    with serving(at) as server, httpx2.Client(base_url=server.address) as client:
         assert re.fullmatch(r"http://127\.0\.0\.1:[1-9]\d+", server.address)
         assert f"Docs  {server.address}/docs\n" in server.said
         place = f"the file {at.database}" if at.get_backend_name() == "sqlite" else at.render_as_string()
@@ -290,7 +282,7 @@ def test_sighup_replaces_the_workers_without_a_failed_request(database_of: Calla
 
 @pytest.mark.parametrize("drain", ["0", "1"])
 def test_workers_whose_parent_was_killed_alone_leave(database_of: Callable[[str], URL], drain: str) -> None:
-    with serving(database_of("sqlite"), workers=2, patience=20, DRAIN_SECONDS=drain) as server:
+    with serving(database_of("sqlite"), workers=2, DRAIN_SECONDS=drain) as server:
         server.process.kill()
         server.wait()  # until no process is left that could log
     assert server.said.count("the parent is gone") == 2
@@ -332,7 +324,7 @@ def test_what_one_worker_signs_every_other_reads(at: URL) -> None:
 
 
 def test_all_workers_count_together_also_when_one_is_killed(database_of: Callable[[str], URL], folder: Path) -> None:
-    with serving(database_of("sqlite"), workers=2, METRICS="true", TMPDIR=str(folder)) as server:
+    with serving(database_of("sqlite"), workers=2, command=(COMMAND,), METRICS="true", TMPDIR=str(folder)) as server:
         one, other = server.workers
         with httpx2.Client(base_url=server.address, headers={"Connection": "close"}, timeout=30) as client:
             for sleeper in (one, other):
@@ -359,9 +351,7 @@ def counted(client: httpx2.Client) -> float:
 def asleep(worker: int) -> Iterator[None]:
     """Stop a worker for a while; one that is just falling asleep could still take a connection with it."""
     os.kill(worker, signal.SIGSTOP)
-    state = Path(f"/proc/{worker}/stat")
-    while state.exists() and state.read_text().rpartition(")")[2].split()[0] != "T":
-        pass
+    wait_for_state(worker, "T")
     try:
         yield
     finally:

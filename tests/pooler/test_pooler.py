@@ -52,7 +52,7 @@ def forum(server: Postgres) -> VotingForum:
 @pytest.fixture(scope="module")
 def behind(pooled: URL, forum: VotingForum) -> Iterator[Server]:
     assert forum.voters
-    with serving(pooled, workers=2, patience=300, SECRET_KEY=KEY) as server:
+    with serving(pooled, workers=2, SECRET_KEY=KEY) as server:
         yield server
 
 
@@ -70,7 +70,7 @@ def ask(address: str, voter: Voter, paths: list[str]) -> list[tuple[str, int, ob
 
 
 def test_lists_are_those_of_a_direct_connection(server: Postgres, behind: Server, forum: VotingForum) -> None:
-    with serving(server.url, patience=300, SECRET_KEY=KEY) as direct:
+    with serving(server.url, SECRET_KEY=KEY) as direct:
         chosen = {voter.id: Random(voter.id).choices(PATHS, k=REQUESTS) for voter in forum.voters}
         with ThreadPoolExecutor(len(forum.voters)) as threads:
             pooled = threads.map(lambda voter: ask(behind.address, voter, chosen[voter.id]), forum.voters)

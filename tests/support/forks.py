@@ -1,7 +1,7 @@
 """Start `agora` from a process that has imported it: tens of milliseconds of processor time instead of seconds.
 
 The parent is the fork server of `multiprocessing`. A command has its own words, environment, folder, streams and, if
-asked for, session; its exit code is that of a real process.
+asked for, session; its exit code is that of a real process. The workers of a server are forked from their supervisor.
 """
 
 import atexit
@@ -11,16 +11,19 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import chdir, suppress
-from multiprocessing import forkserver
+from multiprocessing import forkserver, util
 from multiprocessing.reduction import DupFd
 from pathlib import Path
 from threading import Lock
 from typing import Any
 
+from uvicorn import _subprocess
+
 from interfaces.cli import main as command_line
 from interfaces.http import api
+from tests.support.process import ENDS
 
 ROOT = Path(__file__).parents[2]
 SHORT_WAIT_SECONDS = 0.001
@@ -33,7 +36,13 @@ class Forked:
     """A process that runs `agora`, with as much of `subprocess.Popen` as tests use."""
 
     def __init__(
-        self, words: Sequence[str], environment: Mapping[str, str], streams: tuple[int, int, int], *, session: bool
+        self,
+        words: Sequence[str],
+        environment: Mapping[str, str],
+        streams: tuple[int, int, int],
+        *,
+        session: bool,
+        prepare: Callable[[], None] | None = None,
     ) -> None:
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload([__name__])
@@ -43,7 +52,9 @@ class Forked:
                 forkserver.ensure_running()
         descriptors = _Descriptors(streams)
         self._process = context.Process(
-            target=_main, args=(words, dict(environment), folder, descriptors), kwargs={"session": session}
+            target=_main,
+            args=(words, dict(environment), folder, descriptors, prepare),
+            kwargs={"session": session},
         )
         self._process.start()
         assert self._process.pid is not None
@@ -88,8 +99,19 @@ def _open(*streams: Any) -> list[int]:
     return [stream.detach() for stream in streams]
 
 
+def _reset_signals(_of: object) -> None:
+    for which in ENDS:
+        signal.signal(which, signal.SIG_DFL)
+
+
 def _main(
-    words: Sequence[str], environment: Mapping[str, str], folder: str, descriptors: Sequence[int], *, session: bool
+    words: Sequence[str],
+    environment: Mapping[str, str],
+    folder: str,
+    descriptors: Sequence[int],
+    prepare: Callable[[], None] | None,
+    *,
+    session: bool,
 ) -> None:
     if session:
         os.setsid()
@@ -101,10 +123,13 @@ def _main(
     os.environ.update(environment)
     tempfile.tempdir = None  # TMPDIR may name another
     sys.argv = ["agora", *words]
-    sys.modules["__main__"] = command_line  # which the workers of a server import
+    _subprocess.spawn = multiprocessing.get_context("fork")  # type: ignore[assignment]  # it starts the workers
+    util.register_after_fork(_main, _reset_signals)
     sys.stdin, sys.stdout = open(0, closefd=False), open(1, "w", closefd=False)  # noqa: SIM115
     sys.stderr = open(2, "w", buffering=1, errors="backslashreplace", closefd=False)  # noqa: SIM115
     try:
+        if prepare is not None:
+            prepare()
         command_line.main()
     finally:
         atexit._run_exitfuncs()

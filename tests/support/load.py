@@ -175,9 +175,6 @@ TIMES = int(os.environ.get("AGORA_FAULTS", "1"))
 """How many times as often as `make test` does it; `make faults` says ten."""
 
 
-PATIENCE_SECONDS = 60 * (1 + TIMES)
-
-
-def serve(url: URL, port: int = 0, **settings: Any) -> AbstractContextManager[Server]:
+def serve(url: URL, port: int = 0, **options: Any) -> AbstractContextManager[Server]:
     """Run the real server."""
-    return serving(url, port=port, patience=PATIENCE_SECONDS, SECRET_KEY=KEY, **settings)
+    return serving(url, port=port, SECRET_KEY=KEY, **options)

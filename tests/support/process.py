@@ -7,7 +7,7 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import structlog
@@ -38,6 +38,25 @@ def kept() -> Iterator[None]:
         root.handlers[:] = handlers
         for name, before in levels.items():
             logging.getLogger(name).setLevel(before)
+
+
+def children(parent: int) -> list[int]:
+    """List the processes that a process has started and not waited for, in the order of their ids."""
+    with suppress(OSError):  # not every kernel has it
+        return sorted(map(int, Path(f"/proc/{parent}/task/{parent}/children").read_text().split()))
+    found = []
+    for status in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):  # it has ended meanwhile
+            if int(status.read_text().rpartition(")")[2].split()[1]) == parent:
+                found.append(int(status.parent.name))
+    return sorted(found)
+
+
+def wait_for_state(process: int, state: str) -> None:
+    """Wait until a process is in a state, as in the third field of its stat file, or has ended."""
+    with suppress(OSError):
+        while Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != state:
+            pass
 
 
 @contextmanager

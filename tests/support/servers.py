@@ -4,10 +4,10 @@ import os
 import re
 import signal
 import subprocess
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from threading import Condition, Thread, Timer
+from threading import Condition, Thread
 from typing import IO, Any
 
 from sqlalchemy import URL
@@ -15,7 +15,8 @@ from sqlalchemy import URL
 from tests.support.command import environment, plain
 from tests.support.forks import Forked
 
-PATIENCE_SECONDS = 60
+PATIENCE_SECONDS = 120
+"""For the next line of a server, or for its end; a server that serves may run for as long as it likes."""
 
 
 class Server:
@@ -27,9 +28,9 @@ class Server:
         self._lines: list[str] = []
         self._more = Condition()
         self._has_ended = False
+        self._workers = workers
         self._listener = Thread(target=self._listen)
         self._listener.start()
-        self._workers = workers
 
     def wait_until_started(self) -> None:
         """Wait for every worker."""
@@ -50,7 +51,7 @@ class Server:
         with self._more:
             while sum(words in line for line in self._lines) < times:
                 assert not self._has_ended, f"the server ended:\n{self.said}"
-                self._more.wait()
+                assert self._more.wait(PATIENCE_SECONDS), f"the server does not go on:\n{self.said}"
 
     def end(self, how: signal.Signals = signal.SIGTERM) -> int:
         """Ask it to end, as a supervisor of services does or as told, and give its exit code."""
@@ -59,8 +60,16 @@ class Server:
 
     def wait(self) -> int:
         """Wait for it to end, and give its exit code."""
+        self._listener.join(PATIENCE_SECONDS)
+        if self._listener.is_alive():
+            self.kill()
         self._listener.join()
         return self.process.wait()
+
+    def kill(self) -> None:
+        """Kill all of its processes."""
+        with suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
 
     def _listen(self) -> None:
         for line in self._errors:
@@ -85,13 +94,13 @@ def starting(
     url: URL,
     workers: int = 1,
     command: Sequence[str | Path] | None = None,
-    patience: float = PATIENCE_SECONDS,
     port: int = 0,
+    prepare: Callable[[], None] | None = None,
     **settings: str,
 ) -> Iterator[Server]:
     """Start a server: forked from a process that has imported it, or the given command in a new Python.
 
-    None of its processes outlives the block.
+    None of its processes outlives the block. A forked server first calls what prepares it, a function of a module.
     """
     words = ["serve", "--port", str(port), "--workers", str(workers)]
     values = environment(**{"DATABASE_URL": plain(url), "DRAIN_SECONDS": "0"} | settings)
@@ -99,20 +108,16 @@ def starting(
     try:
         process: subprocess.Popen[bytes] | Forked
         if command is None:
-            process = Forked(words, values, (0, 1, writing), session=True)
+            process = Forked(words, values, (0, 1, writing), session=True, prepare=prepare)
         else:
             process = subprocess.Popen([*command, *words], env=values, stderr=writing, start_new_session=True)
     finally:
         os.close(writing)
-    end_of_patience = Timer(patience, os.killpg, [process.pid, signal.SIGKILL])
-    end_of_patience.start()
     with open(reading, encoding="utf-8") as errors:  # noqa: PTH123 - it has no path
         server = Server(process, errors, workers)
         try:
             yield server
         finally:
             if process.poll() is None:
-                os.killpg(process.pid, signal.SIGKILL)
+                server.kill()
             server.wait()
-            end_of_patience.cancel()
-            end_of_patience.join()

@@ -2,16 +2,14 @@
 
 import socket
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from http.client import HTTPMessage, parse_headers
-from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from sqlalchemy import URL
 
-from tests.support.command import COMMAND
 from tests.support.servers import Server, serving
 
 PATIENCE_SECONDS = 30
@@ -131,19 +129,19 @@ def talk(port: int, data: bytes) -> bytes:
 KEY = "0123456789abcdef" * 4
 
 
-REQUEST_SECONDS = 1
-
-
-CONNECTIONS = 200
-
-
 def quick(
-    url: URL, *, command: Sequence[str | Path] = (COMMAND,), key: str = KEY, previous_key: str = ""
+    url: URL,
+    workers: int = 1,
+    *,
+    key: str = KEY,
+    previous_key: str = "",
+    prepare: Callable[[], None] | None = None,
 ) -> AbstractContextManager[Server]:
     """Run a server that hashes passwords quickly: they are not what is tested here."""
     return serving(
         url,
-        command=command,
+        workers,
+        prepare=prepare,
         SECRET_KEY=key,
         SECRET_KEY_PREVIOUS=previous_key,
         ARGON2_MEMORY_KIB="8",

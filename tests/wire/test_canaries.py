@@ -1,7 +1,6 @@
 """Secrets are planted wherever something can be sent, and looked for in the most talkative log and in the metrics."""
 
 import json
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -11,25 +10,9 @@ from sqlalchemy import URL, text
 
 from infrastructure.database.engine import open_engine
 from tests.support.backends import PostgresServer
+from tests.support.preparations import log_everything
 from tests.support.servers import Server, serving
 from tests.support.wire import KEY, POST, Wire
-
-LOUD = """
-import logging
-from interfaces.cli.main import main
-from interfaces.http import api
-
-create = api.create_api
-
-def create_loud(container, drain):
-    for name in ("sqlalchemy", "sqlalchemy.engine", "sqlalchemy.pool", "alembic", "asyncio"):
-        logging.getLogger(name).setLevel(logging.DEBUG)
-    return create(container, drain)
-
-api.create_api = create_loud
-main()
-"""
-"""The command, but everything that can be heard of is let out: SQL, rows and connections too."""
 
 MAIL, PASSWORD, WRONG_PASSWORD = "canary-mail@example.com", "canary-password", "canary-wrong-password"
 TITLE, CONTENT, SEARCH, PATH, HEADER = (f"canary-{what}" for what in ("title", "content", "search", "path", "header"))
@@ -49,7 +32,7 @@ REFUSED = {"sqlite": "sqlalchemy.exc.IntegrityError", "postgresql": "psycopg2.er
 def loud_server(url: URL) -> Iterator[Server]:
     with serving(
         url,
-        command=[sys.executable, "-c", LOUD],
+        prepare=log_everything,
         FASTAPI_ENV="production",
         LOG_LEVEL="DEBUG",
         METRICS="true",

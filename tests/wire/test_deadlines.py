@@ -10,8 +10,9 @@ from typing import NamedTuple
 import pytest
 from sqlalchemy import URL
 
+from tests.support.preparations import CONNECTIONS, REQUEST_SECONDS
 from tests.support.servers import Server
-from tests.support.wire import CONNECTIONS, LIVE, POST, REQUEST_SECONDS, Wire
+from tests.support.wire import LIVE, POST, Wire
 
 PACE_SECONDS = REQUEST_SECONDS / 5
 

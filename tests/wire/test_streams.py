@@ -1,8 +1,9 @@
 """Much data, many requests, and the end of the server."""
 
+import os
 import re
+import signal
 import sqlite3
-import sys
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import URL
 
+from tests.support.preparations import finish_requests_soon
 from tests.support.servers import Server
 from tests.support.wire import GET, LIVE, POST, Wire, quick
 
@@ -181,6 +183,12 @@ def test_blanks_around_a_value_are_no_part_of_it(port: int, blanks: bytes) -> No
 # The end.
 
 
+def require_quiet(server: Server) -> None:
+    """Require a log without errors: nothing that was cancelled is one."""
+    errors = [line for line in server.said.splitlines() if "Traceback" in line or "[error" in line]
+    assert [line for line in errors if "timeout graceful shutdown exceeded" not in line] == []
+
+
 def test_a_request_at_work_is_finished_before_the_server_ends(database_of: Callable[[str], URL]) -> None:
     with quick(database_of("sqlite")) as server, Wire(server.port) as wire, Wire(server.port) as idle:
         idle.send(LIVE)
@@ -197,19 +205,7 @@ def test_a_request_at_work_is_finished_before_the_server_ends(database_of: Calla
         assert answer.headers["Connection"] == "close"
         assert wire.rest() == b""
         assert server.wait() == 0
-    assert "Traceback" not in server.said, server.said.partition("Traceback")[2]
-
-
-IMPATIENT = """
-from dependency_injector import providers
-from infrastructure.container import Container
-from infrastructure.timeouts import Timeouts
-from interfaces.cli.main import main
-
-Container.timeouts.override(providers.Object(Timeouts(graceful_shutdown=1)))
-main()
-"""
-"""The command, but what is at work when its server is told to end has one second left."""
+    require_quiet(server)
 
 
 @pytest.mark.parametrize("is_whole", [True, False], ids=["which waits for the database", "which waits for its body"])
@@ -218,7 +214,7 @@ def test_a_request_that_the_server_cannot_wait_for_is_told_to_come_back(
 ) -> None:
     url = database_of("sqlite")
     with (
-        quick(url, command=[sys.executable, "-c", IMPATIENT]) as server,
+        quick(url, prepare=finish_requests_soon) as server,
         Wire(server.port) as wire,
         closing(sqlite3.connect(str(url.database))) as other,
     ):
@@ -236,3 +232,19 @@ def test_a_request_that_the_server_cannot_wait_for_is_told_to_come_back(
         assert answer.headers["X-Content-Type-Options"] == "nosniff"
         assert wire.rest() == b""
         assert server.wait() == 0
+    require_quiet(server)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_second_sigint_cancels_the_request_at_work_quietly(database_of: Callable[[str], URL], workers: int) -> None:
+    with quick(database_of("sqlite"), workers) as server, Wire(server.port) as wire:
+        wire.send(POST + b"Expect: 100-continue\r\nContent-Length: %d\r\n\r\n" % len(BODY))
+        assert wire.line() == b"HTTP/1.1 100 Continue\r\n"
+        assert wire.line() == b"\r\n"
+        os.killpg(server.process.pid, signal.SIGINT)
+        server.wait_until_it_says("Waiting for connections to close")
+        os.killpg(server.process.pid, signal.SIGINT)
+        assert wire.answer().status == 503
+        assert wire.rest() == b""
+        assert server.wait() == 0
+    require_quiet(server)
