@@ -5,7 +5,6 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import pytest
 from sqlalchemy import URL
@@ -14,13 +13,21 @@ from infrastructure.database.schema import Migrations
 from infrastructure.settings import Settings
 from tests.support.backends import Backend, PostgresServer, empty, memory_backend, sql_backend
 from tests.support.postgres import running_server
+from tests.support.reaper import passing_folder, reaper
 
 for _name in Settings.model_fields:  # the environment of the person who runs the tests decides nothing
     os.environ.pop(_name.upper(), None)
 
 collect_ignore = ["browser", "pooler", "proxy"]  # targets of their own name them: they need more programs
 
+reaper()  # before anything that has to inherit its mark
+
 SHARED_MEMORY = Path("/dev/shm")  # a commit to a file there waits for no disk
+
+
+def pytest_unconfigure() -> None:
+    """Leave no process and no folder behind."""
+    reaper().close()
 
 
 @pytest.fixture(scope="session")
@@ -50,8 +57,8 @@ def database_of(request: pytest.FixtureRequest) -> Iterator[Callable[[str], URL]
             server: PostgresServer = request.getfixturevalue("postgres")
             urls[kind] = stack.enter_context(server.database())
         elif kind not in urls:
-            memory = SHARED_MEMORY if os.access(SHARED_MEMORY, os.W_OK) else None
-            file = Path(stack.enter_context(TemporaryDirectory(prefix="agora-", dir=memory))) / "agora.db"
+            memory = SHARED_MEMORY if os.access(SHARED_MEMORY, os.W_OK) else Path("/tmp")
+            file = stack.enter_context(passing_folder("agora-", memory)) / "agora.db"
             shutil.copy(request.getfixturevalue("sqlite_template"), file)
             urls[kind] = URL.create("sqlite", database=str(file))
         return urls[kind]

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from tests.support.postgres import free_port
+from tests.support.reaper import reaper_mark
 
 README = Path(__file__).parent.parent / "README.md"
 AGORA = Path(sys.executable).with_name("agora")
@@ -39,7 +40,7 @@ def transcript() -> list[tuple[str, str]]:
 def environment(tmp_path: Path) -> dict[str, str]:
     """Environment of a shell without the developer's configuration."""
     programs = f"{AGORA.parent}{os.pathsep}{os.environ['PATH']}"
-    return {"PATH": programs, "HOME": str(tmp_path), "PYTHONUTF8": "1"}
+    return {"PATH": programs, "HOME": str(tmp_path), "PYTHONUTF8": "1", **reaper_mark()}
 
 
 @pytest.fixture

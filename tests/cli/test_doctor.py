@@ -3,7 +3,6 @@
 import os
 import re
 import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,6 +20,7 @@ from tests.support.backends import PostgresServer, sql_backend
 from tests.support.command import plain, run, run_command
 from tests.support.course import LATE_CHAPTER, POSTGRESQL, SQLITE
 from tests.support.postgres import free_port, private_server
+from tests.support.reaper import passing_folder
 from tests.support.samples import add_post, add_user
 
 SECRET = "hunter2"
@@ -44,12 +44,11 @@ def own_postgres(postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch) -> I
 @pytest.fixture
 def public_folder(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A folder that every user of this machine can read, with a database in it."""
-    folder = Path(tempfile.mkdtemp(prefix="agora doctor ", dir="/tmp"))
-    folder.chmod(0o755)
-    monkeypatch.chdir(folder)
-    assert run("migrate").code == 0
-    yield folder
-    shutil.rmtree(folder)
+    with passing_folder("agora doctor ", Path("/tmp")) as folder:
+        folder.chmod(0o755)
+        monkeypatch.chdir(folder)
+        assert run("migrate").code == 0
+        yield folder
 
 
 @contextmanager

@@ -6,7 +6,6 @@ import shutil
 import socket
 import ssl
 import subprocess
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.support.postgres import free_port
+from tests.support.reaper import passing_folder
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 HOST = "agora.example.com"
@@ -76,7 +76,12 @@ def configured(text: str, changes: dict[str, str]) -> str:
 @contextmanager
 def nginx(upstream: int) -> Iterator[Nginx]:
     """Run nginx with deploy/nginx.conf before a port of this machine."""
-    folder = Path(tempfile.mkdtemp(prefix="agora-nginx-", dir="/tmp"))
+    with passing_folder("agora-nginx-", Path("/tmp")) as folder, _running(upstream, folder) as running:
+        yield running
+
+
+@contextmanager
+def _running(upstream: int, folder: Path) -> Iterator[Nginx]:
     running = Nginx(free_port(), free_port(), folder / "certificate.pem")
     subject = ["-subj", f"/CN={HOST}", "-addext", f"subjectAltName=DNS:{HOST}", "-days", "2", "-nodes"]
     key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-keyout", str(folder / "key.pem")]
@@ -119,4 +124,3 @@ def nginx(upstream: int) -> Iterator[Nginx]:
     finally:
         process.terminate()
         process.wait()
-        shutil.rmtree(folder)

@@ -4,7 +4,6 @@ import os
 import pwd
 import shutil
 import subprocess
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +14,7 @@ import psycopg2
 from sqlalchemy import URL
 
 from tests.support.postgres import free_port
+from tests.support.reaper import passing_folder
 
 START_SECONDS = 20
 SERVER_CONNECTIONS = 3
@@ -30,7 +30,12 @@ def find_pgbouncer() -> str:
 @contextmanager
 def pgbouncer(server: URL, ignored: str = "options") -> Iterator[URL]:
     """Run PgBouncer before a server, as the URL of the database through it."""
-    folder = Path(tempfile.mkdtemp(prefix="agora-pgbouncer-", dir="/tmp"))
+    with passing_folder("agora-pgbouncer-", Path("/tmp")) as folder, _running(server, folder, ignored) as url:
+        yield url
+
+
+@contextmanager
+def _running(server: URL, folder: Path, ignored: str) -> Iterator[URL]:
     port = free_port()
     secret = str(server.password).replace('"', '""')
     (folder / "users.txt").write_text(f'"{server.username}" "{secret}"\n')
@@ -75,4 +80,3 @@ logfile = {folder}/log
     finally:
         process.terminate()
         process.wait()
-        shutil.rmtree(folder)

@@ -13,7 +13,6 @@ import signal
 import socket
 import stat
 import subprocess
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -25,6 +24,8 @@ import psycopg2
 from sqlalchemy import URL
 
 from infrastructure.settings import database_url
+from tests.support.process import children
+from tests.support.reaper import passing_folder, reaper_mark
 
 PASSWORD = "p@ss/w:rd%20#'ü " + secrets.token_hex(8)
 """Everything that breaks a URL which is not escaped well."""
@@ -47,8 +48,7 @@ def running_server(**options: str) -> Iterator[URL]:
 def private_server(**options: str) -> Iterator["Postgres"]:
     """Run a private PostgreSQL server with these options."""
     # Not in TMPDIR, which may be private: the server runs as another user when we are root.
-    folder = Path(tempfile.mkdtemp(prefix="agora-pg-", dir="/tmp"))
-    try:
+    with passing_folder("agora-pg-", Path("/tmp")) as folder:
         user = _unprivileged_user()
         if user is not None:
             os.chown(folder, user.pw_uid, user.pw_gid)
@@ -59,8 +59,6 @@ def private_server(**options: str) -> Iterator["Postgres"]:
             yield server
         finally:
             server.stop()
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _unprivileged_user() -> pwd.struct_passwd | None:
@@ -124,7 +122,12 @@ class Postgres:
         self._identity: dict[str, Any] = (
             {} if user is None else {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
         )
-        self._environment = {"PATH": os.environ.get("PATH", ""), "LC_ALL": "C", "TZ": "UTC"}
+        self._environment = {
+            "PATH": os.environ.get("PATH", ""),
+            "LC_ALL": "C",
+            "TZ": "UTC",
+            **reaper_mark(),
+        }
         self._process: subprocess.Popen[bytes] | None = None
         self._user = user
         self.url = URL.create("postgresql+psycopg2", "agora", PASSWORD, "127.0.0.1", free_port(), "postgres")
@@ -241,11 +244,9 @@ class Postgres:
     def _signal(self, which: signal.Signals) -> None:
         assert self._process is not None
         group = self._process.pid
-        for status in Path("/proc").glob("[0-9]*/stat"):  # its children have groups of their own
+        for child in children(group):  # they have groups of their own
             with suppress(OSError):
-                pid, parent = int(status.parent.name), int(status.read_text().rpartition(")")[2].split()[1])
-                if parent == group:
-                    os.kill(pid, which)
+                os.kill(child, which)
         os.kill(group, which)
 
     @property
