@@ -14,9 +14,11 @@ from tests.support.connections import connection_of
 from tests.support.load import HANG_SECONDS, TIMES, Load, Voter, VoterThreads, VotingForum, serve
 from tests.support.metrics import values
 from tests.support.postgres import Postgres
+from tests.support.preparations import ask_standby_again_soon
 from tests.support.servers import Server
 
 WRITERS = 4
+PREPARE = ask_standby_again_soon if TIMES == 1 else None
 
 
 class Writers(VoterThreads):
@@ -84,7 +86,7 @@ def answered(server: Server) -> float:
 def test_faults_of_a_standby_hide_no_write_from_its_author(breakable: Postgres, standby: Postgres) -> None:
     forum = VotingForum(breakable.url)
     with (
-        serve(forum.url, DATABASE_READ_URL=plain(standby.url), METRICS="true") as server,
+        serve(forum.url, DATABASE_READ_URL=plain(standby.url), METRICS="true", prepare=PREPARE) as server,
         closing(open_database(standby.url, 1)) as at_standby,
     ):
 

@@ -1,4 +1,4 @@
-"""The real server on a database of each kind, and people in it who start over whatever they do to themselves."""
+"""The real server on a database, and people in it who start over whatever they do to themselves."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -8,19 +8,20 @@ import pytest
 from sqlalchemy import URL
 
 from infrastructure.database.engine import open_engine
-from tests.support.fuzz import EXAMPLES, FuzzWorld
+from tests.support.fuzz import EXAMPLES, FEW_EXAMPLES, FuzzWorld
 from tests.support.servers import serving
 
-PATIENCE_SECONDS = 120 + 30 * EXAMPLES
+STORAGES = ["postgres"] if EXAMPLES == FEW_EXAMPLES else ["sqlite", "postgres"]
+"""`make test` has few examples, the same in every run; tests/http/test_hostile.py sends more to both storages."""
 
 
-@pytest.fixture(scope="module", params=["sqlite", "postgres"])
+@pytest.fixture(scope="module", params=STORAGES)
 def world(request: pytest.FixtureRequest, database_of: Callable[[str], URL]) -> Iterator[FuzzWorld]:
     """A server on each kind of database, without throttling."""
     url = database_of(request.param)
     cheap: dict[str, Any] = {"THROTTLE": "false", "ARGON2_MEMORY_KIB": "8", "ARGON2_TIME_COST": "1"}
     engine = open_engine(url, connections=1)
-    with serving(url, patience=PATIENCE_SECONDS, **cheap) as server:
+    with serving(url, **cheap) as server:
         with httpx2.Client(base_url=server.address, timeout=30) as client:
             yield FuzzWorld(client, engine)
         assert server.end() == 0

@@ -85,7 +85,11 @@ ENDS_OR_CHANGES_THE_CALLER = {
 }
 
 
-@pytest.mark.parametrize("who", ["anonymous", "ann"])
+@pytest.mark.parametrize(
+    ("url", "who"),
+    [("postgres", "anonymous"), ("postgres", "ann"), ("sqlite", "ann")],  # whose statements include all of anonymous'
+    indirect=["url"],
+)
 def test_every_answer_to_a_hostile_value_is_documented(url: URL, api: Api, ann: Person, who: str) -> None:
     headers = REACH_THE_STORAGE if url.get_backend_name() == "sqlite" else HEADERS
     surprises, seen, people = [], Counter[int](), [ann]

@@ -180,6 +180,7 @@ def test_wait_for_a_connection_ends_with_the_request(postgres_url: URL) -> None:
             def occupy(then: Event) -> None:
                 with database.read() as querier:
                     connection_of(querier).exec_driver_sql("SELECT 1")
+                    is_occupied.set()
                     while not then.is_set():
                         connection_of(querier).exec_driver_sql("SELECT pg_sleep(0.01)")
 
@@ -187,9 +188,9 @@ def test_wait_for_a_connection_ends_with_the_request(postgres_url: URL) -> None:
                 with database.read() as querier:
                     connection_of(querier).exec_driver_sql("SELECT 1")
 
-            event = Event()
+            event, is_occupied = Event(), asyncio.Event()
             occupied = asyncio.create_task(executor.run(occupy, event))
-            await asyncio.sleep(0.05)
+            await is_occupied.wait()
             with pytest.raises(Unavailable, match="connections are in use"):
                 await executor.run(ask)
             event.set()

@@ -82,9 +82,8 @@ def test_results_and_errors_are_freed_with_their_use_case(executor: Executor, on
         await executor.run(work, found, fails=False)
         with pytest.raises(Found):
             await executor.run(work, found, fails=True)
-        await asyncio.sleep(0.01)
-        gc.collect()
-        assert [reference() for reference in found] == [None, None]
+        assert len(found) == 2
+        await until(lambda: gc.collect() >= 0 and all(reference() is None for reference in found))
 
     on_loop(main)
 
@@ -106,7 +105,8 @@ def test_errors_are_reported_to_the_caller_alone(executor: Executor, on_loop: Ca
         asyncio.get_running_loop().set_exception_handler(lambda _loop, context: reported.append(context))
         with pytest.raises(KeyError):
             await executor.run(fail)
-        await asyncio.sleep(0.01)
+        for _ in range(3):  # turns of the loop, which would report by then
+            await asyncio.sleep(0)
         gc.collect()
         assert reported == []
 
@@ -343,7 +343,8 @@ def test_limiter_passes_slots_on_in_fifo_order(on_loop: Callable[[Main], None]) 
             acquired.append(number)
 
         tasks = [asyncio.create_task(acquire(number)) for number in range(5)]
-        await asyncio.sleep(0.01)
+        await until(lambda: len(acquired) >= 2)
+        await asyncio.sleep(0)
         assert acquired == [0, 1]
         assert not limiter.try_acquire()
         for expected in ([0, 1, 2], [0, 1, 2, 3], [0, 1, 2, 3, 4]):

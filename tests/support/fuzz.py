@@ -17,7 +17,8 @@ from infrastructure.container import Container
 from infrastructure.settings import Settings
 from interfaces.http.api import create_api
 
-EXAMPLES = int(os.environ.get("AGORA_FUZZ_EXAMPLES", "3"))
+FEW_EXAMPLES = 3
+EXAMPLES = int(os.environ.get("AGORA_FUZZ_EXAMPLES", FEW_EXAMPLES))
 """How many requests are made up for each place where something can be sent."""
 
 CHECKS = [

@@ -17,7 +17,7 @@ from tests.support.wire import quick
 ACCOUNT = {"email": "ann@example.com", "password": "Ann's password"}
 FORM = {"username": ACCOUNT["email"], "password": ACCOUNT["password"]}
 CLIENTS = 2
-PAUSE_SECONDS = 0.02
+PAUSE_SECONDS = 0.05
 ATTEMPTS = 10
 OLD, NEW = secrets.token_hex(32), secrets.token_hex(32)
 
