@@ -394,6 +394,7 @@ def test_every_server_of_nginx_includes_its_problems() -> None:
     assert len(servers) == 3
     assert all("include /etc/nginx/agora-problems.conf;" in server for server in servers)
     assert all("server_tokens off;" in server for server in servers)
+    assert [server.count("default_server;") for server in servers] == [2, 2, 0]  # whatever else nginx serves
     assert "/etc/nginx/agora-problems.conf" in read("docs/operating.md")
 
 

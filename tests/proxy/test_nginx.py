@@ -6,6 +6,7 @@ import secrets
 import socket
 import ssl
 from collections.abc import Mapping
+from contextlib import ExitStack
 from http.client import HTTPResponse
 from typing import Any
 
@@ -13,7 +14,7 @@ import pytest
 
 from interfaces.http.middleware import BODY_MAX, DEFAULT_HEADERS
 from interfaces.http.problems import MEDIA_TYPE, PROBLEMS
-from tests.support.nginx import HOST, ORIGIN, Nginx
+from tests.support.nginx import HOST, ORIGIN, Nginx, nginx
 from tests.support.servers import Server
 
 EXPOSED = {"Retry-After", "X-Request-ID"}
@@ -152,7 +153,7 @@ def test_request_that_nginx_cannot_parse_is_a_problem(proxy: Nginx) -> None:
 
 
 def test_own_problems_carry_cors_headers_and_the_request_id(proxy: Nginx, orphan: Nginx) -> None:
-    for nginx, line, headers, status, slug in (
+    for each, line, headers, status, slug in (
         (proxy, "POST /posts", {"Content-Length": str(BODY_MAX + 1)}, 413, "body-too-large"),
         (proxy, "POST /posts", {"Content-Length": "many"}, 400, None),
         (proxy, "GET /metrics", {}, 404, "not-found"),
@@ -160,7 +161,7 @@ def test_own_problems_carry_cors_headers_and_the_request_id(proxy: Nginx, orphan
         (orphan, "GET /posts", {}, 503, "unavailable"),
         (orphan, "POST /posts", {"Content-Length": "0"}, 503, "unavailable"),
     ):
-        response = exchange(nginx.connect(), head(line, {"Origin": ORIGIN, "X-Request-ID": "an.id-1_2"} | headers))
+        response = exchange(each.connect(), head(line, {"Origin": ORIGIN, "X-Request-ID": "an.id-1_2"} | headers))
         require_own_problem(response, status, slug)
         require_readable(response)
         assert response.headers["X-Request-ID"] == "an.id-1_2"
@@ -225,6 +226,27 @@ def test_more_requests_than_the_limit_get_429(orphan: Nginx) -> None:
     statuses(login, "2001:db8:0:1::1", 60)
     assert 429 in statuses(login, "2001:db8:0:1:ffff::2", 15)  # a client has 64 bits of addresses
     assert set(statuses(login, "2001:db8:0:2::1", 15)) == {503}
+
+
+def test_more_concurrent_requests_than_the_limit_get_429() -> None:
+    with (
+        socket.create_server(("127.0.0.1", 0), backlog=200) as silent,
+        nginx(silent.getsockname()[1]) as proxy,
+        ExitStack() as open_connections,
+    ):
+        silent.settimeout(20)
+
+        def begin(address: str) -> socket.socket:
+            connection = open_connections.enter_context(proxy.connect())
+            connection.sendall(head("GET /posts", {"X-Test-Address": address}))
+            return connection
+
+        for _ in range(100):
+            begin("203.0.113.1")
+            open_connections.enter_context(silent.accept()[0])  # nginx has counted the request
+        require_own_problem(Response(begin("203.0.113.1")), 429, "rate-limited")
+        begin("203.0.113.2")
+        open_connections.enter_context(silent.accept()[0])  # another client's limit is its own
 
 
 # TLS and hosts.
