@@ -454,7 +454,7 @@ def test_the_unit_limits_memory_and_tasks_and_dumps_no_core(service: dict[str, s
 
 
 def test_the_unit_passes_secrets_as_credentials(service: dict[str, str]) -> None:
-    credentials = dict(each.split(":") for each in service["LoadCredential"].split())
+    credentials = dict(re.findall(r"^LoadCredential=([^\s:]+):(\S+)$", read("deploy/agora.service"), re.MULTILINE))
     files = dict(each.split("=") for each in service["Environment"].split() if "_FILE=" in each)
     sample = dotenv_values(ROOT / ".env.production.example")
 
