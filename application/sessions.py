@@ -10,7 +10,7 @@ from application.ports.services import Clock, PasswordHasher, RefreshTokens, Sec
 from application.ports.storage import UnitOfWorkFactory, UserReader
 from application.views import Action, Claims, SecurityEvent, SessionView, Tokens
 from domain.errors import Invalid
-from domain.sessions import Session, SessionNotFound
+from domain.sessions import SESSIONS_MAX, Session, SessionNotFound
 from domain.users import AccountInactive, Actor, InvalidCredentials, InvalidToken, User, UserNotFound, email_key
 
 
@@ -19,7 +19,7 @@ class SignIn:
     """Open a session for an e-mail and a password.
 
     Only a right password reveals that an account is deactivated. A hash with outdated parameters is replaced, since
-    only a sign-in has the password.
+    only a sign-in has the password. Beyond `SESSIONS_MAX` sessions the idlest ends.
     """
 
     users: UserReader
@@ -64,6 +64,7 @@ class SignIn:
             if password_hash != user.password_hash:
                 tx.users.save(current.with_password(password_hash))
             tx.sessions.remove_ended(user.id, now)
+            tx.sessions.remove_idlest(user.id, keep=SESSIONS_MAX - 1)
             session = tx.sessions.add(
                 Session.open(user_id=user.id, user_agent=user_agent, refresh=fresh.hashes, now=now)
             )

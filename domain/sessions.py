@@ -10,6 +10,8 @@ from domain.errors import NotFound
 LIFETIME: Final = timedelta(days=30)
 IDLE: Final = timedelta(days=7)
 USER_AGENT_MAX: Final = 200
+SESSIONS_MAX: Final = 100
+"""Sessions of one account: beyond it a sign-in ends the one that was used longest ago."""
 
 
 class SessionNotFound(NotFound):

@@ -94,6 +94,10 @@ class SessionRepository(Protocol):
         """Remove the sessions of an account that have ended."""
         ...
 
+    def remove_idlest(self, user_id: int, *, keep: int) -> None:
+        """Remove the sessions of an account except the `keep` that were used last."""
+        ...
+
 
 class PostRepository(Protocol):
     """Posts. Changes of a post and of its votes need the lock on the post."""

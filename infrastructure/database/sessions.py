@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Final
 
-from sqlalchemy import bindparam, delete, insert, select, update
+from sqlalchemy import Integer, bindparam, delete, insert, select, update
 
 from domain.sessions import RefreshHashes, Session
 from infrastructure.database.pipeline import Querier, Statement
@@ -37,6 +37,16 @@ _OF_USER: Final = delete(sessions).where(sessions.c.user_id == bindparam("of_use
 DELETE: Final = Statement(_OF_USER.where(sessions.c.id == bindparam("session_id")).returning(sessions.c.id))
 DELETE_ALL_BUT: Final = Statement(_OF_USER.where(sessions.c.id != bindparam("session_id")))
 DELETE_ENDED: Final = Statement(_OF_USER.where(sessions.c.ends_at <= bindparam("now")))
+DELETE_IDLEST: Final = Statement(
+    _OF_USER.where(
+        sessions.c.id.in_(
+            select(sessions.c.id)
+            .where(sessions.c.user_id == bindparam("of_user"))
+            .order_by(sessions.c.last_used_at.desc(), sessions.c.id.desc())
+            .offset(bindparam("keep", type_=Integer))
+        )
+    )
+)
 
 
 class SqlSessionRepository:
@@ -91,3 +101,7 @@ class SqlSessionRepository:
     def remove_ended(self, user_id: int, now: datetime) -> None:
         """Remove the sessions of an account that have ended."""
         self._querier.enqueue(DELETE_ENDED, {"of_user": user_id, "now": now})
+
+    def remove_idlest(self, user_id: int, *, keep: int) -> None:
+        """Remove the sessions of an account except those used last."""
+        self._querier.enqueue(DELETE_IDLEST, {"of_user": user_id, "keep": keep})

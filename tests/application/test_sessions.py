@@ -10,7 +10,7 @@ import pytest
 from application.passwords import Limits
 from application.views import SessionView, Tokens, Verification
 from domain.errors import TooManyRequests
-from domain.sessions import IDLE, LIFETIME, SessionNotFound
+from domain.sessions import IDLE, LIFETIME, SESSIONS_MAX, SessionNotFound
 from domain.users import (
     OPERATOR,
     AccountInactive,
@@ -424,3 +424,24 @@ def test_limits_of_zero_count_nothing(world: World) -> None:
     sign_in("ann@example.com", PASSWORD, user_agent="", address=HOME)
 
     assert world.meter.refusals == []
+
+
+def test_sign_in_beyond_the_most_sessions_ends_the_idlest(world: World) -> None:
+    world.person("ann")
+    world.person("bob")
+    bobs, first = world.sign_in("bob"), world.sign_in("ann")
+    world.clock.advance(A_SECOND)
+    second = world.sign_in("ann")
+    world.clock.advance(A_SECOND)
+    first = world.app.commands.refresh_session(first.refresh_token)  # so the second is the idlest
+    for _ in range(SESSIONS_MAX - 2):
+        world.sign_in("ann")
+    assert world.app.queries.authenticate(second.access_token)
+
+    world.sign_in("ann")
+
+    assert len(world.database.rows.sessions) == SESSIONS_MAX + 1
+    with pytest.raises(InvalidToken):
+        world.app.queries.authenticate(second.access_token)
+    assert world.app.queries.authenticate(first.access_token)
+    assert world.app.queries.authenticate(bobs.access_token)

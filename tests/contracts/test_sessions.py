@@ -114,6 +114,24 @@ def test_ended_sessions_are_removed(backend: Backend) -> None:
     assert families(backend, "family") == []
 
 
+def test_idlest_sessions_of_one_account_are_removed(backend: Backend) -> None:
+    ann, bob = add_user(backend.uow, "ann"), add_user(backend.uow, "bob")
+
+    def sessions(user_id: int) -> list[str]:
+        return [session.user_agent for session in backend.users.sessions(user_id, NOW)]
+
+    with backend.uow() as tx:
+        for user_id, name, used in ((bob.id, "bob", 0), (ann.id, "b", 2), (ann.id, "a", 1), (ann.id, "c", 2)):
+            refresh = RefreshHashes(f"{user_id} {name}", "secret")
+            session = Session.open(user_id=user_id, user_agent=name, refresh=refresh, now=NOW)
+            tx.sessions.add(replace(session, last_used_at=NOW + timedelta(seconds=used)))
+    for keep, left in ((3, ["c", "b", "a"]), (2, ["c", "b"]), (1, ["c"]), (0, [])):
+        with backend.uow() as tx:
+            tx.sessions.remove_idlest(ann.id, keep=keep)
+        assert sessions(ann.id) == left
+    assert sessions(bob.id) == ["bob"]
+
+
 def test_removed_account_takes_its_sessions_along(backend: Backend) -> None:
     ann = add_user(backend.uow)
     session = add_session(backend, ann)

@@ -161,6 +161,12 @@ class MemorySessionRepository:
     def remove_ended(self, user_id: int, now: datetime) -> None:
         self._keep(lambda session: session.user_id != user_id or session.ends_at > now)
 
+    def remove_idlest(self, user_id: int, *, keep: int) -> None:
+        own = [session for session in self._database.rows.sessions.values() if session.user_id == user_id]
+        own.sort(key=lambda session: (session.last_used_at, session.id), reverse=True)
+        idle = {session.id for session in own[keep:]}
+        self._keep(lambda session: session.id not in idle)
+
     def _keep(self, wanted: Callable[[Session], bool]) -> None:
         rows = self._database.rows
         rows.sessions = {number: session for number, session in rows.sessions.items() if wanted(session)}
