@@ -68,7 +68,8 @@ def _executor(settings: Settings, timeouts: Timeouts, waiting: Span) -> Executor
     if settings.url.get_backend_name() != "sqlite":
         return GreenletExecutor()
     reason = "all threads are in use; try again"
-    return WorkerThreads(SQLITE_THREADS, reason, timeouts.acquire, waiting=waiting)
+    share = max(1, settings.database_connections // 2)
+    return WorkerThreads(SQLITE_THREADS, reason, timeouts.acquire, waiting=waiting, share=share)
 
 
 def _lists(settings: Settings, database: Database, timeouts: Timeouts, metrics: Metrics) -> Database | Standby:

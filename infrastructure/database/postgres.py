@@ -25,7 +25,7 @@ from infrastructure.database.errors import (
 )
 from infrastructure.database.pipeline import Pipeline, Statement
 from infrastructure.database.wait_callback import WaitCallback, WatchedConnection, resolve_hosts
-from infrastructure.execution.limiter import KeyedLimiter, Limiter
+from infrastructure.execution.limiter import KeyedLimiter, Limiter, current_client
 from infrastructure.metrics import Span
 from infrastructure.timeouts import Timeouts
 
@@ -57,7 +57,8 @@ log: Final = structlog.get_logger()
 class PostgresDatabase:
     """A PostgreSQL database.
 
-    In a greenlet, a connection is acquired in FIFO order, and its waits release the loop.
+    In a greenlet, clients wait for a connection in rotation, one client has at most half of them, and waits release the
+    loop.
     """
 
     def __init__(
@@ -89,7 +90,11 @@ class PostgresDatabase:
         event.listen(self.engine, "do_connect", self._resolve)
         event.listen(self.engine, "connect", self._prepare_statements)
         self._limiter = Limiter(
-            connections, "all database connections are in use; try again", timeouts.acquire, waiting
+            connections,
+            "all database connections are in use; try again",
+            timeouts.acquire,
+            waiting,
+            share=max(1, connections // 2),
         )
         self.rows = KeyedLimiter("too many requests are changing the same rows; try again", timeouts.acquire, waiting)
         self._idle: list[Connection] = []
@@ -115,12 +120,12 @@ class PostgresDatabase:
         self.engine.dispose()
         wait_callback.uninstall(self._callback)
 
-    def acquire(self) -> Connection:
+    def acquire(self, client: Hashable) -> Connection:
         """Acquire a connection: in a greenlet an idle one, without asking the pool."""
         if not in_greenlet():
             return self.engine.connect()
-        if not self._limiter.try_acquire():
-            await_only(self._limiter.acquire())
+        if not self._limiter.try_acquire(client):
+            await_only(self._limiter.acquire(client))
         try:
             if self._idle:
                 return self._idle.pop()
@@ -128,10 +133,10 @@ class PostgresDatabase:
                 await_only(self._connected())
             return self.engine.connect()
         except BaseException:
-            self._limiter.release()
+            self._limiter.release(client)
             raise
 
-    def release(self, connection: Connection) -> None:
+    def release(self, connection: Connection, client: Hashable) -> None:
         """Release a connection; inside a transaction it is rolled back."""
         if connection.invalidated:  # the server restarted or was replaced: every other one is suspect
             while self._idle:
@@ -147,7 +152,7 @@ class PostgresDatabase:
                 connection.rollback()
             self._idle.append(connection)
         finally:
-            self._limiter.release()
+            self._limiter.release(client)
 
     def prepared(self, connection: Connection) -> Container[str]:
         """Name the statements that are prepared on a connection."""
@@ -221,6 +226,7 @@ class _Checkout:
         self._is_transaction = transaction
         self._connection: Connection | None = None
         self._key: Hashable = None
+        self._client = current_client.get()
 
     def __enter__(self) -> Pipeline:
         self._pipeline = Pipeline(self._acquire, self._queue, self._database, transaction=self._is_transaction)
@@ -241,7 +247,7 @@ class _Checkout:
             raise_translated(error)
 
     def _acquire(self) -> Connection:
-        self._connection = self._database.acquire()
+        self._connection = self._database.acquire(self._client)
         self._database.in_use.__enter__()
         return self._connection
 
@@ -258,7 +264,7 @@ class _Checkout:
                     self._database.adapt_to_pooler("a connection pooler shares the sessions of PostgreSQL")
                 if is_read_only(error) or is_stale_plan(error):
                     self._connection.invalidate()  # a new one may reach another server, and plans afresh
-                self._database.release(self._connection)
+                self._database.release(self._connection, self._client)
         finally:
             if self._key is not None:
                 self._database.rows.release(self._key)

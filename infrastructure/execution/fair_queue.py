@@ -17,15 +17,15 @@ class FairQueue(Generic[T]):
         """Append to the queue of a client."""
         self._queues.setdefault(client, deque()).append(item)
 
-    def get(self, is_ready: Callable[[Hashable], bool]) -> T | None:
-        """Take the first item of the client served longest ago of those that are ready."""
+    def get(self, is_ready: Callable[[Hashable], bool]) -> tuple[Hashable, T] | None:
+        """Take the first item of the client served longest ago of those ready."""
         for client, queue in self._queues.items():
             if is_ready(client):
                 del self._queues[client]
                 item = queue.popleft()
                 if queue:
                     self._queues[client] = queue  # at the end
-                return item
+                return client, item
         return None
 
     def size(self, client: Hashable) -> int:

@@ -1,6 +1,7 @@
 """Worker threads for password hashing, and for whole use cases on SQLite."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Hashable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack
@@ -16,6 +17,7 @@ from sqlalchemy.util.concurrency import in_greenlet
 from application.errors import Unavailable
 from infrastructure.execution.deadline import remaining
 from infrastructure.execution.fair_queue import FairQueue
+from infrastructure.execution.limiter import current_client
 from infrastructure.metrics import UNMEASURED, Span
 
 P = ParamSpec("P")
@@ -47,11 +49,18 @@ class _Job:
 class WorkerThreads:
     """A few threads, for which clients wait in rotation, each in FIFO order.
 
-    A caller in a greenlet releases the event loop; any other caller blocks.
+    A client has at most its share of the threads; None, which is no client, may have all. A caller in a greenlet
+    releases the event loop; any other caller blocks.
     """
 
     def __init__(
-        self, threads: int, reason: str, seconds: float, running: Span = UNMEASURED, waiting: Span = UNMEASURED
+        self,
+        threads: int,
+        reason: str,
+        seconds: float,
+        running: Span = UNMEASURED,
+        waiting: Span = UNMEASURED,
+        share: int | None = None,
     ) -> None:
         self._pool = ThreadPoolExecutor(threads)
         self._reason = reason
@@ -61,7 +70,8 @@ class WorkerThreads:
         self._lock = Lock()
         self._first: FairQueue[_Job] = FairQueue()
         self._last: FairQueue[_Job] = FairQueue()
-        self._last_at_work: set[Hashable] = set()
+        self._share = threads if share is None else share
+        self._at_work: Counter[tuple[bool, Hashable]] = Counter()
 
     def call(self, turn: Turn, work: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """Run work on a thread, and wait for its result.
@@ -83,7 +93,7 @@ class WorkerThreads:
         Raises:
             Unavailable: no thread became free in time.
         """
-        return await self._run(ANY_TURN, partial(work, *args, **kwargs))
+        return await self._run(Turn(current_client.get()), partial(work, *args, **kwargs))
 
     def close(self) -> None:
         """End the threads once their work is done; what waits for one is dropped."""
@@ -129,17 +139,21 @@ class WorkerThreads:
 
     def _next(self) -> _Job | None:
         with self._lock:
-            job = self._first.get(lambda _client: True)
-            if job is None:
-                job = self._last.get(lambda client: client not in self._last_at_work)
-                if job is not None:
-                    self._last_at_work.add(job.turn.client)
-        return job
+            for is_last, queue, most in ((False, self._first, self._share), (True, self._last, 1)):
+                if found := queue.get(partial(self._has_share, is_last, most)):
+                    self._at_work[is_last, found[0]] += 1
+                    return found[1]
+        return None
+
+    def _has_share(self, is_last: bool, most: int, client: Hashable) -> bool:
+        return client is None or self._at_work[is_last, client] < most
 
     def _done(self, job: _Job) -> None:
-        if job.turn.is_last:
-            with self._lock:
-                self._last_at_work.discard(job.turn.client)
+        key = job.turn.is_last, job.turn.client
+        with self._lock:
+            self._at_work[key] -= 1
+            if not self._at_work[key]:
+                del self._at_work[key]
 
     def _start(self, waits: ExitStack, work: Callable[[], Any]) -> Any:
         waits.close()

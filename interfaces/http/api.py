@@ -23,6 +23,7 @@ from domain.users import Actor, AdminsOnly
 from infrastructure.container import Container
 from infrastructure.database.errors import cause_of
 from infrastructure.execution.deadline import clear_deadline
+from infrastructure.execution.limiter import current_client
 from interfaces.http import admin, middleware, posts, sessions, system, users, votes
 from interfaces.http.deps import ApiState
 from interfaces.http.drain import Drain
@@ -93,6 +94,7 @@ def create_api(container: Container, drain: Drain | None = None, unsent: UnsentB
         public_reads=settings.public_reads,
         drain=drain,
         renew_deadline=clear_deadline,
+        serve=current_client.set,
     )
     api.state.metrics = metrics
     api.state.security_log = container.log()
@@ -121,7 +123,7 @@ def create_api(container: Container, drain: Drain | None = None, unsent: UnsentB
     api.add_middleware(
         middleware.RequestContext,
         proxies=proxies,
-        begin=clear_deadline,
+        begin=_begin,
         observers=[middleware.RequestMetrics(metrics.responded), middleware.AccessLog()],
     )
 
@@ -132,6 +134,12 @@ def create_api(container: Container, drain: Drain | None = None, unsent: UnsentB
     api.add_exception_handler(HTTPException, _http_error)
     _add_problem_schemas(api)
     return api
+
+
+def _begin() -> None:
+    """Begin a request without the deadline and client of the previous one."""
+    clear_deadline()
+    current_client.set(None)
 
 
 async def _refuse(request: Request, error: Exception) -> Response:

@@ -1,6 +1,6 @@
 """Dependencies of routes: the application, the caller, the client's address."""
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Hashable
 from dataclasses import dataclass
 from typing import Annotated, Any, ParamSpec, Protocol, TypeVar
 
@@ -41,6 +41,8 @@ class ApiState:
     proxies: Proxies
     public_reads: bool
     drain: Drain
+    serve: Callable[[Hashable], object]
+    """Records the account or address that the request serves, among which waits are shared out."""
     renew_deadline: Callable[[], None]
     """Between the parts of a streamed response, each of which has the time of a request."""
 
@@ -82,6 +84,7 @@ class OptionalCaller(SecurityBase):
         state: ApiState = request.app.state.api
         actor = await state.run(state.app.queries.authenticate, token)
         request.state.user_id = actor.id
+        state.serve(actor.id)
         return actor
 
     async def __call__(self, request: Request) -> Actor | None:
@@ -116,9 +119,13 @@ class ReadingCaller(OptionalCaller):
     async def __call__(self, request: Request) -> Actor:
         """Return the caller, or `ANONYMOUS`."""
         actor = await self.authenticate(request)
-        if actor is None and not request.app.state.api.public_reads:
+        if actor is not None:
+            return actor
+        state: ApiState = request.app.state.api
+        if not state.public_reads:
             raise NotAuthenticated
-        return actor or ANONYMOUS
+        state.serve(state.proxies.client(request.scope))
+        return ANONYMOUS
 
 
 _TOKEN_PROBLEMS = Raises({"not-authenticated", "invalid-token"})

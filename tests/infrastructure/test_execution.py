@@ -360,6 +360,45 @@ def test_limiter_passes_slots_on_in_fifo_order(on_loop: Callable[[Main], None]) 
     on_loop(main)
 
 
+def test_clients_have_slots_in_rotation(on_loop: Callable[[Main], None]) -> None:
+    async def main() -> None:
+        limiter, acquired = Limiter(1, "no slot", LONG_SECONDS), []
+        await limiter.acquire("flood")
+
+        async def acquire(number: int, client: str | None) -> None:
+            await limiter.acquire(client)
+            acquired.append(number)
+            limiter.release(client)
+
+        clients = ["flood", "flood", "flood", "ann", "ann", None]
+        tasks = [asyncio.create_task(acquire(number, client)) for number, client in enumerate(clients)]
+        await asyncio.sleep(0)
+        limiter.release("flood")
+        await asyncio.gather(*tasks)
+        assert acquired == [0, 3, 5, 1, 4, 2]
+        assert limiter._held == {}
+        assert limiter.try_acquire()
+
+    on_loop(main)
+
+
+def test_client_has_at_most_its_share_of_the_slots(on_loop: Callable[[Main], None]) -> None:
+    async def main() -> None:
+        limiter = Limiter(4, "no slot", LONG_SECONDS, share=2)
+        assert [limiter.try_acquire("flood") for _ in range(3)] == [True, True, False]
+        waiting = asyncio.create_task(limiter.acquire("flood"))
+        await asyncio.sleep(0)
+        assert limiter.try_acquire("ann")
+        limiter.release("ann")
+        await asyncio.sleep(0)
+        assert not waiting.done()
+        limiter.release("flood")
+        await waiting
+        assert [limiter.try_acquire(None) for _ in range(3)] == [True, True, False]
+
+    on_loop(main)
+
+
 def test_waiting_too_long_for_a_slot_is_unavailable(on_loop: Callable[[Main], None]) -> None:
     async def main() -> None:
         limiter = Limiter(1, "no slot is free", 0.01)
@@ -383,7 +422,7 @@ def test_cancelled_waiter_neither_keeps_nor_makes_a_slot(on_loop: Callable[[Main
         if moment == "acquired":
             limiter.release()
         elif moment == "refused":
-            limiter._refuse(limiter._queue[0])
+            limiter._refuse(limiter._queue._queues[None][0])
         waiter.cancel()
         await asyncio.gather(waiter, return_exceptions=True)
         if moment != "acquired":

@@ -2,7 +2,7 @@
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Hashable, Iterator
 from contextlib import ExitStack, asynccontextmanager, closing, contextmanager
 from functools import partial
 from typing import Any, NoReturn
@@ -465,8 +465,8 @@ def test_cancelled_connecting_leaves_no_broken_connection(on_loop: Callable[[Mai
 class FailingRelease(PostgresDatabase):
     """A database whose connections fail as they are released."""
 
-    def release(self, connection: Connection) -> None:
-        super().release(connection)
+    def release(self, connection: Connection, client: Hashable) -> None:
+        super().release(connection, client)
         raise RuntimeError("the release failed")
 
 
