@@ -25,6 +25,7 @@ from infrastructure.operations.postgres_server import (
     who_can_migrate,
 )
 from infrastructure.operations.remedies import remedy_for
+from infrastructure.operations.schema_drift import check_tables
 from infrastructure.operations.sqlite_files import check_files, is_reachable_file
 from infrastructure.settings import Settings
 from infrastructure.timeouts import Timeouts
@@ -127,6 +128,8 @@ class Doctor:
         elif pending:
             remedy = who_can_migrate(connection) if self._postgres else "run: agora migrate"
             yield problem(f"migrations are pending: {', '.join(pending)}", remedy)
+        elif differences := list(check_tables(connection)):
+            yield from differences
         else:
             yield ok("the schema is this release's")
 

@@ -367,6 +367,54 @@ def test_tables_that_the_role_may_not_use_are_a_problem_with_what_to_type(
         )
 
 
+@pytest.mark.parametrize(
+    ("broken", "says"),
+    [
+        ("DROP TABLE answers", "table answers is missing"),
+        ("DROP INDEX ix_sessions_user_id", "table sessions has no index ix_sessions_user_id (user_id)"),
+        (
+            "ALTER TABLE sessions RENAME COLUMN user_agent TO agent",
+            "table sessions has no column user_agent of type TEXT",
+        ),
+        ("ALTER TABLE votes DROP CONSTRAINT ck_votes_dir", "table votes has no check constraint ck_votes_dir"),
+        ("ALTER TABLE users DROP CONSTRAINT uq_users_email_key", "table users has no unique constraint (email_key)"),
+        (
+            "ALTER TABLE votes DROP CONSTRAINT fk_votes_user_id_users",
+            "table votes has no foreign key (user_id) to users (id) ON DELETE CASCADE",
+        ),
+        ("ALTER TABLE votes DROP CONSTRAINT pk_votes", "table votes has no primary key (post_id, user_id)"),
+        ("ALTER TABLE users ALTER email DROP NOT NULL", "table users has no column email of type TEXT NOT NULL"),
+        ("ALTER TABLE users ALTER role TYPE text", "table users has no column role of type VARCHAR(16) NOT NULL"),
+        (
+            "UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'ix_sessions_user_id'::regclass",
+            "index ix_sessions_user_id is invalid: its build failed",
+        ),
+    ],
+)
+def test_table_unlike_the_releases_is_named_and_its_remedy_helps(blank: URL, broken: str, says: str) -> None:
+    if blank.get_backend_name() == "sqlite" and re.search("CONSTRAINT|ALTER [a-z]+ |pg_index", broken):
+        return
+    assert run("migrate").code == 0
+    execute(blank, broken)
+    problems = findings("--votes", code=1)["problem"]
+    assert only(problems).startswith(f"{says}")
+    remedy = re.search("(?:run|create it empty): (.*);?$", only(problems))
+    if remedy is None:
+        assert "restore a backup; or agora export, then agora migrate" in only(problems)
+        return
+    execute(blank, *filter(None, remedy[1].split(";")))
+    assert findings()["problem"] == []
+
+
+def test_columns_and_indexes_of_others_are_warned_about(blank: URL) -> None:
+    assert run("migrate").code == 0
+    execute(blank, "ALTER TABLE posts ADD COLUMN rating INTEGER", "CREATE INDEX mine ON votes (dir)")
+    assert findings()["warning"] == [
+        "table posts: Agora has no column rating of type INTEGER -> drop it if it is not needed",
+        "table votes: Agora has no index mine (dir) -> drop it if it is not needed",
+    ]
+
+
 @pytest.mark.parametrize("numbered", [False, True])
 def test_a_database_of_the_courses_application_is_to_be_adopted(blank: URL, numbered: bool) -> None:
     execute(blank, *(POSTGRESQL if blank.get_backend_name() == "postgresql" else SQLITE))
