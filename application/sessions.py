@@ -6,7 +6,7 @@ from datetime import datetime
 
 from application.audit import Audited
 from application.passwords import CheckPassword, Guess
-from application.ports.services import Clock, PasswordHasher, RefreshTokens, SecurityLog, TokenCodec
+from application.ports.services import Clock, DomainEncoder, PasswordHasher, RefreshTokens, SecurityLog, TokenCodec
 from application.ports.storage import UnitOfWorkFactory, UserReader
 from application.views import Action, Claims, SecurityEvent, SessionView, Tokens
 from domain.errors import Invalid
@@ -30,6 +30,7 @@ class SignIn:
     refresh_tokens: RefreshTokens
     clock: Clock
     log: SecurityLog
+    to_ascii: DomainEncoder
 
     def __call__(self, email: str, password: str, *, user_agent: str, address: str) -> Tokens:
         """Sign in.
@@ -40,7 +41,7 @@ class SignIn:
             TooManyRequests: too many passwords were wrong.
         """
         try:
-            key = email_key(email)
+            key = email_key(email, self.to_ascii)
             user = self.users.find_by_email(key)
         except Invalid:
             key, user = email.casefold(), None

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from application.audit import Audited
 from application.paging import Page, Window
 from application.passwords import CheckPassword, Guard, Guess
-from application.ports.services import Clock, CommonPasswords, PasswordHasher, SecurityLog
+from application.ports.services import Clock, CommonPasswords, DomainEncoder, PasswordHasher, SecurityLog
 from application.ports.storage import UnitOfWork, UnitOfWorkFactory, UserReader
 from application.views import AccountView, Action, PublicUser, UserView
 from domain.errors import Invalid
@@ -36,6 +36,7 @@ class RegisterUser:
     clock: Clock
     reserved_usernames: Container[str]
     log: SecurityLog
+    to_ascii: DomainEncoder
 
     def __call__(self, email: str, password: str, username: str | None, *, address: str) -> UserView:
         """Register.
@@ -47,7 +48,7 @@ class RegisterUser:
             TooManyRequests: the address exceeds its limit of registrations.
         """
         now = self.clock.now()
-        user = User.register(email=email, username=username, role=Role.USER, now=now)
+        user = User.register(email=email, username=username, role=Role.USER, now=now, to_ascii=self.to_ascii)
         require_password(password, user, self.common)
         with Audited(self.log, None, None, (Action.REGISTER,)) as registration:
             self.guard.registering(address, now)
@@ -69,6 +70,7 @@ class CreateAdmin:
     common: CommonPasswords
     clock: Clock
     log: SecurityLog
+    to_ascii: DomainEncoder
 
     def __call__(self, email: str, password: str, username: str | None) -> UserView:
         """Create the account.
@@ -78,7 +80,8 @@ class CreateAdmin:
             EmailTaken: another account has this e-mail.
             UsernameTaken: another account has this username.
         """
-        user = User.register(email=email, username=username, role=Role.ADMIN, now=self.clock.now())
+        now = self.clock.now()
+        user = User.register(email=email, username=username, role=Role.ADMIN, now=now, to_ascii=self.to_ascii)
         require_password(password, user, self.common)
         with Audited(self.log, OPERATOR, None, (Action.CREATE_ADMIN,)) as creation:
             view = _open_account(self.uow, self.hasher, user, password)
@@ -154,6 +157,7 @@ class GetAccount:
 
     users: UserReader
     clock: Clock
+    to_ascii: DomainEncoder
 
     def __call__(self, actor: Actor, user: int | str) -> AccountView:
         """Return the account with this id, or with this e-mail in any spelling.
@@ -165,8 +169,7 @@ class GetAccount:
         """
         actor.require_admin()
         if isinstance(user, str):
-            found = self.users.find_by_email(email_key(user))
-            if found is None:
+            if (found := self.users.find_by_email(email_key(user, self.to_ascii))) is None:
                 raise UserNotFound(user)
             profile = _view(found)
         else:
@@ -212,6 +215,7 @@ class EditOwnAccount:
     clock: Clock
     reserved_usernames: Container[str]
     log: SecurityLog
+    to_ascii: DomainEncoder
 
     def __call__(
         self, actor: Actor, username: str | None, email: str | None, current_password: str | None, *, address: str
@@ -238,7 +242,7 @@ class EditOwnAccount:
                 if username is not None:
                     changed = changed.with_username(username)
                 if email is not None:
-                    changed = changed.with_email(email)
+                    changed = changed.with_email(email, self.to_ascii)
                 if changed.username_key != user.username_key:
                     changed.require_unreserved(self.reserved_usernames)
                 if changed != user:

@@ -8,7 +8,7 @@ from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Final
 
-from domain.text import search_key
+from domain.text import fold
 from domain.users import Role
 from domain.votes import hotness
 from infrastructure.passwords import Argon2PasswordHasher
@@ -106,6 +106,7 @@ class Data:
             "username",
             "username_key",
             "search_key",
+            "search_folded",
             "password_hash",
             "role",
             "is_active",
@@ -114,7 +115,7 @@ class Data:
         return Rows(
             columns,
             (
-                (str(n), *[email(n)] * 2, *[f"user{n}"] * 2, rf"{email(n)}\nuser{n}", hashed, role, "t", opened)
+                (str(n), *[email(n)] * 2, *[f"user{n}"] * 2, *[rf"{email(n)}\nuser{n}"] * 2, hashed, role, "t", opened)
                 for n in range(1, self.users + 1)
             ),
         )
@@ -178,8 +179,8 @@ class Data:
 
     def _titles(self) -> Rows:
         return Rows(
-            ("post_id", "title_key"),
-            ((str(post), search_key(self.title(post))) for post in range(1, self.posts + 1)),
+            ("post_id", "title_key", "title_folded"),
+            ((str(post), *[fold(self.title(post))] * 2) for post in range(1, self.posts + 1)),
         )
 
     def _votes(self) -> Rows:

@@ -1,6 +1,7 @@
-"""Text: what storages can hold, what readers see, how searches ignore case."""
+"""Text: what storages can hold, what readers see, how comparisons ignore case."""
 
 import re
+import unicodedata
 from typing import Final
 
 # Default_Ignorable_Code_Point of DerivedCoreProperties.txt, the same in Unicode 9.0 to 17.0; `unicodedata` lacks it.
@@ -35,10 +36,13 @@ def has_control(text: str) -> bool:
     return _CONTROL.search(text) is not None
 
 
-def search_key(text: str) -> str:
-    """Lower-case a text by Unicode's rules, for searches that ignore case.
+def fold(text: str) -> str:
+    """Fold a text, for comparisons that ignore case and the choice of code points.
 
-    The result is stored, because databases disagree: SQLite lower-cases ASCII only, and PostgreSQL uses the locale of
+    Full case folding between normalisations (Unicode, D145), so "STRASSE", "strasse" and "straße" are one text, and so
+    are an accented letter and its parts. The dot that "İ" leaves on its "i" is dropped, for "istanbul" is how people
+    search. The result is stored, because databases disagree: SQLite folds ASCII only, and PostgreSQL uses the locale of
     the database.
     """
-    return text.lower()
+    folded = unicodedata.normalize("NFD", text).casefold().replace("i\u0307", "i")
+    return unicodedata.normalize("NFC", folded)

@@ -2,14 +2,14 @@
 
 import re
 import unicodedata
-from collections.abc import Container
+from collections.abc import Callable, Container
 from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 from typing import Final
 
 from domain.errors import Conflict, Forbidden, Invalid, NotFound, Unauthenticated
-from domain.text import is_storable
+from domain.text import fold, is_storable
 
 EMAIL_MAX: Final = 254
 """Characters in an e-mail: RFC 5321's 256 octets for a path, minus its brackets."""
@@ -30,6 +30,9 @@ RESERVED_USERNAMES: Final = frozenset(
     {"admin", "administrator", "agora", "me", "moderator", "null", "root", "support", "system", "undefined"}
 )
 """Keys of usernames that readers take for the operator's, or programs for no username."""
+
+DomainEncoder = Callable[[str], str]
+"""Encodes a domain name in ASCII; raises ValueError for what is none."""
 
 _USERNAME = re.compile(r"[A-Za-z0-9_]{3,32}")
 
@@ -146,6 +149,7 @@ class User:
 
     id: int
     email: str
+    email_key: str
     username: str | None
     password_hash: str
     role: Role
@@ -153,13 +157,16 @@ class User:
     created_at: datetime
 
     @classmethod
-    def register(cls, *, email: str, username: str | None, role: Role, now: datetime) -> "User":
+    def register(
+        cls, *, email: str, username: str | None, role: Role, now: datetime, to_ascii: DomainEncoder
+    ) -> "User":
         """Make an active account with id 0 and no password; storage assigns the id.
 
         Raises:
             Invalid: the e-mail or the username breaks a rule.
         """
-        user = cls(0, "", None, password_hash="", role=role, is_active=True, created_at=now).with_email(email)
+        user = cls(0, "", "", None, password_hash="", role=role, is_active=True, created_at=now)
+        user = user.with_email(email, to_ascii)
         return user if username is None else user.with_username(username)
 
     def with_id(self, user_id: int) -> "User":
@@ -170,15 +177,14 @@ class User:
         """Return the account with this password hash."""
         return replace(self, password_hash=password_hash)
 
-    def with_email(self, email: str) -> "User":
+    def with_email(self, email: str, to_ascii: DomainEncoder) -> "User":
         """Return the account with another e-mail.
 
         Raises:
             Invalid: the text is no e-mail address.
         """
         email = email.strip()
-        email_key(email)
-        return replace(self, email=email)
+        return replace(self, email=email, email_key=email_key(email, to_ascii))
 
     def with_username(self, username: str) -> "User":
         """Return the account with another username.
@@ -209,26 +215,21 @@ class User:
         return self.is_active and self.role is Role.ADMIN
 
     @property
-    def email_key(self) -> str:
-        """Normalized e-mail, which is unique."""
-        return email_key(self.email)
-
-    @property
     def guessable_words(self) -> set[str]:
         """Words that a guesser tries first: service, e-mail, its local part, username."""
         return {SERVICE, self.email, self.email.rpartition("@")[0], self.username or SERVICE}
 
     @property
     def username_key(self) -> str | None:
-        """Lower-cased username, which is unique; None without a username."""
-        return None if self.username is None else self.username.lower()
+        """Folded username, which is unique; None without a username."""
+        return None if self.username is None else fold(self.username)
 
 
-def email_key(email: str) -> str:
+def email_key(email: str, to_ascii: DomainEncoder) -> str:
     """Normalize an e-mail address; two accounts never share the result.
 
-    Trimmed, in Unicode's NFC, its domain in IDNA (RFC 3490, the standard library's), the whole case-folded: spellings
-    that a reader takes for one address belong to one account. Deliverability is not checked.
+    Trimmed, its local part folded, its domain in ASCII: spellings that a reader takes for one address belong to one
+    account. Deliverability is not checked.
 
     Raises:
         Invalid: the text is no e-mail address.
@@ -238,8 +239,8 @@ def email_key(email: str) -> str:
     local, at, domain = address.rpartition("@")
     if len(address) <= EMAIL_MAX and local and at and domain and is_storable(address):
         try:
-            return local.casefold() + "@" + domain.encode("idna").decode("ascii").casefold()
-        except UnicodeError:
+            return f"{fold(local)}@{to_ascii(domain)}"
+        except ValueError:
             pass
     raise Invalid("email", "value_error", "this is not an e-mail address")
 

@@ -36,6 +36,7 @@ from infrastructure.database.throttle import SqlThrottle
 from infrastructure.database.unit_of_work import SqlUnitOfWorkFactory
 from infrastructure.database.users import SqlUserReader
 from infrastructure.database.votes import SqlVoteReader
+from infrastructure.domain_names import to_ascii
 from infrastructure.environment import load_settings
 from infrastructure.execution.deadline import BoundedTimer
 from infrastructure.execution.greenlets import Executor, GreenletExecutor
@@ -115,6 +116,7 @@ class Container(containers.DeclarativeContainer):
     clock = providers.Singleton(SystemClock)
     timer = providers.Singleton(BoundedTimer)
     log = providers.Singleton(StructlogSecurityLog)
+    to_ascii = providers.Object(to_ascii)
     common = providers.Singleton(BundledCommonPasswords)
     reserved_usernames = providers.Singleton(_reserved_usernames, settings)
     tokens = providers.Singleton(_codec, settings)
@@ -178,16 +180,20 @@ class Container(containers.DeclarativeContainer):
         App,
         commands=providers.Singleton(
             Commands,
-            register_user=providers.Singleton(RegisterUser, uow, hasher, common, guard, clock, reserved_usernames, log),
-            create_admin=providers.Singleton(CreateAdmin, uow, hasher, common, clock, log),
+            register_user=providers.Singleton(
+                RegisterUser, uow, hasher, common, guard, clock, reserved_usernames, log, to_ascii
+            ),
+            create_admin=providers.Singleton(CreateAdmin, uow, hasher, common, clock, log, to_ascii),
             edit_user=providers.Singleton(EditUser, uow, log),
             edit_own_account=providers.Singleton(
-                EditOwnAccount, users, uow, check, guard, clock, reserved_usernames, log
+                EditOwnAccount, users, uow, check, guard, clock, reserved_usernames, log, to_ascii
             ),
             change_password=providers.Singleton(ChangePassword, users, uow, check, hasher, common, log),
             set_password=providers.Singleton(SetPassword, users, uow, hasher, common, log),
             delete_own_account=providers.Singleton(DeleteOwnAccount, users, uow, check, log),
-            sign_in=providers.Singleton(SignIn, users, uow, check, hasher, tokens, refresh_tokens, clock, log),
+            sign_in=providers.Singleton(
+                SignIn, users, uow, check, hasher, tokens, refresh_tokens, clock, log, to_ascii
+            ),
             refresh_session=providers.Singleton(RefreshSession, uow, tokens, refresh_tokens, clock, log),
             sign_out=providers.Singleton(SignOut, uow, log),
             end_session=providers.Singleton(EndSession, uow, log),
@@ -204,7 +210,7 @@ class Container(containers.DeclarativeContainer):
             get_user=providers.Singleton(GetUser, users),
             get_own_account=providers.Singleton(GetOwnAccount, users),
             list_users=providers.Singleton(ListUsers, user_lists),
-            get_account=providers.Singleton(GetAccount, users, clock),
+            get_account=providers.Singleton(GetAccount, users, clock, to_ascii),
             get_actor=providers.Singleton(GetActor, users),
             list_sessions=providers.Singleton(ListSessions, users, clock),
             authenticate=providers.Singleton(Authenticate, users, tokens, clock),

@@ -32,6 +32,9 @@ class Timeouts:
     lock: float = 1.0
     """One lock, measured by PostgreSQL itself (`lock_timeout`)."""
 
+    migration_lock: float = 4.0
+    """One lock of a migration. Requests queue behind a migration that waits for a lock, and fail after `lock`."""
+
     idle_in_transaction: float = 10.0
     """A transaction without a statement, after which PostgreSQL ends its session."""
 

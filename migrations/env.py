@@ -12,9 +12,10 @@ from sqlalchemy import Connection, event, text
 from sqlalchemy.schema import SchemaItem
 
 from infrastructure.database.engine import open_engine
-from infrastructure.database.schema import STEPS, reach_trigrams
+from infrastructure.database.schema import STEPS, finish, reach_trigrams
 from infrastructure.database.tables import UtcDateTime, metadata
 from infrastructure.environment import load_settings
+from infrastructure.timeouts import DEFAULT_TIMEOUTS
 from migrations.rebuild import checked, safe_rebuilds
 
 PLAIN_TYPES: dict[type, str] = {UtcDateTime: "sa.DateTime(timezone=True)"}
@@ -23,6 +24,9 @@ PLAIN_TYPES: dict[type, str] = {UtcDateTime: "sa.DateTime(timezone=True)"}
 ADVISORY_LOCK = 0x41_47_4F_52_41  # "AGORA": keeps two processes from migrating one PostgreSQL at once
 
 log = logging.getLogger("agora.migrations")
+
+moved: list[MigrationInfo] = []
+"""The steps of this run."""
 
 
 def render_item(kind: str, item: object, _context: object) -> str | Literal[False]:
@@ -59,21 +63,34 @@ def run_on(connection: Connection) -> None:
         include_object=is_compared,
         render_as_batch=sqlite,
         transactional_ddl=True,
-        on_version_apply=report_step,  # type: ignore[arg-type]  # it is called with keywords
+        on_version_apply=note_step,  # type: ignore[arg-type]  # it is called with keywords
         process_revision_directives=number_revision,
     )
     if sqlite:
         with safe_rebuilds(connection), context.begin_transaction(), checked(connection):
             context.run_migrations()
+        finish_steps(connection)
         return
     with context.begin_transaction():
         # A step may run long, but must not wait long for a lock: other sessions queue behind it.
         connection.execute(text("SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = 0"))
         connection.execute(text(f"SELECT pg_advisory_xact_lock({ADVISORY_LOCK})"))
-        connection.execute(text("SET LOCAL lock_timeout = '4s'"))
+        timeouts = context.config.attributes.get("timeouts", DEFAULT_TIMEOUTS)
+        connection.execute(text(f"SET LOCAL lock_timeout = {timeouts.migration_lock * 1_000:.0f}"))
         if remedy := reach_trigrams(connection):
             event.listen(connection, "before_cursor_execute", without_trigrams(remedy), retval=True)
         context.run_migrations()
+    finish_steps(connection)
+
+
+def finish_steps(connection: Connection) -> None:
+    """Do what the steps leave to short transactions.
+
+    Not in a transaction of the caller's, whose tables are new and empty, and not after steps were reverted.
+    """
+    if moved and moved[-1].is_upgrade and not connection.in_transaction():
+        for done in finish(connection, context.script):
+            report(done)
 
 
 def number_revision(_context: MigrationContext, _revision: object, directives: list[MigrationScript]) -> None:
@@ -82,10 +99,15 @@ def number_revision(_context: MigrationContext, _revision: object, directives: l
         script.rev_id = f"{int(STEPS[-1]) + 1:04}"
 
 
-def report_step(*, step: MigrationInfo, **_: object) -> None:
-    """Report an applied or reverted step to the caller."""
-    report = context.config.attributes.get("report")
-    if report is not None and isinstance(step.up_revision, Script):
+def report(done: str) -> None:
+    """Report what was done to the caller."""
+    context.config.attributes.get("report", log.info)(done)
+
+
+def note_step(*, step: MigrationInfo, **_: object) -> None:
+    """Note and report an applied or reverted step."""
+    moved.append(step)
+    if isinstance(step.up_revision, Script):
         done = "applied" if step.is_upgrade else "reverted"
         report(f"{done} {step.up_revision.revision} ({step.up_revision.doc.rstrip('.')})")
 

@@ -22,7 +22,7 @@ from sqlalchemy import (
 from application.paging import Order, Page, PageCursor, SortBy, Window
 from application.views import PostFilter, PostView, PublicUser
 from domain.posts import Post, PostNotFound
-from domain.text import search_key
+from domain.text import fold
 from domain.users import OPERATOR, Actor
 from domain.votes import Tally, hotness
 from infrastructure.database.pipeline import Querier, Statement
@@ -67,14 +67,16 @@ INSERT: Final = Statement(
         _OWNER.with_only_columns(users.c.created_at).scalar_subquery(),
     )
 )
-INSERT_TITLE: Final = Statement(insert(titles).values(post_id=bindparam("post_id"), title_key=bindparam("title_key")))
+INSERT_TITLE: Final = Statement(insert(titles).values({column.name: bindparam(column.name) for column in titles.c}))
 SAVE: Final = Statement(
     update(posts)
     .where(posts.c.id == bindparam("post_id"))
     .values({name: bindparam(name) for name in ("title", "content", "published", "updated_at", "version")})
 )
 SAVE_TITLE: Final = Statement(
-    update(titles).where(titles.c.post_id == bindparam("of_post")).values(title_key=bindparam("title_key"))
+    update(titles)
+    .where(titles.c.post_id == bindparam("of_post"))
+    .values(title_key=bindparam("title_key"), title_folded=bindparam("title_folded"))
 )
 DELETE: Final = Statement(delete(posts).where(posts.c.id == bindparam("post_id")))
 
@@ -206,7 +208,7 @@ def _part(query: ListQuery, index_range: IndexRange, *, dated: bool) -> Select[A
         part = part.where(query.keyset(query.rank, posts.c.id).is_after_cursor)
     if query.search:
         part = part.join(titles, titles.c.post_id == posts.c.id)
-        part = part.where(contains(titles.c.title_key, bindparam("needle")))
+        part = part.where(contains(titles.c.title_folded, bindparam("needle")))
     return part
 
 
@@ -354,4 +356,7 @@ def tally_row(tally: Tally, created_at: datetime) -> dict[str, object]:
 
 def title_row(post: Post) -> dict[str, object]:
     """Return the columns of a post in `titles`, without its id."""
-    return {"title_key": search_key(post.title)}
+    return {
+        "title_key": post.title.lower(),  # read by workers of the release before 0005
+        "title_folded": fold(post.title),
+    }

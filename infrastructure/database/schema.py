@@ -21,6 +21,7 @@ from infrastructure.timeouts import DEFAULT_TIMEOUTS, Timeouts
 
 if TYPE_CHECKING:
     from alembic.config import Config
+    from alembic.script import ScriptDirectory
 
 T = TypeVar("T")
 
@@ -79,11 +80,11 @@ class Migrations:
             with translate_errors():
                 create_file(self._url)
         with self._inspecting() as connection:
-            if self.is_current(connection):
-                return []
-            self._require_known(connection)
+            is_current = self.is_current(connection)
+            if not is_current:
+                self._require_known(connection)
         with connected(self._url, self._timeouts) as connection:
-            return self.upgrade_on(connection, target)
+            return finish(connection) if is_current else self.upgrade_on(connection, target)
 
     def create_missing(self) -> None:
         """Create the SQLite file if there is none, with the schema of this release.
@@ -98,12 +99,13 @@ class Migrations:
         """Apply pending migrations on a connection, within its transaction.
 
         Raises:
+            Refused: a migration found rows that it cannot migrate, and changed nothing.
             Unavailable: the database's encoding is not UTF8.
         """
         from alembic import command
 
         _require_utf8(connection)
-        return _run(command.upgrade, connection, target)
+        return self._run(command.upgrade, connection, target)
 
     def applied_after(self, target: str) -> list[str]:
         """Return the applied revisions that follow a revision, the last one first.
@@ -124,7 +126,23 @@ class Migrations:
         from alembic import command
 
         with connected(self._url, self._timeouts) as connection:
-            return _run(command.downgrade, connection, target)
+            return self._run(command.downgrade, connection, target)
+
+    def _run(self, move: "Callable[[Config, str], None]", connection: Connection, target: str) -> list[str]:
+        from alembic.util import CommandError
+
+        done: list[str] = []
+        with_connection = config()
+        with_connection.attributes |= {
+            "connection": connection,
+            "report": done.append,
+            "timeouts": self._timeouts,
+        }
+        try:
+            move(with_connection, target)
+        except CommandError as error:
+            raise Refused(str(error)) from error
+        return done
 
     def require_current(self) -> None:
         """Accept only the schema of this release.
@@ -228,12 +246,19 @@ def _require_utf8(connection: Connection) -> None:
         raise Unavailable(fault)
 
 
-def _run(move: "Callable[[Config, str], None]", connection: Connection, target: str) -> list[str]:
-    done: list[str] = []
-    with_connection = config()
-    with_connection.attributes |= {"connection": connection, "report": done.append}
-    move(with_connection, target)
-    return done
+def finish(connection: Connection, script: "ScriptDirectory | None" = None) -> list[str]:
+    """Do what the last applied migration leaves to short transactions.
+
+    It may be repeated, and names what it did. A later migration with a `finish` replaces it.
+    """
+    from alembic.script import ScriptDirectory
+
+    script = script or ScriptDirectory.from_config(config())
+    connection.execution_options(isolation_level="AUTOCOMMIT")
+    for step in script.iterate_revisions(tuple(_current(connection)), "base"):
+        if hasattr(step.module, "finish"):
+            return list(step.module.finish(connection))
+    return []
 
 
 def _current(connection: Connection) -> set[str]:

@@ -9,7 +9,7 @@ from sqlalchemy import BindParameter, ColumnElement, bindparam, literal_column, 
 
 from application.paging import Page, PageCursor, Window
 from application.ports.storage import ID_MAX
-from domain.text import search_key
+from domain.text import fold
 from infrastructure.database.pipeline import Querier
 
 T = TypeVar("T")
@@ -107,7 +107,7 @@ def contains(column: ColumnElement[Any], needle: BindParameter[str]) -> ColumnEl
 
 def pattern(text: str) -> str:
     """Return the LIKE pattern for values that contain a text; wildcards are escaped."""
-    needle = search_key(text)
+    needle = fold(text)
     for special in (_ESCAPE, "%", "_"):
         needle = needle.replace(special, _ESCAPE + special)
     return f"%{needle}%"

@@ -1,7 +1,7 @@
 """The tables. Migrations build the same tables; a test compares both.
 
-Keys and counters are derived columns: `*_key` makes uniqueness and search ignore case equally on every database; the
-counters and rank of a post let a reader count no votes and sort no posts.
+Keys and counters are derived columns: `*_key` and `*_folded` make uniqueness and search ignore case equally on every
+database; the counters and rank of a post let a reader count no votes and sort no posts.
 
 Each table states by `uses` what exports, imports and the dashboard do with it; a test refuses one that does not.
 """
@@ -113,9 +113,11 @@ users = Table(
     Column("role", String(16), nullable=False),
     Column("is_active", Boolean, nullable=False),
     Column("created_at", UtcDateTime, nullable=False),
+    Column("search_folded", Text),
     CheckConstraint("role in ('user', 'admin')", name="role"),
     Index(None, "created_at"),
     _trigrams("search_key"),
+    _trigrams("search_folded"),
     sqlite_autoincrement=True,
     info=uses(archive="lines", export="profile", counted=True),
 )
@@ -185,7 +187,9 @@ titles = Table(
     metadata,
     Column("post_id", Id, ForeignKey("posts.id", ondelete="CASCADE"), primary_key=True),
     Column("title_key", Text, nullable=False),
+    Column("title_folded", Text),
     _trigrams("title_key"),
+    _trigrams("title_folded"),
     info=uses(archive="derived", export=None, why="the titles of posts, folded"),
 )
 

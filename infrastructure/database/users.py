@@ -9,7 +9,7 @@ from sqlalchemy import bindparam, case, delete, func, insert, literal_column, se
 
 from application.paging import Page, PageCursor, Window
 from application.views import Claims, SessionView, UserView
-from domain.text import search_key
+from domain.text import fold
 from domain.users import Actor, Role, User, UserNotFound
 from domain.votes import Direction, Tally
 from infrastructure.database.pipeline import Querier, Statement
@@ -48,6 +48,8 @@ INSERT: Final = Statement(
     .values({column.name: bindparam(column.name) for column in users.c if column is not users.c.id})
     .returning(users.c.id)
 )
+SEPARATOR: Final = "\n"
+"""Stands between e-mail and username in their search key, and in neither."""
 
 _OWN_POSTS: Final = select(posts.c.id).where(posts.c.owner_id == bindparam("user_id"))
 _POSTS_VOTED_ON: Final = select(votes.c.post_id).where(votes.c.user_id == bindparam("user_id"))
@@ -57,6 +59,7 @@ LOCK_AFFECTED: Final = Statement(_AFFECTED.with_for_update(key_share=True))
 _ENTITY: Final = select(
     users.c.id,
     users.c.email,
+    users.c.email_key,
     users.c.username,
     users.c.password_hash,
     users.c.role,
@@ -86,6 +89,7 @@ SAVE: Final = Statement(
                 "username",
                 "username_key",
                 "search_key",
+                "search_folded",
                 "password_hash",
                 "role",
                 "is_active",
@@ -123,7 +127,7 @@ def list_statement(search: bool, window: WindowShape) -> Statement:
     if window.after:
         statement = statement.where(by_id.is_after_cursor)
     if search:
-        statement = statement.where(contains(users.c.search_key, bindparam("needle")))
+        statement = statement.where(contains(users.c.search_folded, bindparam("needle")))
     return Statement(window.cut(statement), trigrams=search)
 
 
@@ -190,6 +194,8 @@ class SqlUserReader:
 
     def list(self, search: str, window: Window) -> Page[UserView]:
         """List accounts by id."""
+        if SEPARATOR in search:
+            return Page([])
         statement = list_statement(bool(search), WindowShape.of(window))
         with self._connect() as querier:
             rows = querier.fetch_all(statement, {"needle": pattern(search), **window_values(window)})
@@ -235,18 +241,20 @@ def _view(row: Sequence[Any]) -> UserView:
 
 
 def _entity(row: Sequence[Any]) -> User:
-    user_id, email, username, password_hash, role, is_active, created_at = row
-    return User(user_id, email, username, password_hash, Role(role), is_active, created_at)
+    user_id, email, key, username, password_hash, role, is_active, created_at = row
+    return User(user_id, email, key, username, password_hash, Role(role), is_active, created_at)
 
 
 def user_row(user: User) -> dict[str, object]:
     """Return the columns of an account that can change."""
+    searched = f"{user.email}{SEPARATOR}{user.username or ''}"
     return {
         "email": user.email,
         "email_key": user.email_key,
         "username": user.username,
         "username_key": user.username_key,
-        "search_key": search_key(f"{user.email}\n{user.username or ''}"),
+        "search_key": searched.lower(),  # read by workers of the release before 0005
+        "search_folded": fold(searched),
         "password_hash": user.password_hash,
         "role": user.role.value,
         "is_active": user.is_active,

@@ -27,6 +27,7 @@ from domain.text import is_storable
 from domain.users import Role, User
 from domain.votes import Direction, Tally, Vote
 from infrastructure.database.tables import posts, users, votes
+from infrastructure.domain_names import to_ascii
 from infrastructure.operations.bulk import (
     add_posts,
     add_users,
@@ -84,7 +85,9 @@ class UserFields(_Fields):
 
     def entity(self) -> User:
         """Build the entity."""
-        user = User.register(email=self.email, username=self.username, role=self.role, now=self.created_at)
+        user = User.register(
+            email=self.email, username=self.username, role=self.role, now=self.created_at, to_ascii=to_ascii
+        )
         return replace(user, id=self.id, password_hash=self.password_hash, is_active=self.is_active)
 
 

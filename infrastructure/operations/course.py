@@ -29,6 +29,7 @@ from domain.posts import Post
 from domain.users import Role, User
 from domain.votes import Direction, Tally, Vote
 from infrastructure.database.sql import is_id
+from infrastructure.domain_names import to_ascii
 from infrastructure.passwords import is_password_hash
 
 COURSE: Final[dict[str, dict[str, type[TypeEngine[Any]]]]] = {
@@ -109,7 +110,7 @@ def read_user(row: Row[Any]) -> User:
     email, password = _text(row, "email"), _text(row, "password")
     if not is_password_hash(password):
         raise Invalid("password", "unknown_hash", "its password is no hash that Agora can verify")
-    user = User.register(email=email, username=None, role=Role.USER, now=_moment(row.created_at))
+    user = User.register(email=email, username=None, role=Role.USER, now=_moment(row.created_at), to_ascii=to_ascii)
     return replace(user, id=row.id, password_hash=password)
 
 

@@ -17,6 +17,7 @@ from application.ports.services import Clock, PasswordHasher
 from domain.posts import Post
 from domain.users import Role, User
 from domain.votes import Direction, Tally, Vote
+from infrastructure.domain_names import to_ascii
 from infrastructure.operations.bulk import (
     add_posts,
     add_users,
@@ -115,6 +116,7 @@ class Invented:
                 username=f"{first}_{last}{again or ''}",
                 role=Role.USER,
                 now=self._at(registered),
+                to_ascii=to_ascii,
             )
             yield replace(user, id=self._first_user + number, password_hash=password_hash)
 

@@ -222,6 +222,20 @@ def test_rows_that_agora_cannot_hold_are_named_and_nothing_is_changed(course: UR
     )
 
 
+def test_international_domains_are_one_address_or_two(course: URL) -> None:
+    emails = ("bob@straße.de", "bob@xn--strae-oqa.de", "ann@straße.de", "ann@strasse.de")
+    execute(
+        course,
+        *(f"INSERT INTO users VALUES ({n}, '{email}', '{HASH}', '{JANUARY}')" for n, email in enumerate(emails, 11)),
+    )
+    require_in_the_way(
+        course,
+        {
+            "users 11, 12: they have the same e-mail in several spellings: bob@straße.de, bob@xn--strae-oqa.de",
+        },
+    )
+
+
 def test_tables_unlike_the_course_are_named_and_nothing_changes(course: URL) -> None:
     execute(
         course,

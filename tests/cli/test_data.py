@@ -29,6 +29,7 @@ from domain.votes import Direction
 from infrastructure.container import Container
 from infrastructure.database.engine import open_engine
 from infrastructure.database.tables import FILLED, NUMBERED
+from infrastructure.domain_names import to_ascii
 from infrastructure.operations.archive import LINES, Archive
 from interfaces.cli.data import writing
 from tests.fakes.services import FrozenClock
@@ -147,7 +148,7 @@ def fill(url: URL) -> None:
     with sql_backend(url) as backend:
         ann, bob = add_user(backend.uow, "ann", Role.ADMIN), add_user(backend.uow, "bob")
         with backend.uow() as tx:
-            other = User.register(email="Ünï@Bücher.example", username=None, role=Role.USER, now=NOW)
+            other = User.register(email="Ünï@Bücher.example", username=None, role=Role.USER, now=NOW, to_ascii=to_ascii)
             tx.users.add(other.with_password("$2b$12$" + "x" * 53))
             tx.users.save(replace(tx.users.lock(bob.id), is_active=False))
             tx.users.remove(tx.users.add(a_user("gone")).id)

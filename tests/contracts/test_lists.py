@@ -18,6 +18,7 @@ from application.votes import CastVote
 from domain.posts import Post, PostChanges
 from domain.users import ANONYMOUS, Actor, Role
 from domain.votes import Direction, Tally, hotness
+from infrastructure.domain_names import to_ascii
 from tests.fakes.services import FrozenClock
 from tests.support.backends import Backend
 from tests.support.samples import NOW, a_post, a_user, add_post, add_user
@@ -358,7 +359,8 @@ def test_pages_of_accounts_are_stable_under_writes(backend: Backend) -> None:
                             tx.users.remove(one)
                         else:
                             fresh = f"user{next(names)}"
-                            tx.users.save(replace(tx.users.lock(one), username=fresh, email=f"{fresh}@example.com"))
+                            renamed = tx.users.lock(one).with_email(f"{fresh}@example.com", to_ascii)
+                            tx.users.save(renamed.with_username(fresh))
 
         def read(after: PageCursor | None) -> Page[UserView]:
             return backend.users.list(search, Window(limit, after=after))

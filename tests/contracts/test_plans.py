@@ -77,6 +77,7 @@ def fill(database: Database) -> None:
                     "email": f"user{number}@x.org",
                     "email_key": f"user{number}@x.org",
                     "search_key": f"user{number}@x.org",
+                    "search_folded": f"user{number}@x.org",
                     "password_hash": "-",
                     "role": "user",
                     "is_active": True,
@@ -107,8 +108,8 @@ def fill(database: Database) -> None:
         connection_of(querier).execute(
             titles.insert(),
             [
-                {"post_id": number + 1, "title_key": "a needle" if number == 77 else f"a title number {number}"}
-                for number in range(POSTS)
+                {"post_id": number + 1, "title_key": title, "title_folded": title}
+                for number, title in enumerate("a needle" if n == 77 else f"a title number {n}" for n in range(POSTS))
             ],
         )
         connection_of(querier).execute(

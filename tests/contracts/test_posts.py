@@ -241,7 +241,7 @@ def test_a_list_of_one_owner_holds_no_other(backend: Backend) -> None:
         ("bang!", "g!", True),
         ("bang", "!", False),
         ("ÄPFEL", "äpfel", True),
-        ("straße", "STRASSE", False),
+        ("straße", "STRASSE", True),
         ("ПРИВЕТ", "привет", True),
         ("İstanbul", "İST", True),
         ("ΟΔΟΣ", "ΟΔΟΣ", True),

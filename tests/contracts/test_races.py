@@ -201,7 +201,7 @@ def test_repair_during_votes_and_removals_corrects_every_counter(backend: Backen
 
 def test_concurrent_equal_registrations_make_one_account(backend: Backend) -> None:
     guard, clock, log = Guard(backend.throttle, Limits()), FrozenClock(), MemorySecurityLog()
-    register = RegisterUser(backend.uow, PlainHasher(), frozenset(), guard, clock, frozenset(), log)
+    register = RegisterUser(backend.uow, PlainHasher(), frozenset(), guard, clock, frozenset(), log, str.lower)
     spellings = ("ann@example.com", "ANN@example.com", "Ann@Example.Com")
 
     outcomes = all_at_once(

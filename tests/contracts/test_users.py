@@ -9,6 +9,7 @@ from application.votes import CastVote
 from domain.posts import PostNotFound
 from domain.users import EmailTaken, Role, UsernameTaken, UserNotFound
 from domain.votes import Direction
+from infrastructure.domain_names import to_ascii
 from tests.fakes.services import FrozenClock
 from tests.support.backends import Backend
 from tests.support.samples import NO_IDS, NOW, a_user, add_post, add_user
@@ -42,7 +43,7 @@ def test_an_email_belongs_to_one_account_whatever_its_case(backend: Backend, ema
     add_user(backend.uow, "ann")
 
     with pytest.raises(EmailTaken), backend.uow() as tx:
-        tx.users.add(replace(a_user("bob"), email=email))
+        tx.users.add(a_user("bob").with_email(email, to_ascii))
 
 
 def test_a_username_belongs_to_one_account_whatever_its_case(backend: Backend) -> None:
@@ -100,12 +101,14 @@ def test_accounts_are_listed_by_id_and_cut_into_pages(backend: Backend) -> None:
         ("OLIV", [None]),
         ("renam", ["B_b"]),
         ("comb", []),
+        ("com\nb", []),
+        ("\n", []),
     ],
 )
 def test_accounts_are_found_by_email_and_username(backend: Backend, search: str, found: list[str | None]) -> None:
     add_user(backend.uow, "ann")
     with backend.uow() as tx:
-        tx.users.save(tx.users.add(a_user("B_b")).with_email("renamed@example.com"))
+        tx.users.save(tx.users.add(a_user("B_b")).with_email("renamed@example.com", to_ascii))
         tx.users.add(replace(a_user("olivia"), username=None))
 
     assert [user.username for user in backend.users.list(search, Window()).items] == found
@@ -124,8 +127,7 @@ def test_a_change_is_stored_whole(backend: Backend) -> None:
     ann = add_user(backend.uow, "ann")
     with backend.uow() as tx:
         changed = replace(
-            tx.users.lock(ann.id),
-            email="Anna@example.com",
+            tx.users.lock(ann.id).with_email("Anna@example.com", to_ascii),
             username="Anna",
             password_hash="another",
             role=Role.ADMIN,
@@ -142,11 +144,11 @@ def test_change_to_a_taken_email_or_username_is_refused(backend: Backend) -> Non
     ann, _ = add_user(backend.uow, "ann"), add_user(backend.uow, "bob")
 
     with pytest.raises(EmailTaken), backend.uow() as tx:
-        tx.users.save(replace(tx.users.lock(ann.id), email="BOB@example.com"))
+        tx.users.save(tx.users.lock(ann.id).with_email("BOB@example.com", to_ascii))
     with pytest.raises(UsernameTaken), backend.uow() as tx:
         tx.users.save(replace(tx.users.lock(ann.id), username="BOB"))
     with backend.uow() as tx:
-        tx.users.save(replace(tx.users.lock(ann.id), email="ANN@example.com", username="ANN"))
+        tx.users.save(replace(tx.users.lock(ann.id).with_email("ANN@example.com", to_ascii), username="ANN"))
 
 
 def test_only_active_administrators_are_locked_as_such(backend: Backend) -> None:

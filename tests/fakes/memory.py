@@ -23,7 +23,7 @@ from application.views import (
 )
 from domain.posts import Post, PostNotFound
 from domain.sessions import Session
-from domain.text import search_key
+from domain.text import fold
 from domain.users import OPERATOR, Actor, EmailTaken, InvalidToken, User, UsernameTaken, UserNotFound
 from domain.votes import Direction, Tally, Vote, VoteContext, hotness
 
@@ -250,11 +250,11 @@ class MemoryUserReader:
             raise UserNotFound(user_id) from None
 
     def list(self, search: str, window: Window) -> Page[UserView]:
-        needle = search_key(search)
+        needle = fold(search)
         found = [
             user
             for user in self._database.rows.users.values()
-            if needle in search_key(user.email) or needle in search_key(user.username or "")
+            if needle in fold(user.email) or needle in fold(user.username or "")
         ]
         return _page(found, lambda user: PageCursor(user.id, user.id), window, _user_view, descending=False)
 
@@ -370,7 +370,7 @@ class MemoryDashboardReader:
 
 
 def _matches(reader: Actor, which: PostFilter, post: Post) -> bool:
-    if which.owner_id not in {None, post.owner_id} or search_key(which.search) not in search_key(post.title):
+    if which.owner_id not in {None, post.owner_id} or fold(which.search) not in fold(post.title):
         return False
     if (which.since and post.created_at < which.since) or (which.until and post.created_at >= which.until):
         return False

@@ -103,6 +103,16 @@ def test_email_or_username_of_another_account_is_refused(ann: Person, bob: Perso
     assert (own["email"], own["username"]) == (ann.email, "ann")
 
 
+def test_international_domains_are_one_address_or_two(api: Api) -> None:
+    def register(email: str) -> int:
+        return api.client.post("/users", json={"email": email, "password": NEW_PASSWORD}).status_code
+
+    emails = ("ann@strasse.de", "ann@straße.de", "bob@straße.de", "BOB@xn--strae-oqa.de", "bob@STRAẞE.de")
+    assert [register(email) for email in emails] == [201, 201, 201, 409, 409]
+    for spelling in emails:
+        assert sign_in(api, spelling, NEW_PASSWORD).status_code == 200
+
+
 def test_one_email_wanted_by_many_at_once_goes_to_one(api: Api) -> None:
     people = [api.person(f"user{number}") for number in range(8)]
     wanted = {"email": "wanted@example.com", "username": "wanted"}

@@ -24,7 +24,7 @@ from sqlalchemy import (
 
 from application.ports.services import Throttle
 from application.ports.storage import DashboardReader, PostReader, UnitOfWorkFactory, UserReader, VoteReader
-from domain.text import search_key
+from domain.text import fold
 from domain.votes import Tally, hotness
 from infrastructure.database.admin import SqlDashboardReader
 from infrastructure.database.engine import Database, open_database, open_engine
@@ -192,8 +192,8 @@ def require_true_counters(url: URL) -> None:
         tally = Tally(ways[post.id, 1], ways[post.id, -1])
         assert (post.upvotes, post.downvotes, post.score) == (tally.upvotes, tally.downvotes, tally.votes)
         assert post.hot == hotness(tally.votes, post.created_at)
-    assert {(title.post_id, title.title_key) for title in found["titles"]} == {
-        (post.id, search_key(post.title)) for post in found["posts"]
+    assert {(title.post_id, title.title_folded) for title in found["titles"]} == {
+        (post.id, fold(post.title)) for post in found["posts"]
     }
 
 

@@ -5,13 +5,14 @@ from datetime import UTC, datetime, timedelta
 from application.ports.storage import UnitOfWorkFactory
 from domain.posts import Post
 from domain.users import Actor, Role, User
+from infrastructure.domain_names import to_ascii
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
 
 def a_user(name: str = "ann", role: Role = Role.USER) -> User:
     """Make an account that is not stored yet."""
-    user = User.register(email=f"{name}@example.com", username=name, role=role, now=NOW)
+    user = User.register(email=f"{name}@example.com", username=name, role=role, now=NOW, to_ascii=to_ascii)
     return user.with_password("a hash")
 
 
@@ -46,3 +47,34 @@ BEYOND_64_BITS = 2**63
 
 
 NO_IDS = [0, -1, 4_711, BEYOND_64_BITS, 10**40]
+
+
+FOUND = [
+    (
+        "\u039f\u0394\u03a5\u03a3\u03a3\u0395\u03a5\u03a3",
+        "\u039f\u0394\u03a5\u03a3",
+    ),  # its sigma is final only when searched for
+    ("\u03bf\u03b4\u03c5\u03c3\u03c3\u03b5\u03cd\u03c2", "\u03a3\u0395\u038e\u03a3"),
+    ("\u0130stanbul", "istanbul"),
+    ("\u0130stanbul", "ISTANBUL"),
+    ("istanbul", "\u0130STANBUL"),
+    ("Die Stra\u00dfe", "STRASSE"),
+    ("Die Strasse", "stra\u00dfe"),
+    ("STRA\u1e9eE", "stra\u00dfe"),
+    ("\ufb01nal", "final"),
+    ("a final", "\ufb01"),
+    ("\u017fail", "SAIL"),
+    ("Caf\u00e9", "CAFE\u0301"),
+    ("Cafe\u0301", "caf\u00e9"),
+    ("\u212bngstr\u00f6m", "a\u030angstro\u0308m"),
+    ("\u1e69", "s\u0307\u0323"),
+]
+"""Texts, and searches that find them."""
+
+NOT_FOUND = [
+    ("Caf\u00e9", "cafe"),  # an accent makes another letter
+    ("\u0131sparta", "isparta"),  # and so does a missing dot
+    ("x\u00b2", "x2"),  # compatibility is no equality: NFC, not NFKC
+    ("\uff21pfel", "apfel"),
+]
+"""Texts, and searches that do not find them."""
