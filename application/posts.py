@@ -56,7 +56,7 @@ class WritePostOnce:
         now = self.clock.now()
         post = Post.write(owner_id=actor.id, title=title, content=content, published=published, now=now)
         with self.uow() as tx:
-            stored = tx.idempotency.find(actor.id, key, now)
+            stored = tx.idempotency.find(actor.id, key, now, now + KEY_LIFETIME)
             if stored is None:
                 written = tx.posts.add(post)
                 tx.idempotency.add(actor.id, key, written, now, now + KEY_LIFETIME)

@@ -58,8 +58,9 @@ class Session:
         """Replace the presented refresh token; None means that the session must end.
 
         A token of this session that is not the latest was used before: a copy of it exists, and Agora cannot tell
-        the owner from the thief (RFC 9700, section 4.14.2).
+        the owner from the thief (RFC 9700, section 4.14.2). A session opened in the future, before the clock was set
+        back, counts from now.
         """
         if now >= self.ends_at or not hmac.compare_digest(self.refresh.secret, presented.secret):
             return None
-        return replace(self, refresh=fresh, last_used_at=now)
+        return replace(self, refresh=fresh, created_at=min(self.created_at, now), last_used_at=now)

@@ -163,10 +163,11 @@ class IdempotencyStore(Protocol):
     A client that did not receive a response repeats the request. Each user has keys of their own.
     """
 
-    def find(self, user_id: int, key: str, now: datetime) -> PostView | None:
+    def find(self, user_id: int, key: str, now: datetime, ends_at: datetime) -> PostView | None:
         """Return the response stored under a key, if it has not expired.
 
-        If there is none, the key is reserved until the transaction ends: another transaction waits or is refused.
+        If there is none, the key is reserved until the transaction ends: another transaction waits or is refused. A
+        response that would be stored past `ends_at`, since the clock was set back, expires then.
 
         Raises:
             KeyInUse: another transaction has reserved the key.

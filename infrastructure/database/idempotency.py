@@ -5,7 +5,19 @@ from hashlib import blake2b
 from typing import Any, Final
 
 from pydantic import TypeAdapter
-from sqlalchemy import Boolean, ScalarSelect, bindparam, delete, func, insert, literal_column, select, true, tuple_
+from sqlalchemy import (
+    Boolean,
+    ScalarSelect,
+    bindparam,
+    delete,
+    func,
+    insert,
+    literal_column,
+    select,
+    true,
+    tuple_,
+    update,
+)
 
 from application.views import PostView
 from domain.posts import KeyInUse
@@ -37,6 +49,9 @@ DELETE_EXPIRED: Final = Statement(
         )
     )
 )
+SHORTEN: Final = Statement(
+    update(answers).where(*_OF_KEY, answers.c.ends_at > bindparam("end")).values(ends_at=bindparam("end"))
+)
 DELETE_EXPIRED_OF_KEY: Final = Statement(delete(answers).where(*_OF_KEY, _EXPIRED))
 
 _POST: Final = TypeAdapter(PostView)
@@ -48,7 +63,7 @@ class SqlIdempotencyStore:
     def __init__(self, querier: Querier) -> None:
         self._querier = querier
 
-    def find(self, user_id: int, key: str, now: datetime) -> PostView | None:
+    def find(self, user_id: int, key: str, now: datetime, ends_at: datetime) -> PostView | None:
         """Return the response under a key; without one, reserve the key.
 
         A response may be committed between its lookup and the lock; then the primary key refuses the added one.
@@ -57,6 +72,7 @@ class SqlIdempotencyStore:
         values = {"of_user": user_id, "of_key": key, "now": now, "lock": int.from_bytes(name, signed=True)}
         ((is_reserved, response),) = self._querier.fetch_all(FIND, values)
         if response is not None:
+            self._querier.enqueue(SHORTEN, {"of_user": user_id, "of_key": key, "end": ends_at})
             return _POST.validate_json(response)
         if not is_reserved:
             raise KeyInUse

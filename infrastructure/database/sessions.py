@@ -31,7 +31,7 @@ LOCK_FAMILY: Final = Statement(
 SAVE: Final = Statement(
     update(sessions)
     .where(sessions.c.id == bindparam("session_id"))
-    .values({name: bindparam(name) for name in ("last_used_at", "ends_at", "refresh_secret")})
+    .values({name: bindparam(name) for name in ("created_at", "last_used_at", "ends_at", "refresh_secret")})
 )
 _OF_USER: Final = delete(sessions).where(sessions.c.user_id == bindparam("of_user"))
 DELETE: Final = Statement(_OF_USER.where(sessions.c.id == bindparam("session_id")).returning(sessions.c.id))
@@ -83,6 +83,7 @@ class SqlSessionRepository:
             SAVE,
             {
                 "session_id": session.id,
+                "created_at": session.created_at,
                 "last_used_at": session.last_used_at,
                 "ends_at": session.ends_at,
                 "refresh_secret": session.refresh.secret,

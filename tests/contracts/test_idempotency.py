@@ -48,7 +48,17 @@ def store(backend: Backend, owner: Actor, key: str = KEY, now: datetime = NOW, e
 
 def find(backend: Backend, owner: Actor, key: str = KEY, now: datetime = NOW) -> PostView | None:
     with backend.uow() as tx:
-        return tx.idempotency.find(owner.id, key, now)
+        return tx.idempotency.find(owner.id, key, now, now + (LATER - NOW))
+
+
+def test_key_from_the_future_expires_a_day_after_its_next_use(backend: Backend) -> None:
+    ann = add_user(backend.uow)
+    a_year = timedelta(days=365)
+    response = store(backend, ann, now=NOW + a_year, ends_at=LATER + a_year)
+
+    assert find(backend, ann) == response
+    assert find(backend, ann, now=LATER - timedelta(seconds=1)) == response
+    assert find(backend, ann, now=LATER) is None
 
 
 def test_stored_response_is_returned_unchanged(backend: Backend) -> None:
@@ -157,7 +167,7 @@ def test_key_in_use_is_refused_where_transactions_overlap(postgres_backend: Back
     backend = postgres_backend
     ann = add_user(backend.uow)
     with backend.uow() as tx:
-        assert tx.idempotency.find(ann.id, KEY, NOW) is None
+        assert tx.idempotency.find(ann.id, KEY, NOW, LATER) is None
         with pytest.raises(KeyInUse):
             find(backend, ann)
         assert find(backend, ann, "another") is None
@@ -170,7 +180,7 @@ def test_equal_keys_of_two_users_do_not_wait_for_each_other(postgres_backend: Ba
     ann, bob = add_user(postgres_backend.uow, "ann"), add_user(postgres_backend.uow, "bob")
 
     with postgres_backend.uow() as tx:
-        assert tx.idempotency.find(ann.id, KEY, NOW) is None
+        assert tx.idempotency.find(ann.id, KEY, NOW, LATER) is None
         assert find(postgres_backend, bob) is None
         response = store(postgres_backend, bob)
 

@@ -36,7 +36,9 @@ def test_a_session_is_found_by_its_family(backend: Backend) -> None:
 def test_a_rotation_is_stored(backend: Backend) -> None:
     ann = add_user(backend.uow)
     session = add_session(backend, ann)
-    rotated = replace(session, refresh=RefreshHashes("family", "next"), last_used_at=NOW + A_DAY)
+    rotated = replace(
+        session, refresh=RefreshHashes("family", "next"), created_at=NOW - A_DAY, last_used_at=NOW + A_DAY
+    )
 
     with backend.uow() as tx:
         tx.sessions.lock_family("family")

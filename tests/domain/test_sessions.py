@@ -43,3 +43,12 @@ def test_a_spent_token_is_not_exchanged() -> None:
 
 def test_nothing_is_exchanged_after_the_end() -> None:
     assert opened().rotated(FIRST, SECOND, NOW + IDLE) is None
+
+
+def test_session_from_the_future_counts_from_its_next_use() -> None:
+    before = NOW - timedelta(days=365)
+
+    rotated = opened().rotated(FIRST, SECOND, before)
+
+    assert rotated == replace(opened(), refresh=SECOND, created_at=before, last_used_at=before)
+    assert rotated.ends_at == before + IDLE

@@ -229,9 +229,13 @@ class MemoryIdempotencyStore:
     def __init__(self, database: MemoryDatabase) -> None:
         self._database = database
 
-    def find(self, user_id: int, key: str, now: datetime) -> PostView | None:
-        stored = self._database.rows.answers.get((user_id, key))
-        return stored[0] if stored and now < stored[1] else None
+    def find(self, user_id: int, key: str, now: datetime, ends_at: datetime) -> PostView | None:
+        answers = self._database.rows.answers
+        stored = answers.get((user_id, key))
+        if stored is None or now >= stored[1]:
+            return None
+        answers[user_id, key] = (stored[0], min(stored[1], ends_at))
+        return stored[0]
 
     def add(self, user_id: int, key: str, response: PostView, now: datetime, ends_at: datetime) -> None:
         rows = self._database.rows
