@@ -36,7 +36,7 @@ class Turn:
 ANY_TURN: Final = Turn()
 
 LAST_WAITING: Final = 8
-"""Calls of one client that wait for a thread after all others: more would hold what their callers hold."""
+"""Callers of one client that block until all others had a thread: more would hold every thread of SQLite."""
 
 
 @dataclass(slots=True)
@@ -81,6 +81,8 @@ class WorkerThreads:
         """
         if in_greenlet():
             return await_only(self._run(turn, partial(work, *args, **kwargs)))
+        if turn.is_last and self._last.size(turn.client) >= LAST_WAITING:
+            raise Unavailable(self._reason)
         job = self._submit(turn, partial(work, *args, **kwargs))
         wait([job], remaining(self._seconds))
         if job.cancel():
@@ -118,8 +120,6 @@ class WorkerThreads:
         waits = ExitStack()
         job = _Job(partial(copy_context().run, self._start, waits, work), turn, Future())
         with self._lock:
-            if turn.is_last and self._last.size(turn.client) >= LAST_WAITING:
-                raise Unavailable(self._reason)
             waits.enter_context(self._waiting)
             (self._last if turn.is_last else self._first).put(turn.client, job)
         job.result.add_done_callback(lambda _result: waits.close())  # a job that is cancelled never starts

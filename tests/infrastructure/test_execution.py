@@ -4,6 +4,7 @@ import asyncio
 import gc
 import weakref
 from collections.abc import Callable, Coroutine, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextvars import ContextVar
 from threading import Event, get_ident
 from typing import Any
@@ -314,19 +315,22 @@ def test_last_client_has_one_thread_at_a_time(on_loop: Callable[[Main], None]) -
     on_loop(main)
 
 
-def test_few_calls_of_a_last_client_wait(on_loop: Callable[[Main], None]) -> None:
+def test_few_callers_of_a_last_client_block(on_loop: Callable[[Main], None]) -> None:
     async def main() -> None:
         executor, threads, event = GreenletExecutor(), WorkerThreads(1, "no thread is free", LONG_SECONDS), Event()
         guesser = Turn("guesser", is_last=True)
         busy = asyncio.create_task(threads.run(event.wait, PATIENCE_SECONDS))
         await until(lambda: threads._pool._work_queue.empty() and len(threads._pool._threads) == 1)
-        waiting = [asyncio.create_task(executor.run(threads.call, guesser, str)) for _ in range(LAST_WAITING)]
-        await until(lambda: threads._pool._work_queue.qsize() == LAST_WAITING)
-        with pytest.raises(Unavailable, match="no thread is free"):
-            await executor.run(threads.call, guesser, str)
-        other = asyncio.create_task(executor.run(threads.call, Turn("other", is_last=True), str))
-        event.set()
-        await asyncio.gather(busy, *waiting, other)
+        with ThreadPoolExecutor(LAST_WAITING + 1) as callers:
+            waiting = [callers.submit(threads.call, guesser, str) for _ in range(LAST_WAITING)]
+            await until(lambda: threads._pool._work_queue.qsize() == LAST_WAITING)
+            with pytest.raises(Unavailable, match="no thread is free"):
+                threads.call(guesser, str)
+            released = asyncio.create_task(executor.run(threads.call, guesser, str))
+            other = callers.submit(threads.call, Turn("other", is_last=True), str)
+            await until(lambda: threads._pool._work_queue.qsize() == LAST_WAITING + 2)
+            event.set()
+            await asyncio.gather(busy, released, *map(asyncio.wrap_future, [*waiting, other]))
 
     on_loop(main)
 
