@@ -153,9 +153,10 @@ def fill(url: URL) -> None:
             tx.users.save(replace(tx.users.lock(bob.id), is_active=False))
             tx.users.remove(tx.users.add(a_user("gone")).id)
         liked = add_post(backend.uow, ann, "Liked", minutes=1)
-        odd = add_post(backend.uow, bob, TEXT, published=False)
+        odd = add_post(backend.uow, bob, published=False)
         with backend.uow() as tx:
-            tx.posts.save(tx.posts.lock(odd.id).edited_by(bob, PostChanges(content=TEXT), NOW + timedelta(days=1)))
+            edited = tx.posts.lock(odd.id).edited_by(bob, PostChanges(content=TEXT), NOW + timedelta(days=1))
+            tx.posts.save(replace(edited, title=TEXT))  # older than the rule for titles
             tx.posts.remove(tx.posts.add(a_post(ann)).id)
             refresh = RefreshHashes("family", "secret")
             tx.sessions.add(Session.open(user_id=ann.id, user_agent="", refresh=refresh, now=NOW))
