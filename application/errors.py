@@ -5,6 +5,13 @@ class Unavailable(Exception):
     """A service or storage cannot serve the request now; a later try may succeed."""
 
 
+class MissingDatabase(Unavailable):
+    """There is no database where the settings name one.
+
+    The text names the place, so it is for operators only.
+    """
+
+
 class Refused(Exception):
     """An operation cannot run in the current state; the text says why and what helps."""
 

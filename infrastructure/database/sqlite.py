@@ -10,7 +10,7 @@ from threading import Lock
 from sqlalchemy import URL, Connection, Engine, create_engine, event
 from sqlalchemy.pool import ConnectionPoolEntry
 
-from application.errors import Unavailable
+from application.errors import MissingDatabase, Unavailable
 from infrastructure.database.errors import translate_errors
 from infrastructure.database.pipeline import Querier
 from infrastructure.execution.deadline import remaining
@@ -115,7 +115,7 @@ def sqlite_engine(url: URL, connections: int, timeouts: Timeouts) -> Engine:
 
     def require_file(*_: object) -> None:
         if is_missing(url):
-            raise Unavailable(
+            raise MissingDatabase(
                 f"there is no database at {Path(str(url.database)).absolute()}; name the right one in DATABASE_URL or"
                 " change to its folder; a new one is created by: agora migrate"
             )

@@ -16,7 +16,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Match
 
-from application.errors import Unavailable
+from application.errors import MissingDatabase, Unavailable
 from application.views import Action, SecurityEvent
 from domain.errors import DomainError, Forbidden
 from domain.users import Actor, AdminsOnly
@@ -152,7 +152,7 @@ async def _refuse(request: Request, error: Exception) -> Response:
 
 async def _unavailable(_request: Request, error: Exception) -> Response:
     log.warning("unavailable", reason=str(error), cause=cause_of(error))
-    return unavailable_problem(str(error))
+    return unavailable_problem("the database is missing" if isinstance(error, MissingDatabase) else str(error))
 
 
 async def _invalid(request: Request, error: Exception) -> Response:

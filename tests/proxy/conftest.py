@@ -17,7 +17,7 @@ def server(sqlite_template: Path, tmp_path_factory: pytest.TempPathFactory) -> I
     file = tmp_path_factory.mktemp("proxy") / "agora.db"
     shutil.copy(sqlite_template, file)
     url = URL.create("sqlite", database=str(file))
-    with serving(url, patience=300, TRUSTED_PROXIES="127.0.0.1", CORS_ORIGINS=ORIGIN) as server:
+    with serving(url, TRUSTED_PROXIES="127.0.0.1", CORS_ORIGINS=ORIGIN) as server:
         yield server
 
 
