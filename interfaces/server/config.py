@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from functools import partial
 from importlib.util import find_spec
+from logging import getLogger
+from socket import AF_INET6, IPPROTO_IPV6, IPV6_V6ONLY, SO_REUSEADDR, SOL_SOCKET, socket
 from typing import Any, Final
 
 import uvicorn
@@ -58,6 +60,39 @@ class Config(uvicorn.Config):
     def drain_seconds(self) -> int:
         """Seconds to keep serving after SIGTERM while reporting not ready."""
         return self._settings.drain_seconds
+
+    @property
+    def is_ipv6(self) -> bool:
+        """Whether the host is an IPv6 address."""
+        return ":" in self.host
+
+    def bind_ipv6(self) -> socket:
+        """Bind a socket that takes IPv4 too where the host is `::`.
+
+        The system's default does not matter.
+
+        Raises:
+            SystemExit: the address is not available; the log contains the reason.
+        """
+        listener = socket(AF_INET6)
+        try:
+            listener.setsockopt(SOL_SOCKET, SO_REUSEADDR, 1)
+            listener.setsockopt(IPPROTO_IPV6, IPV6_V6ONLY, 0)
+            listener.bind((self.host, self.port))
+        except OSError as error:
+            listener.close()
+            exit_with_error(error)
+        return listener
+
+    def bind_socket(self) -> socket:
+        """Bind the socket that several workers share."""
+        if not self.is_ipv6:
+            return super().bind_socket()
+        listener = self.bind_ipv6()
+        listener.set_inheritable(True)
+        address = self.host, listener.getsockname()[1]
+        getLogger("uvicorn.error").info("Uvicorn running on http://[%s]:%d (Press CTRL+C to quit)", *address)
+        return listener
 
     def configure_logging(self) -> None:
         """Configure the log; the first thing a worker does."""

@@ -79,7 +79,11 @@ class Server(uvicorn.Server):
 
         A killed supervisor cannot stop its workers.
         """
-        await super().startup(sockets)
+        if sockets is None and self.config.is_ipv6:  # uvicorn's own socket would refuse IPv4
+            await super().startup([self.config.bind_ipv6()])
+            self._log_started_message(self.servers[0].sockets)
+        else:
+            await super().startup(sockets)
         if (parent := parent_process()) is not None:
             asyncio.get_running_loop().add_reader(parent.sentinel, self._end_without_parent, parent.sentinel)
 

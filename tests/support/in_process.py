@@ -41,6 +41,19 @@ class AnnouncedServer(Server):
         return port
 
 
+def configure(
+    app: Any, *, host: str, port: int = 0, workers: int = 1, keep_alive: int = 5, **seconds: Any
+) -> QuietConfig:
+    """Configure a server of an application."""
+    timeouts = Timeouts(**{"graceful_shutdown": 1, "last_read_pause": 0.0} | seconds)
+
+    def build(_drain: Drain, _unsent: UnsentBytes) -> Any:
+        return app
+
+    settings = Settings(drain_seconds=0, keep_alive_seconds=keep_alive)
+    return QuietConfig(settings, timeouts, build, host=host, port=port, workers=workers)
+
+
 @contextmanager
 def serving_app(
     app: Any,
@@ -49,17 +62,10 @@ def serving_app(
     connections: int = 1_000,
     keep_alive: int = 5,
     host: str = "127.0.0.1",
-    **seconds: float,
+    **seconds: Any,
 ) -> Iterator[AnnouncedServer]:
     """Serve an application, with these timeouts, until the block ends."""
-    timeouts = Timeouts(**{"graceful_shutdown": 1, "last_read_pause": 0.0} | seconds)  # type: ignore[arg-type]
-
-    def build(_drain: Drain, _unsent: UnsentBytes) -> Any:
-        return app
-
-    config = QuietConfig(
-        Settings(drain_seconds=0, keep_alive_seconds=keep_alive), timeouts, build, host=host, port=0, workers=1
-    )
+    config = configure(app, host=host, keep_alive=keep_alive, **seconds)
     config.unsent = unsent or config.unsent
     config.limit_concurrency = connections
     server = AnnouncedServer(config)
