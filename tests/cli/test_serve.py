@@ -257,8 +257,9 @@ def test_sighup_replaces_the_workers_without_a_failed_request(database_of: Calla
     statuses: list[int] = []
 
     def ask() -> None:
-        while not is_over.is_set():
-            statuses.append(httpx2.get(f"{server.address}/health/live", timeout=30).status_code)
+        with httpx2.Client(base_url=server.address, headers={"Connection": "close"}, timeout=30) as client:
+            while not is_over.is_set():
+                statuses.append(client.get("/health/live").status_code)
 
     with serving(database_of("sqlite"), workers=2) as server:
         before, is_over = set(server.workers), Event()
