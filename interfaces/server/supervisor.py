@@ -1,9 +1,11 @@
 """The supervisor of the server, and the workers that it starts and replaces."""
 
+import signal
 import sys
 import time
 from contextlib import suppress
 from math import inf
+from multiprocessing import resource_tracker
 from multiprocessing.connection import wait
 from socket import socket
 
@@ -59,10 +61,23 @@ class Worker(Process):
         return not self.process.is_alive()
 
     def start(self) -> None:
-        """Start the process."""
-        super().start()
+        """Start the process; SIGINT waits until it can be handled.
+
+        Ctrl-C reaches all processes; one that still imports would print a traceback.
+        """
+        resource_tracker.ensure_running()  # which unblocks SIGINT
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # the process inherits it
+        try:
+            super().start()
+        finally:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
         self.child_conn.close()  # as long as this process held it, the pipe would not end with the worker
         self._heard_at = time.monotonic()
+
+    def target(self, sockets: list[socket] | None = None) -> None:
+        """Run the server, in the process."""
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+        super().target(sockets)
 
     def is_alive(self, timeout: float) -> bool:  # type: ignore[override]  # uvicorn has a default
         """Ping the worker without waiting; test that it runs and replied in time."""

@@ -17,7 +17,7 @@ from tests.support.command import COMMAND
 from tests.support.load import HANG_SECONDS, TIMES
 from tests.support.preparations import kill_workers_soon
 from tests.support.process import children, wait_for_state
-from tests.support.servers import Server, serving
+from tests.support.servers import Server, serving, starting
 
 CLIENTS = 4
 IS_LONG = TIMES > 1
@@ -169,6 +169,17 @@ def test_a_worker_that_hangs_at_its_start_delays_no_other(server: Server) -> Non
     kill(hanging)
     wait_for_workers(server, {one, other, hanging}, 2)
     server.wait_until_it_says("Application startup complete", 4)
+
+
+@pytest.mark.skipif(not IS_LONG, reason="forked workers import nothing; make faults starts real ones")
+def test_sigint_while_workers_import_is_quiet(database_of: Callable[[str], URL]) -> None:
+    with starting(database_of("sqlite"), workers=2, command=(COMMAND,)) as server:
+        while len(workers(server)) < 2:
+            sleep(0.01)
+        sleep(0.5)  # they import
+        os.killpg(server.process.pid, signal.SIGINT)
+        assert server.wait() == 0
+    assert "Traceback" not in server.said
 
 
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGHUP])
