@@ -1,9 +1,53 @@
-"""Checks of the settings."""
+"""Checks of the settings, of their files, and of the way to the database."""
 
+import os
+import stat
 from collections.abc import Iterator
+from ipaddress import ip_address
+from pathlib import Path
+from shlex import quote
+
+from sqlalchemy import URL
 
 from infrastructure.operations.findings import Finding, ok, problem, warning
+from infrastructure.operations.sqlite_files import is_open_to_others
 from infrastructure.settings import DATABASE_PARTS, Settings
+
+
+def check_env_files(settings: Settings) -> Iterator[Finding]:
+    """Warn of `.env` files that every user of this machine can read."""
+    for file in (Path(".env").absolute(), Path(f".env.{settings.fastapi_env}").absolute()):
+        if file.is_file() and file.stat().st_mode & stat.S_IROTH and is_open_to_others(file.parent):
+            yield warning(
+                f"every user of this machine can read {file}, where secrets are", f"run: chmod o= {quote(str(file))}"
+            )
+
+
+def check_connections(settings: Settings) -> Iterator[Finding]:
+    """Check the way to the primary and the standby."""
+    for name, url in (("DATABASE_URL", settings.url), ("DATABASE_READ_URL", settings.read_url)):
+        if url is not None and url.get_backend_name() == "postgresql":
+            yield from check_encryption(url, name)
+
+
+def check_encryption(url: URL, name: str) -> Iterator[Finding]:
+    """Warn of a connection over a network that does not verify the server's name."""
+    host = str(url.host or url.query.get("host") or os.environ.get("PGHOST", ""))
+    mode = str(url.query.get("sslmode") or os.environ.get("PGSSLMODE") or "prefer")
+    remote = [each for each in host.split(",") if not _is_local(each)]
+    if remote and mode != "verify-full":
+        yield warning(
+            f"the connection to {', '.join(remote)} can be read or redirected on the network: sslmode is {mode}",
+            f"add sslmode=verify-full to the parameters of {name} after a ?, or set PGSSLMODE=verify-full in the"
+            " environment; sslrootcert names the certificate authority",
+        )
+
+
+def _is_local(host: str) -> bool:
+    try:
+        return host in {"", "localhost"} or host.startswith("/") or ip_address(host).is_loopback
+    except ValueError:  # a name
+        return False
 
 
 def check_settings(settings: Settings) -> Iterator[Finding]:

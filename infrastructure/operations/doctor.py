@@ -15,7 +15,7 @@ from infrastructure.database.errors import DRIVER_ERRORS, driver_message
 from infrastructure.database.pipeline import Querier
 from infrastructure.database.schema import Migrations, encoding_fault
 from infrastructure.database.standby import position_of, replayed_by, unfit
-from infrastructure.operations.configuration import check_settings
+from infrastructure.operations.configuration import check_connections, check_env_files, check_settings
 from infrastructure.operations.findings import Finding, Level, ok, problem, warning
 from infrastructure.operations.postgres_server import (
     check_clock,
@@ -55,6 +55,8 @@ class Doctor:
         No finding contains a secret.
         """
         yield from check_settings(self._settings)
+        yield from _tried("the .env files", check_env_files(self._settings))
+        yield from check_connections(self._settings)
         if self._file is not None:
             yield from _tried("the files of the database", check_files(self._file))
         elif not self._postgres:

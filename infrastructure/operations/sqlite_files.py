@@ -52,7 +52,7 @@ def _check_file(name: Path, me: str) -> Iterator[Finding]:
             f"run: chown {me} {quote(str(name))} && chmod u+rw {quote(str(name))}",
         )
     mode = name.stat().st_mode
-    if all(folder.stat().st_mode & stat.S_IXOTH for folder in name.parents):
+    if is_open_to_others(name.parent):
         if mode & stat.S_IWOTH:
             yield problem(f"every user of this machine can write {name}", f"run: chmod o= {quote(str(name))}")
         elif mode & stat.S_IROTH:
@@ -60,6 +60,11 @@ def _check_file(name: Path, me: str) -> Iterator[Finding]:
                 f"every user of this machine can read {name}, with e-mails and password hashes",
                 f"run: chmod o= {quote(str(name))}",
             )
+
+
+def is_open_to_others(folder: Path) -> bool:
+    """Test whether every user of this machine can enter a folder."""
+    return all(each.stat().st_mode & stat.S_IXOTH for each in (folder, *folder.parents))
 
 
 def is_reachable_file(file: Path) -> bool:

@@ -3,6 +3,7 @@
 import os
 import re
 import shutil
+import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +16,8 @@ from infrastructure.container import Container
 from infrastructure.database.engine import HEALTH_CONNECTIONS, open_engine
 from infrastructure.database.schema import Migrations
 from infrastructure.environment import load_settings
+from infrastructure.operations.configuration import check_encryption
+from infrastructure.settings import database_url
 from infrastructure.timeouts import Timeouts
 from tests.support.backends import PostgresServer, sql_backend
 from tests.support.command import plain, run, run_command
@@ -188,6 +191,53 @@ def test_invalid_settings_are_a_problem_with_a_remedy(
     found = findings(code=1)
     assert says in only(found["problem"])
     assert only(found["warning"]).startswith("nothing else was checked")
+
+
+@pytest.mark.parametrize("name", [".env", ".env.development"])
+def test_env_file_that_everybody_can_read_is_a_warning(public_folder: Path, name: str) -> None:
+    file = public_folder / name
+    file.write_text(f"SECRET_KEY={GOOD_KEY}\n")
+    file.chmod(0o644)
+    said = only(findings()["warning"])
+    assert said == f"every user of this machine can read {file}, where secrets are -> run: chmod o= '{file}'"
+    subprocess.run(["/bin/sh", "-c", said.partition("run: ")[2]], check=True)
+    assert findings()["warning"] == []
+
+
+@pytest.mark.parametrize(
+    ("url", "mode", "said"),
+    [
+        ("postgresql://ann@db.example/forum", "", "connection to db.example can be .*: sslmode is prefer"),
+        ("postgresql://ann@10.0.0.1/forum?sslmode=require", "", "sslmode is require"),
+        (
+            "postgresql://ann@127.0.0.1,db.example/forum",
+            "verify-ca",
+            "connection to db.example .*: sslmode is verify-ca",
+        ),
+        ("postgresql:///forum?host=db.example", "", "connection to db.example"),
+        ("postgresql://ann@db.example/forum?sslmode=verify-full", "", None),
+        ("postgresql://ann@db.example/forum", "verify-full", None),
+        ("postgresql://ann@localhost/forum", "", None),
+        ("postgresql://ann@[::1]/forum", "", None),
+        ("postgresql://ann@%2Frun/forum", "", None),
+        ("postgresql:///forum", "", None),
+    ],
+)
+def test_connection_over_a_network_has_to_verify_the_server(
+    url: str, mode: str, said: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PGSSLMODE", mode)
+    found = list(check_encryption(database_url(url), "DATABASE_URL"))
+    assert [bool(said and re.search(said, each.says)) for each in found] == ([True] if said else [])
+    assert all("add sslmode=verify-full to the parameters of DATABASE_URL" in each.remedy for each in found)
+
+
+def test_doctor_looks_at_the_way_to_both_databases(monkeypatch: pytest.MonkeyPatch) -> None:
+    url = f"postgresql://ann:{SECRET}@db.invalid:1/forum"
+    monkeypatch.setenv("DATABASE_URL", url)
+    monkeypatch.setenv("DATABASE_READ_URL", url)
+    said = [each for each in findings(code=1)["warning"] if "db.invalid can be read" in each]
+    assert ["DATABASE_URL" in each for each in said] == [True, False]
 
 
 # The database's door.
