@@ -78,6 +78,20 @@ def test_throttled_sign_in_and_registration_are_reported(world: World) -> None:
     ]
 
 
+def test_throttled_actor_is_reported(world: World) -> None:
+    ann = world.person()
+
+    def change() -> None:
+        world.app.commands.change_password(ann, "wrong", "battery staple", address=HOME)
+
+    for _ in range(5):
+        reported(world, change, InvalidCredentials)
+
+    assert outcomes(reported(world, change, TooManyRequests)) == [
+        ("change-password", "throttled", ann.id, ann.id, "rate-limited")
+    ]
+
+
 def test_opened_accounts_are_reported_with_their_ids(world: World) -> None:
     assert outcomes(reported(world, world.person)) == [("register", "success", None, 1, None)]
     assert outcomes(reported(world, world.admin)) == [("create-admin", "success", 0, 2, None)]

@@ -34,7 +34,8 @@ def written(title: str = "A title", content: str = "Some content", *, published:
 def test_a_new_post_is_version_one_with_no_votes() -> None:
     post = written()
 
-    assert (post.version, post.tally, post.created_at, post.updated_at) == (1, Tally(0, 0), NOW, NOW)
+    assert (post.id, post.version, post.tally) == (0, 1, Tally(0, 0))
+    assert (post.created_at, post.updated_at) == (NOW, NOW)
 
 
 def test_a_title_is_trimmed_and_content_is_not() -> None:
@@ -83,10 +84,14 @@ def test_stored_text_of_earlier_rules_stays(title: str, content: str) -> None:
     assert (hidden.title, hidden.content, hidden.published) == (title, content, False)
 
 
-@pytest.mark.parametrize(("title", "content"), [("", "x"), ("a", " "), ("a" * (TITLE_MAX + 1), "x"), ("a", "\0")])
-def test_stored_text_obeys_the_rules_of_every_release(title: str, content: str) -> None:
-    with pytest.raises(Invalid):
+@pytest.mark.parametrize(
+    ("title", "content", "field"),
+    [("", "x", "title"), ("a", " ", "content"), ("a" * (TITLE_MAX + 1), "x", "title"), ("a", "\0", "content")],
+)
+def test_stored_text_obeys_the_rules_of_every_release(title: str, content: str, field: str) -> None:
+    with pytest.raises(Invalid) as refusal:
         Post.restore(owner_id=OWNER.id, title=title, content=content, published=True, now=NOW)
+    assert refusal.value.field == field
 
 
 @pytest.mark.parametrize(

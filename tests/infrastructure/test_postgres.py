@@ -12,8 +12,10 @@ from application.errors import Refused, Unavailable
 from infrastructure.database.engine import open_database, open_engine
 from infrastructure.database.pipeline import Statement
 from infrastructure.execution.greenlets import GreenletExecutor
+from infrastructure.timeouts import Timeouts
 from tests.support.backends import end_backend
 from tests.support.connections import PING, connection_of
+from tests.support.postgres import free_port
 from tests.support.roles import SPOILED, role_with
 
 SETTING = Statement(select(func.current_setting(cast(bindparam("name"), Text))))
@@ -61,6 +63,38 @@ def test_lost_connection_is_closed_with_all_idle_ones(postgres_url: URL) -> None
                 assert connection_of(querier) not in used
 
     in_greenlet(work)
+
+
+def test_failed_connection_leaves_its_slot_free(postgres_url: URL) -> None:
+    def work() -> None:
+        nowhere = postgres_url.set(port=free_port())
+        with closing(open_database(nowhere, 1, Timeouts(acquire=0.02))) as database:
+            for _ in range(2):
+                with pytest.raises(Unavailable, match="was lost") as refusal, database.read() as querier:
+                    querier.fetch_all(PING, {})
+                assert type(refusal.value) is Unavailable  # a server that is down is not asked again at once
+
+    in_greenlet(work)
+
+
+def test_cancelled_waiter_does_not_cancel_the_first_connection(postgres_url: URL) -> None:
+    async def main() -> None:
+        executor = GreenletExecutor()
+        with closing(open_database(postgres_url, 2)) as database:
+
+            def ping() -> object:
+                with database.read() as querier:
+                    return querier.fetch_all(PING, {})
+
+            cancelled, other = (asyncio.create_task(executor.run(ping)) for _ in range(2))
+            for _ in range(5):  # both wait for the connection, which takes a round trip
+                await asyncio.sleep(0)
+            cancelled.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await cancelled
+            assert await other == [(True,)]
+
+    asyncio.run(main())
 
 
 def test_session_settings_override_those_of_the_role(postgres_url: URL) -> None:
