@@ -10,14 +10,14 @@ from shlex import quote
 from sqlalchemy import URL
 
 from infrastructure.operations.findings import Finding, ok, problem, warning
-from infrastructure.operations.sqlite_files import is_open_to_others
+from infrastructure.operations.sqlite_files import is_open_to_others, is_reachable_file
 from infrastructure.settings import DATABASE_PARTS, Settings
 
 
 def check_env_files(settings: Settings) -> Iterator[Finding]:
     """Warn of `.env` files that every user of this machine can read."""
     for file in (Path(".env").absolute(), Path(f".env.{settings.fastapi_env}").absolute()):
-        if file.is_file() and file.stat().st_mode & stat.S_IROTH and is_open_to_others(file.parent):
+        if is_reachable_file(file) and file.stat().st_mode & stat.S_IROTH and is_open_to_others(file.parent):
             yield warning(
                 f"every user of this machine can read {file}, where secrets are", f"run: chmod o= {quote(str(file))}"
             )
