@@ -12,6 +12,7 @@ from hashlib import blake2b
 from typing import Annotated, Any, Final
 
 from fastapi import Header
+from pydantic import WithJsonSchema
 
 DIGEST_BYTES: Final = 12
 
@@ -21,11 +22,23 @@ _OURS: Final = re.compile(r"(([1-9][0-9]{0,17})-[0-9a-f]+)(?:[-;].*)?")
 
 _EVERY_VERSION: Final = range(10**18)
 
-IfMatch = Annotated[list[str] | None, Header(description="Tags of the versions that may be changed; others get 412.")]
-IfNoneMatch = Annotated[list[str] | None, Header(description="Tags that the client has; a current one gets 304.")]
+_TAGS: Final = WithJsonSchema({"type": "string", "examples": ['"1-8f2bd06c57e14a3990cd1b7a"']})
+"""One string in the document; a list is read, since a header may come in several lines (RFC 9110, section 5.3)."""
+
+IfMatch = Annotated[
+    list[str] | None,
+    Header(alias="If-Match", description="Tags of the versions that may be changed; others get 412."),
+    _TAGS,
+]
+IfNoneMatch = Annotated[
+    list[str] | None,
+    Header(alias="If-None-Match", description="Tags that the client has; a current one gets 304."),
+    _TAGS,
+]
 UnlessMatch = Annotated[
     list[str] | None,
     Header(alias="If-None-Match", description="Tags of the versions that must stay unchanged; these get 412."),
+    _TAGS,
 ]
 
 TAGGED: Final[dict[str, Any]] = {

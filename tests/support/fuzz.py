@@ -7,15 +7,12 @@ from typing import Any
 
 import httpx2
 import schemathesis
-from dependency_injector import providers
 from hypothesis import HealthCheck, settings
 from schemathesis.checks import not_a_server_error
 from schemathesis.specs.openapi import checks
 from sqlalchemy import Engine, text
 
-from infrastructure.container import Container
-from infrastructure.settings import Settings
-from interfaces.http.api import create_api
+from tests.support.openapi import document_of
 
 FEW_EXAMPLES = 3
 EXAMPLES = int(os.environ.get("AGORA_FUZZ_EXAMPLES", FEW_EXAMPLES))
@@ -41,13 +38,7 @@ def fuzzing(examples: int = EXAMPLES) -> settings:
     )
 
 
-def _document() -> dict[str, Any]:
-    container = Container()
-    container.settings.override(providers.Object(Settings()))
-    return create_api(container).openapi()
-
-
-DOCUMENT = _document()
+DOCUMENT = document_of()
 SCHEMA = schemathesis.openapi.from_dict(DOCUMENT)
 OPERATIONS: Sequence[Any] = [
     SCHEMA[path][method.upper()] for path, item in DOCUMENT["paths"].items() for method in item

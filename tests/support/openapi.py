@@ -9,6 +9,11 @@ from typing import Any
 from urllib.parse import quote
 
 import httpx2
+from dependency_injector import providers
+
+from infrastructure.container import Container
+from infrastructure.settings import Settings
+from interfaces.http.api import create_api
 
 Caller = Callable[..., httpx2.Response]
 """Sends requests: a person, or a client's `request`."""
@@ -122,6 +127,13 @@ class Operation:
     def _types(self, schema: Mapping[str, Any]) -> frozenset[str]:
         found = frozenset({schema["type"]} if "type" in schema else ())
         return found.union(*(self._types(one) for one in schema.get("anyOf", ())))
+
+
+def document_of(**settings: Any) -> dict[str, Any]:
+    """Build the document of a server with these settings, without its database."""
+    container = Container()
+    container.settings.override(providers.Object(Settings(**settings)))
+    return create_api(container).openapi()
 
 
 def _quoted(value: object) -> str:
