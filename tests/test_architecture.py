@@ -97,6 +97,7 @@ SHARED = {
         "etags",
         "fields",
         "middleware",
+        "pages",
         "paging",
         "problems",
         "proxies",

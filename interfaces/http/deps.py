@@ -72,7 +72,12 @@ class OptionalCaller(SecurityBase):
     at every occurrence.
     """
 
-    _bearer = OAuth2PasswordBearer(tokenUrl="login", scheme_name="Bearer", auto_error=False)
+    _bearer = OAuth2PasswordBearer(
+        tokenUrl="login",
+        scheme_name="Bearer",
+        description="Sign in with the e-mail of the account as `username`. Leave the client's fields empty.",
+        auto_error=False,
+    )
     model = _bearer.model
     scheme_name = _bearer.scheme_name
 

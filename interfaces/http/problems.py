@@ -7,7 +7,6 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
-from html import escape
 from http import HTTPStatus
 from inspect import signature
 from typing import Any, Final
@@ -360,20 +359,3 @@ SCHEMAS: Final[dict[str, Any]] = {
         ],
     },
 }
-
-
-def page(slug: str) -> str:
-    """Render the page that explains a problem."""
-    problem = PROBLEMS[slug]
-    return f"""<!doctype html>
-<html lang="en">
-<head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
-<title>{escape(problem.title)}</title></head>
-<body>
-<h1>{escape(problem.title)}</h1>
-<p>Status {problem.status} {HTTPStatus(problem.status).phrase}, type <code>/problems/{slug}</code>.</p>
-<p>{escape(problem.cause)}</p>
-<p>{escape(problem.remedy)}</p>
-</body>
-</html>
-"""

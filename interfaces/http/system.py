@@ -12,9 +12,10 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic import BaseModel
 from starlette.responses import Response
 
-from interfaces.http.deps import StateDep
+from interfaces.http.deps import StateDep, get_state
 from interfaces.http.fields import Text
-from interfaces.http.problems import PROBLEMS, page, problem_response, problems, unavailable_problem
+from interfaces.http.pages import first_page, prefers_html, problem_page, problems_page
+from interfaces.http.problems import PROBLEMS, problem_response, problems, unavailable_problem
 from interfaces.http.routing import StrictRoute
 
 router = APIRouter(tags=["system"], route_class=StrictRoute)
@@ -48,10 +49,18 @@ class ReadyOut(LiveOut):
     checks: dict[str, str]
 
 
-@router.get("/")
-async def root(request: Request) -> RootOut:
-    """Greet."""
-    return RootOut(message="Hello World!!", docs="/docs" if request.app.openapi_url else None, version=VERSION)
+@router.get("/", response_model=RootOut, responses={200: {"content": {"text/html": {"schema": {"type": "string"}}}}})
+async def root(request: Request, response: Response) -> Response | RootOut:
+    """Greet, in JSON; with a page if Accept prefers HTML, as a browser's does."""
+    has_docs = bool(request.app.openapi_url)
+    if prefers_html(",".join(request.headers.getlist("Accept"))):
+        proxies = (await get_state(request)).proxies
+        scheme = "https" if proxies.is_secure(request.scope) else "http"
+        page = first_page(request.headers.get("Host", ""), scheme, VERSION, has_docs=has_docs)
+        page.headers["Vary"] = "Accept"
+        return page
+    response.headers["Vary"] = "Accept"
+    return RootOut(message="Hello World!!", docs="/docs" if has_docs else None, version=VERSION)
 
 
 @router.get("/health/live")
@@ -82,12 +91,18 @@ def show_metrics(request: Request) -> Response:
     return Response(page, media_type=CONTENT_TYPE_LATEST)
 
 
+@router.get("/problems", response_class=HTMLResponse)
+async def list_problems() -> Response:
+    """Serve the page that lists all types of problems."""
+    return problems_page()
+
+
 @router.get("/problems/{slug}", response_class=HTMLResponse, responses=problems("not-found"))
 async def explain_problem(slug: Text) -> Response:
     """Serve the page that explains a type of problem."""
     if slug not in PROBLEMS:
         return problem_response("not-found", "there is no such type of problem")
-    return HTMLResponse(page(slug))
+    return problem_page(slug, PROBLEMS[slug])
 
 
 # The documentation pages; their scripts and styles come from a package and are served by this host.

@@ -21,6 +21,7 @@ method path                            object                  anonymous  strang
 GET    /                               -                             200       200    200    200          200
 GET    /health/live                    -                             200       200    200    200          200
 GET    /health/ready                   -                             200       200    200    200          200
+GET    /problems                       -                             200       200    200    200          200
 GET    /problems/{slug}                -                             200       200    200    200          200
 POST   /users                          -                             201       201    201    201          201
 GET    /users                          -                             401       403    403    200          401

@@ -2,7 +2,10 @@
 
 import json
 import re
+from base64 import b64encode
 from collections.abc import Iterator
+from hashlib import sha256
+from html import unescape
 from html.parser import HTMLParser
 from importlib.metadata import version
 from typing import Any
@@ -24,6 +27,66 @@ def test_the_root_greets(api: Api) -> None:
 
     assert answer.status_code == 200
     assert answer.json() == {"message": "Hello World!!", "docs": "/docs", "version": version("agora")}
+
+
+BROWSERS = (
+    "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8",
+    "text/html",
+    "TEXT/HTML; charset=utf-8; q=0.5, application/*;q=0.4",
+    "text/*, */*;q=0.1",
+)
+OTHERS = (
+    "*/*",
+    "application/json",
+    "application/json, text/html",
+    "text/html;q=0, */*;q=0.5",
+    "text/html;q=0.5, application/json",
+    "text/html;q=x",
+    ";;,q=1",
+    "",
+)
+
+
+def test_accept_decides_whether_the_root_is_a_page(api: Api) -> None:
+    for accept in BROWSERS:
+        page = api.client.get("/", headers={"Accept": accept})
+        assert page.headers["Content-Type"] == "text/html; charset=utf-8", accept
+        assert {"Accept", "Authorization"} <= set(page.headers["Vary"].split(", "))
+    for accept in OTHERS:
+        answer = api.client.get("/", headers={"Accept": accept})
+        assert answer.json() == api.client.get("/").json(), accept
+        assert {"Accept", "Authorization"} <= set(answer.headers["Vary"].split(", "))
+
+
+def test_first_page_shows_links_and_a_first_request_that_works(api: Api) -> None:
+    page = api.client.get("http://agora.test:8000/", headers={"Accept": "text/html"})
+
+    assert page.status_code == 200
+    links = {link for link in Links(page.text).loaded if link.startswith("/")}
+    assert links == {"/", "/docs", "/redoc", "/openapi.json", "/problems", "/health/ready"}
+    for link in links:
+        assert api.client.get(link).status_code == 200, link
+    body = re.search(r"curl http://agora.test:8000/users [^{]*'({.*})'", text_of(page.text))
+    assert body is not None
+    assert api.client.post("/users", json=json.loads(body[1])).status_code == 201
+    form = {"username": "ada@example.com", "password": "correct horse"}
+    assert "curl http://agora.test:8000/login -d username=ada@example.com -d 'password=correct horse'" in text_of(
+        page.text
+    )
+    assert api.client.post("/login", data=form).status_code == 200
+
+
+def test_first_page_repeats_no_host_that_is_none(api: Api) -> None:
+    for host in ("a$(reboot)", "<script>", "a b", "a'b", ""):
+        page = api.client.get("/", headers={"Accept": "text/html", "Host": host})
+        assert "curl http://127.0.0.1:8000/users " in text_of(page.text), host
+
+
+def test_first_page_omits_documentation_that_is_turned_off(url: URL) -> None:
+    with running_api(url, api_docs=False) as api:
+        page = api.client.get("/", headers={"Accept": "text/html"})
+        links = {link for link in Links(page.text).loaded if link.startswith("/")}
+        assert links == {"/", "/problems", "/health/ready"}
 
 
 # Health and failures.
@@ -166,14 +229,49 @@ def test_an_asset_in_parts_is_sent_whole_or_refused_like_anything_else(api: Api)
         require_problem(api.client.get(f"/assets/{name}"), "not-found")
 
 
+def text_of(page: str) -> str:
+    """What a reader of a page sees, without its style and its markup."""
+    return unescape(re.sub(r"<style>.*?</style>|<[^>]*>", "", page, flags=re.DOTALL))
+
+
 def test_every_problem_has_a_page_for_people(api: Api) -> None:
     assert {slug: problem.status for slug, problem in PROBLEMS.items()} == STATUSES
     for slug, problem in PROBLEMS.items():
         answer = api.client.get(f"/problems/{slug}")
         assert answer.status_code == 200
         assert answer.headers["Content-Type"].startswith("text/html")
+        shown = text_of(answer.text)
         for part in (problem.title, problem.cause, problem.remedy, str(problem.status), f"/problems/{slug}"):
-            assert part.replace("<", "&lt;").replace(">", "&gt;") in answer.text, (slug, part)
+            assert part.replace("`", "") in shown, (slug, part)
+        assert "`" not in shown
+
+
+def test_problems_page_lists_every_problem(api: Api) -> None:
+    answer = api.client.get("/problems")
+
+    assert answer.status_code == 200
+    shown = text_of(answer.text)
+    for slug, problem in PROBLEMS.items():
+        assert f"/problems/{slug}" in Links(answer.text).loaded
+        assert problem.title in shown
+        assert problem.cause.replace("`", "") in shown
+    assert "`" not in shown
+
+
+@pytest.mark.parametrize("path", ["/", "/problems", "/problems/validation"])
+def test_pages_for_people_may_use_their_own_stylesheet_only(api: Api, path: str) -> None:
+    answer = api.client.get(path, headers={"Accept": "text/html"})
+
+    (style,) = re.findall("<style>(.*?)</style>", answer.text, re.DOTALL)
+    digest = b64encode(sha256(style.encode()).digest()).decode()
+    assert answer.headers["Content-Security-Policy"] == (
+        f"default-src 'none'; style-src 'sha256-{digest}'; img-src data:;"
+        " base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    )
+    assert "prefers-color-scheme: dark" in style
+    assert 'name="viewport" content="width=device-width, initial-scale=1"' in answer.text
+    assert not re.search(" style=|<script", answer.text)
+    assert [link for link in Links(answer.text).loaded if not re.match(r"/(\w|$)|data:,$", link)] == []
 
 
 def test_an_unknown_problem_has_no_page(api: Api) -> None:
@@ -233,6 +331,12 @@ def test_the_document_holds_together(api: Api) -> None:
     assert flow["tokenUrl"] == "login"
 
 
+def test_documentation_says_that_username_is_the_email(api: Api) -> None:
+    scheme = api.client.get("/openapi.json").json()["components"]["securitySchemes"]["Bearer"]
+
+    assert "the e-mail of the account as `username`" in scheme["description"]  # Swagger UI shows it above its form
+
+
 ROUTES = {
     "GET /",
     "GET /health/live",
@@ -263,6 +367,7 @@ ROUTES = {
     "PUT /posts/{post_id}/vote",
     "DELETE /posts/{post_id}/vote",
     "GET /admin-dashboard",
+    "GET /problems",
     "GET /problems/{slug}",
 }
 
