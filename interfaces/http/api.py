@@ -4,7 +4,6 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from http import HTTPStatus
-from typing import Any
 
 import structlog
 from fastapi import FastAPI
@@ -27,9 +26,9 @@ from infrastructure.execution.limiter import current_client
 from interfaces.http import admin, middleware, posts, sessions, system, users, votes
 from interfaces.http.deps import ApiState
 from interfaces.http.drain import Drain
+from interfaces.http.openapi import complete_document
 from interfaces.http.paging import Cursors, InvalidCursor
 from interfaces.http.problems import (
-    SCHEMAS,
     domain_problem,
     problem_response,
     unavailable_problem,
@@ -132,7 +131,7 @@ def create_api(container: Container, drain: Drain | None = None, unsent: UnsentB
     api.add_exception_handler(RequestValidationError, _invalid)
     api.add_exception_handler(InvalidCursor, _invalid_cursor)
     api.add_exception_handler(HTTPException, _http_error)
-    _add_problem_schemas(api)
+    complete_document(api)
     return api
 
 
@@ -189,15 +188,3 @@ def _methods(request: Request) -> list[str]:
         if match is not Match.NONE:
             methods |= context.methods or set()
     return sorted(methods | ({"HEAD"} if "GET" in methods else set()))
-
-
-def _add_problem_schemas(api: FastAPI) -> None:
-    """Add the schemas of problems to the OpenAPI document."""
-    generate = api.openapi
-
-    def openapi() -> dict[str, Any]:
-        document = generate()
-        document["components"]["schemas"].update(SCHEMAS)
-        return document
-
-    api.openapi = openapi  # type: ignore[method-assign]  # FastAPI's documented way to extend the document

@@ -104,7 +104,8 @@ def _utc(moment: datetime, rest: str) -> datetime:
         return FIRST_MOMENT if moment.year == 1 else LAST_MOMENT
 
 
-# Constraints stand beside `str`, before the validators: after one, pydantic would count "items" instead of characters.
+# Constraints stand beside the type, before the validators: after one, pydantic would count "items" instead of
+# characters, and write `ge` into the OpenAPI document instead of `minimum`.
 _STORABLE = AfterValidator(_storable)
 _FILLED = AfterValidator(_filled)
 
@@ -121,16 +122,19 @@ Email = Annotated[Text, AfterValidator(_email), Field(json_schema_extra={"format
 Password = Annotated[str, StringConstraints(strict=True, min_length=PASSWORD_MIN, max_length=PASSWORD_MAX), _STORABLE]
 Username = Annotated[str, StringConstraints(strict=True, pattern=USERNAME_PATTERN)]
 Flag = Annotated[bool, Field(strict=True)]
-JsonInteger = Annotated[int, BeforeValidator(json_integer)]
-JsonId = Annotated[JsonInteger, Field(ge=0, le=ID_MAX)]
+JsonId = Annotated[int, Field(ge=0, le=ID_MAX), BeforeValidator(json_integer)]
 
-PostId = Annotated[int, BeforeValidator(_path_id), Path(description="The post's id."), Raises({"post-not-found"})]
-SessionId = Annotated[
-    int, BeforeValidator(_path_id), Path(description="The session's id."), Raises({"session-not-found"})
-]
-UserId = Annotated[int, BeforeValidator(_path_id), Path(description="The account's id."), Raises({"user-not-found"})]
 
-QueryId = Annotated[int, BeforeValidator(query_integer), Field(ge=0, le=ID_MAX)]
+def _path(description: str) -> Any:
+    """Describe an id in a path; one beyond the bounds is valid and not found."""
+    return Path(description=description, json_schema_extra={"minimum": 0, "maximum": ID_MAX})
+
+
+PostId = Annotated[int, BeforeValidator(_path_id), _path("The post's id."), Raises({"post-not-found"})]
+SessionId = Annotated[int, BeforeValidator(_path_id), _path("The session's id."), Raises({"session-not-found"})]
+UserId = Annotated[int, BeforeValidator(_path_id), _path("The account's id."), Raises({"user-not-found"})]
+
+QueryId = Annotated[int, Field(ge=0, le=ID_MAX), BeforeValidator(query_integer)]
 QueryDirection = Annotated[Literal[1, -1], BeforeValidator(_query_direction)]
 QueryMoment = Annotated[datetime, BeforeValidator(_moment)]
 QueryFlag = Annotated[bool, BeforeValidator(_query_boolean)]

@@ -77,20 +77,20 @@ class PageQuery(BaseModel):
 
     limit: Annotated[
         int,
-        BeforeValidator(query_integer),
         Field(
             ge=1, le=LIMIT_MAX, description="Rows in the response, at most. Empty is refused: it is not the default."
         ),
+        BeforeValidator(query_integer),
     ] = LIMIT_DEFAULT
     skip: Annotated[
         int,
-        BeforeValidator(query_integer),
-        AfterValidator(_skip),
         Field(
             ge=0,
             description=f"Rows to skip, up to {SKIP_MAX}; a cursor goes further.",
             json_schema_extra={"maximum": SKIP_MAX},
         ),
+        AfterValidator(_skip),
+        BeforeValidator(query_integer),
     ] = 0
     cursor: Annotated[
         str | None,

@@ -85,7 +85,7 @@ class UserOut(PublicUserOut):
     is_active: bool
 
 
-class OwnPostOut(BaseModel):
+class ExportedPostOut(BaseModel):
     """A post in an export."""
 
     model_config = ConfigDict(from_attributes=True)
@@ -101,7 +101,7 @@ class OwnPostOut(BaseModel):
     downvotes: int
 
 
-class OwnVoteOut(BaseModel):
+class ExportedVoteOut(BaseModel):
     """A vote in an export."""
 
     post_id: int
@@ -113,16 +113,16 @@ class ExportOut(BaseModel):
     """All data of an account."""
 
     profile: UserOut
-    posts: list[OwnPostOut]
-    votes: list[OwnVoteOut]
+    posts: list[ExportedPostOut]
+    votes: list[ExportedVoteOut]
 
 
-def _own_post(post: PostView) -> OwnPostOut:
-    return OwnPostOut.model_validate(post)
+def _own_post(post: PostView) -> ExportedPostOut:
+    return ExportedPostOut.model_validate(post)
 
 
-def _own_vote(vote: OwnVote) -> OwnVoteOut:
-    return OwnVoteOut(post_id=vote.post_id, dir=vote.direction, created_at=vote.created_at)
+def _own_vote(vote: OwnVote) -> ExportedVoteOut:
+    return ExportedVoteOut(post_id=vote.post_id, dir=vote.direction, created_at=vote.created_at)
 
 
 @router.post(

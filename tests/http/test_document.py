@@ -1,11 +1,35 @@
 """The OpenAPI document, as generators of clients read it."""
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
+from application.ports.storage import ID_MAX
 from tests.support.openapi import document_of
 
 DOCUMENT = document_of()
+
+SCHEMA_KEYWORDS = {
+    *("$ref", "additionalProperties", "allOf", "anyOf", "const", "default", "description", "enum", "examples"),
+    *("format", "items", "maxLength", "maximum", "minLength", "minimum", "pattern", "properties", "required"),
+    *("title", "type"),
+}
+"""Those keywords of JSON Schema 2020-12 that the document needs; names with x- extend it."""
+
+
+def schemas(part: object = DOCUMENT, inside: str = "") -> Iterator[dict[str, Any]]:
+    """Walk the whole document for schemas, by where schemas may stand."""
+    if isinstance(part, list):
+        for each in part:
+            yield from schemas(each, "schema" if inside in {"anyOf", "allOf"} else "")
+    if not isinstance(part, dict):
+        return
+    is_map = inside in {"schemas", "properties"}
+    if inside in {"schema", "items", "additionalProperties"}:
+        yield part
+    for name, each in part.items():
+        if name not in {"default", "example", "examples"} or is_map:
+            yield from schemas(each, "schema" if is_map else name)
 
 
 def parameters() -> Iterator[tuple[str, dict[str, Any]]]:
@@ -23,3 +47,28 @@ def test_headers_of_requests_are_strings() -> None:
     assert len(headers) == 8
     for where, parameter in headers:
         assert parameter["schema"]["type"] == "string", (where, parameter["name"])
+
+
+def test_schemas_have_keywords_of_json_schema_only() -> None:
+    found = list(schemas())
+    assert len(found) > 300
+    for schema in found:
+        strange = {name for name in schema.keys() - SCHEMA_KEYWORDS if not name.startswith("x-")}
+        assert not strange, schema
+
+
+def test_titles_are_unique_and_names_of_their_schemas() -> None:
+    titles = [schema["title"] for schema in schemas() if "title" in schema]
+
+    assert sorted(titles) == sorted(DOCUMENT["components"]["schemas"])
+    for title in titles:
+        assert re.fullmatch("([A-Z][a-z]+)+", title), title
+
+
+def test_ids_have_bounds() -> None:
+    for where, parameter in parameters():
+        if parameter["name"].endswith("_id"):
+            (schema,) = (each for each in schemas(parameter) if each.get("type") == "integer")
+            assert (schema["minimum"], schema["maximum"]) == (0, ID_MAX), (where, parameter["name"])
+    post_id = DOCUMENT["components"]["schemas"]["ClassicVoteIn"]["properties"]["post_id"]
+    assert (post_id["minimum"], post_id["maximum"]) == (0, ID_MAX)
