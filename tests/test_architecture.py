@@ -98,6 +98,7 @@ SHARED = {
         "fields",
         "middleware",
         "pages",
+        "openapi",
         "paging",
         "problems",
         "proxies",
