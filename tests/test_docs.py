@@ -96,7 +96,7 @@ def test_every_named_option_exists() -> None:
     lines = [line for page in PAGES for line in page.read_text(encoding="utf-8").splitlines()]
     named = {option for line in lines for call in re.findall(r"agora [^`#|]*", line) for option in options_in(call)}
 
-    assert named <= existing | {"--help", "--version"}
+    assert named <= existing | {"--help", "--version", "--install-completion"}
     assert named
 
 

@@ -18,7 +18,6 @@ from interfaces.cli.common import examples
 app = typer.Typer(
     help="Agora: a posts-and-votes backend.",
     no_args_is_help=True,
-    add_completion=False,
     rich_markup_mode=None,  # rich costs more to import than all else that help needs
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},

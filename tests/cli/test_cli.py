@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from importlib.metadata import version
 from pathlib import Path
+from runpy import run_module
 from threading import Timer
 from typing import Any
 
@@ -70,6 +71,27 @@ def test_both_options_show_the_help(word: str) -> None:
 
 def test_version_is_shown() -> None:
     assert run("--version").output == f"agora {version('agora')}\n"
+
+
+def test_python_runs_the_module_agora(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["agora", "--version"])
+    with pytest.raises(SystemExit, match=r"^0$"):
+        run_module("agora", run_name="__main__")
+    assert capsys.readouterr().out == f"agora {version('agora')}\n"
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_script_is_shown_for_each_shell(shell: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION", "1")
+    assert f"_AGORA_COMPLETE=complete_{shell}" in run("--show-completion", shell).output
+
+
+def test_completion_suggests_commands_and_options(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("_AGORA_COMPLETE", "complete_bash")
+    for typed, suggested in (("agora se", {"serve", "settings"}), ("agora migrate --t", {"--to"})):
+        monkeypatch.setenv("COMP_WORDS", typed)
+        monkeypatch.setenv("COMP_CWORD", str(len(typed.split()) - 1))
+        assert set(run().output.split()) == suggested
 
 
 def test_help_lists_the_commands() -> None:
