@@ -8,7 +8,7 @@ from fastapi import FastAPI
 from application.ports.storage import ID_MAX
 from interfaces.http.problems import SCHEMAS
 
-RENAMED: Final = {"Body_sign_in_login_post": "SignInForm"}
+RENAMED: Final = {"Body_signIn": "SignInForm"}
 """Schemas whose generated name is not one for clients."""
 
 

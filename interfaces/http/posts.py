@@ -166,7 +166,10 @@ def _response(post: PostView, *, known: Sequence[str] | None = None, created: bo
 async def list_posts(
     actor: ReadingActor, state: StateDep, query: Annotated[PostsQuery, query_model(PostsQuery), LIST_PROBLEMS]
 ) -> Response:
-    """List posts, newest first by default; `search` matches titles."""
+    """List posts.
+
+    Newest first by default; `search` matches titles.
+    """
     url = query.url
     page = await state.run(
         state.app.queries.list_posts,
@@ -241,7 +244,10 @@ async def patch_post(
     if_match: IfMatch = None,
     if_none_match: UnlessMatch = None,
 ) -> Response:
-    """Change parts of a post of your own; administrators show or hide any post."""
+    """Change parts of a post of your own.
+
+    Administrators show or hide any post.
+    """
     versions = changeable_versions(if_match, if_none_match)
     return _response(await state.run(state.app.commands.edit_post, actor, post_id, _changes(body), versions))
 
@@ -250,7 +256,10 @@ async def patch_post(
 async def delete_post(
     post_id: PostId, actor: SignedIn, state: StateDep, if_match: IfMatch = None, if_none_match: UnlessMatch = None
 ) -> Response:
-    """Delete a post of your own, or as an administrator any post, with its votes."""
+    """Delete a post of your own, with its votes.
+
+    Administrators delete any post.
+    """
     versions = changeable_versions(if_match, if_none_match)
     await state.run(state.app.commands.delete_post, actor, post_id, versions)
     return Response(status_code=HTTPStatus.NO_CONTENT.value)

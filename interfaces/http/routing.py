@@ -59,6 +59,8 @@ class _StrictRequest(Request):
 class StrictRoute(APIRoute):
     """A route that parses JSON strictly and documents its problems.
 
+    Its id and summary in the OpenAPI document are the endpoint's name and the first line of its docstring.
+
     It frees the body of a refused request. FastAPI raises the refusal from a frame that refers to it and to the
     body: a cycle, which only the garbage collector's oldest generation would free.
     """
@@ -66,6 +68,9 @@ class StrictRoute(APIRoute):
     def __init__(
         self, path: str, endpoint: Callable[..., Any], *, responses: Responses | None = None, **options: Any
     ) -> None:
+        words = endpoint.__name__.split("_")
+        options["operation_id"] = options.get("operation_id") or words[0] + "".join(map(str.capitalize, words[1:]))
+        options["summary"] = options.get("summary") or (endpoint.__doc__ or "").partition("\n")[0].removesuffix(".")
         super().__init__(path, endpoint, responses=document_responses(endpoint, responses or {}), **options)
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:

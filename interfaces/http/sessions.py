@@ -77,7 +77,10 @@ async def sign_in(
 
 @router.post("/refresh", responses=problems("invalid-token"))
 async def refresh(body: RefreshIn, state: StateDep, response: Response) -> TokenOut:
-    """Exchange a refresh token for fresh tokens. Reuse of a token ends its session."""
+    """Exchange a refresh token for fresh tokens.
+
+    Reuse of a token ends its session.
+    """
     response.headers["Cache-Control"] = "no-store"
     return TokenOut.of(await state.run(state.app.commands.refresh_session, body.refresh_token))
 

@@ -51,7 +51,10 @@ class ReadyOut(LiveOut):
 
 @router.get("/", response_model=RootOut, responses={200: {"content": {"text/html": {"schema": {"type": "string"}}}}})
 async def root(request: Request, response: Response) -> Response | RootOut:
-    """Greet, in JSON; with a page if Accept prefers HTML, as a browser's does."""
+    """Greet.
+
+    The response is a page if Accept prefers HTML, as a browser's does.
+    """
     has_docs = bool(request.app.openapi_url)
     if prefers_html(",".join(request.headers.getlist("Accept"))):
         proxies = (await get_state(request)).proxies

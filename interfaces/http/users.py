@@ -148,7 +148,10 @@ async def list_users(
     query: Annotated[UsersQuery, query_model(UsersQuery), LIST_PROBLEMS],
     response: Response,
 ) -> list[UserOut]:
-    """List all accounts, for administrators; `search` matches e-mails and usernames."""
+    """List all accounts.
+
+    Administrators only; `search` matches e-mails and usernames.
+    """
     url = list_url("/users", {"search": query.search or None})
     page = await state.run(state.app.queries.list_users, actor, query.search, query.window(state.cursors, url))
     response.headers.update(query.links(state.cursors, url, page))
@@ -156,7 +159,7 @@ async def list_users(
 
 
 @router.get("/users/me")
-@router.get("/profile")
+@router.get("/profile", operation_id="seeProfile", summary="Show one's own account at its first path")
 async def see_own_account(actor: SignedIn, state: StateDep, response: Response) -> UserOut:
     """Show one's own account."""
     response.headers["Cache-Control"] = "no-store"
@@ -165,14 +168,20 @@ async def see_own_account(actor: SignedIn, state: StateDep, response: Response) 
 
 @router.patch("/users/me", responses=problems("invalid-credentials", "email-taken", "username-taken"))
 async def edit_own_account(body: OwnAccountIn, actor: SignedIn, state: StateDep, address: ClientAddress) -> UserOut:
-    """Change one's own username or e-mail; a new e-mail requires the current password."""
+    """Change one's own username or e-mail.
+
+    A new e-mail requires the current password.
+    """
     given = {"username": None, "email": None, "current_password": None} | body.model_dump()
     return UserOut.model_validate(await state.run(state.app.commands.edit_own_account, actor, **given, address=address))
 
 
 @router.put("/users/me/password", status_code=204, response_class=Response, responses=problems("invalid-credentials"))
 async def change_password(body: NewPasswordIn, actor: SignedIn, state: StateDep, address: ClientAddress) -> None:
-    """Change one's own password; all other sessions end."""
+    """Change one's own password.
+
+    All other sessions end.
+    """
     await state.run(
         state.app.commands.change_password, actor, body.current_password, body.new_password, address=address
     )
@@ -226,7 +235,10 @@ async def _rows(
 
 @router.get("/users/{user_id}")
 async def see_user(user_id: UserId, actor: MaybeSignedIn, state: StateDep) -> UserOut | PublicUserOut:
-    """Show an account, in full to its owner and administrators. The token is optional."""
+    """Show an account.
+
+    Its owner and administrators see all of it. The token is optional.
+    """
     user = await state.run(state.app.queries.get_user, actor or ANONYMOUS, user_id)
     return UserOut.model_validate(user) if isinstance(user, UserView) else PublicUserOut.model_validate(user)
 
@@ -236,7 +248,10 @@ async def see_user(user_id: UserId, actor: MaybeSignedIn, state: StateDep) -> Us
     responses=problems("last-admin"),
 )
 async def edit_user(user_id: UserId, body: AccountIn, actor: Admin, state: StateDep) -> UserOut:
-    """Change an account's role, or deactivate it, which ends its sessions."""
+    """Change an account's role, or deactivate it.
+
+    Administrators only. Deactivation ends the account's sessions.
+    """
     given = {"role": None, "is_active": None} | body.model_dump()
     role = None if given["role"] is None else Role(given["role"])
     return UserOut.model_validate(

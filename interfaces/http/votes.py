@@ -63,7 +63,10 @@ def _response(receipt: VoteReceipt, status: HTTPStatus = HTTPStatus.OK) -> Respo
     responses=problems("post-not-found", "vote-not-found", "already-voted"),
 )
 async def post_vote(body: ClassicVoteIn, actor: SignedIn, state: StateDep) -> Response:
-    """Vote on a visible post; a vote that changes nothing is refused."""
+    """Vote on a visible post.
+
+    A vote that changes nothing is refused; `PUT /posts/{post_id}/vote` accepts it.
+    """
     vote = (actor, body.post_id, Direction(body.dir))
     receipt = await state.run(state.app.commands.cast_vote, *vote, repeatable=False)
     return _response(receipt, HTTPStatus.CREATED)
@@ -100,7 +103,10 @@ class OwnVotesQuery(PageQuery):
 async def list_own_votes(
     actor: SignedIn, state: StateDep, query: Annotated[OwnVotesQuery, query_model(OwnVotesQuery), LIST_PROBLEMS]
 ) -> Response:
-    """List one's own votes on posts that one can still see, latest first."""
+    """List one's own votes, latest first.
+
+    Votes on posts that are no longer visible are left out.
+    """
     url = list_url("/users/me/votes", {"dir": query.dir})
     wanted = None if query.dir is None else Direction(query.dir)
     page = await state.run(state.app.queries.list_own_votes, actor, wanted, query.window(state.cursors, url))

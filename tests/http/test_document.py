@@ -72,3 +72,15 @@ def test_ids_have_bounds() -> None:
             assert (schema["minimum"], schema["maximum"]) == (0, ID_MAX), (where, parameter["name"])
     post_id = DOCUMENT["components"]["schemas"]["ClassicVoteIn"]["properties"]["post_id"]
     assert (post_id["minimum"], post_id["maximum"]) == (0, ID_MAX)
+
+
+def test_operations_have_short_ids_and_summaries_in_words() -> None:
+    found = [operation for item in DOCUMENT["paths"].values() for operation in item.values()]
+    ids = [operation["operationId"] for operation in found]
+
+    assert len(ids) == len(set(ids))
+    assert {"listPosts", "writePost", "deletePost", "signIn", "signOut", "seeProfile", "seeOwnAccount"} <= set(ids)
+    for operation in found:
+        assert re.fullmatch("[a-z]+([A-Z][a-z]+){0,2}", operation["operationId"])
+        assert re.fullmatch("[A-Z][^;.`]{2,69}", operation["summary"]), operation["summary"]
+        assert not operation["summary"].istitle() or " " not in operation["summary"], operation["summary"]
