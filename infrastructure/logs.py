@@ -54,7 +54,7 @@ def configure_logs(settings: Settings, *context: ContextVar[str]) -> None:
     handler.addFilter(_drop_values)
     handler.setFormatter(
         ProcessorFormatter(
-            foreign_pre_chain=[structlog.stdlib.add_logger_name, *common],
+            foreign_pre_chain=[_add_library, *common],
             processors=[ProcessorFormatter.remove_processors_meta, *finish],
         )
     )
@@ -118,6 +118,14 @@ class StructlogSecurityLog:
             log.info("security", **fields)
         else:
             log.warning("security", **fields, reason=event.reason)
+
+
+def _add_library(_logger: WrappedLogger, _method: str, fields: EventDict) -> EventDict:
+    name = fields["_record"].name
+    fields["logger"] = (
+        "uvicorn" if name == "uvicorn.error" else name
+    )  # which has all of uvicorn's lines, not only errors
+    return fields
 
 
 def _add_context(context: Sequence[ContextVar[str]]) -> Processor:

@@ -259,7 +259,7 @@ class Settings(BaseModel):
         """List what is allowed but probably unintended."""
         found = list(self._notices)
         if self.secret_key is None:
-            found.append("SECRET_KEY is not set; one was generated, and tokens end with this process")
+            found.append(f"SECRET_KEY is not set; one was generated, and tokens end with this process; {NEW_KEY}")
         elif _size(self.secret_key) < (required := int(self.algorithm.removeprefix("HS")) // 8):
             found.append(f"SECRET_KEY is shorter than the {required} bytes that {self.algorithm} asks for; {NEW_KEY}")
         if not self.throttle and self.fastapi_env == "production":

@@ -123,7 +123,10 @@ def create_api(container: Container, drain: Drain | None = None, unsent: UnsentB
         middleware.RequestContext,
         proxies=proxies,
         begin=_begin,
-        observers=[middleware.RequestMetrics(metrics.responded), middleware.AccessLog()],
+        observers=[
+            middleware.RequestMetrics(metrics.responded),
+            middleware.AccessLog(is_development=settings.fastapi_env != "production"),
+        ],
     )
 
     api.add_exception_handler(DomainError, _refuse)

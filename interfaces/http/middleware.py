@@ -96,12 +96,17 @@ class RequestContext:
 class AccessLog:
     """Logs one line per request.
 
-    It names the route by its template: a path or a query may contain anything, secrets and line breaks included.
+    It names the route by its template: a path or a query may contain anything, secrets and line breaks included. In
+    development, a line of status 404 has the path too.
     """
+
+    def __init__(self, *, is_development: bool = False) -> None:
+        self._is_development = is_development
 
     def __call__(self, scope: Scope, status: int, seconds: float) -> None:
         """Log a finished request."""
         if log.is_enabled_for(INFO):
+            shows_path = self._is_development and status == HTTPStatus.NOT_FOUND
             log.info(
                 "request",
                 method=scope["method"],
@@ -110,6 +115,7 @@ class AccessLog:
                 duration_ms=round(seconds * 1000, 1),
                 client=client.get(),
                 user_id=scope.get("state", {}).get("user_id"),  # set by authentication, in deps.py
+                **({"path": scope["path"]} if shows_path else {}),
             )
 
 

@@ -6,7 +6,7 @@ import pytest
 from sqlalchemy import URL
 from structlog.testing import capture_logs
 
-from tests.support.api import Api, Failing, Person, running_api
+from tests.support.api import Failing, Person, running_api
 
 
 def access_line(log: list[Any]) -> dict[str, Any]:
@@ -42,13 +42,20 @@ def test_a_line_has_the_client_the_request_and_its_status(ann: Person) -> None:
     ],
 )
 def test_anonymous_request_logs_no_user_and_the_template_of_its_path(
-    api: Api, method: str, path: str, route: str, status: int
+    url: URL, method: str, path: str, route: str, status: int
 ) -> None:
-    with capture_logs() as log:
+    with running_api(url, fastapi_env="production") as api, capture_logs() as log:
         api.client.request(method, path)
     line = access_line(log)
     assert (line["method"], line["route"], line["status"], line["user_id"]) == (method, route, status, None)
     assert "secret" not in str(log)
+
+
+def test_development_logs_the_path_of_a_404_only(ann: Person) -> None:
+    for path, shown in (("/nowhere/x%0Ay?q=1", "/nowhere/x\ny"), ("/posts/9", "/posts/9"), ("/posts/x", None)):
+        with capture_logs() as log:
+            ann("GET", path)
+        assert access_line(log).get("path") == shown
 
 
 def test_head_request_is_logged(ann: Person) -> None:

@@ -76,7 +76,7 @@ def test_our_own_lines_and_everybody_elses_are_json_objects_of_one_form(configur
     assert own.pop("timestamp").endswith("Z")
     assert uvicorn.pop("timestamp").endswith("Z")
     assert own == {"event": "request", "level": "info", "status": 200}
-    assert uvicorn == {"event": "Invalid HTTP request received", "level": "warning", "logger": "uvicorn.error"}
+    assert uvicorn == {"event": "Invalid HTTP request received", "level": "warning", "logger": "uvicorn"}
     assert alembic["logger"] == "alembic.runtime"
 
 

@@ -706,7 +706,9 @@ def test_new_name_wins_over_the_old_one_in_the_same_source(folder: Path, monkeyp
 
 
 def test_a_key_that_is_made_up_is_warned_about(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert ["SECRET_KEY is not set" in warning for warning in warnings(monkeypatch)] == [True]
+    (warning,) = warnings(monkeypatch)
+    assert "SECRET_KEY is not set" in warning
+    assert "openssl rand -hex 32" in warning
 
 
 @pytest.mark.parametrize("algorithm", ["HS256", "HS384", "HS512"])
