@@ -193,8 +193,7 @@ class GetActor:
             UserNotFound: the account does not exist.
             AccountInactive: the account is deactivated.
         """
-        user = self.users.find(user_id)
-        if user is None:
+        if (user := self.users.find(user_id)) is None:
             raise UserNotFound(user_id)
         if not user.is_active:
             raise AccountInactive
@@ -297,8 +296,7 @@ class SetPassword:
             Invalid: the password breaks a rule.
         """
         actor.require_admin()
-        user = self.users.find(user_id)
-        if user is None:
+        if (user := self.users.find(user_id)) is None:
             raise UserNotFound(user_id)
         require_password(password, user, self.common)
         password_hash = self.hasher.hash(password)  # slow, so outside the transaction
@@ -329,8 +327,11 @@ class DeleteOwnAccount:
             with self.uow() as tx:
                 if actor.is_admin and [admin.id for admin in tx.users.lock_admins()] == [actor.id]:
                     raise LastAdmin
-                _lock_own(tx, actor, confirmed)
-                tx.users.remove(actor.id)
+                removed = tx.users.remove(actor.id)  # posts are locked before the account; a refusal rolls back
+                if removed is None:
+                    raise InvalidToken
+                if removed.password_hash != confirmed.password_hash:
+                    raise InvalidCredentials
 
 
 @dataclass(frozen=True, slots=True)
@@ -383,8 +384,7 @@ def _named(requested: Mapping[Action, bool]) -> tuple[Action, ...]:
 
 
 def _confirm(users: UserReader, check: CheckPassword, actor: Actor, password: str, address: str) -> User:
-    user = users.find(actor.id)
-    if user is None:
+    if (user := users.find(actor.id)) is None:
         raise InvalidToken
     return check(user, Guess(user.email_key, address, actor.session_id), password)
 

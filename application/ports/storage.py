@@ -54,9 +54,10 @@ class UserRepository(Protocol):
         """
         ...
 
-    def remove(self, user_id: int) -> None:
-        """Remove an account with its posts and its votes, if it exists.
+    def remove(self, user_id: int) -> User | None:
+        """Remove an account with its posts and its votes; return it if it exists.
 
+        Its posts, and those that it voted on, are locked before it, so callers must not hold its lock.
         Every tally that its votes counted in is correct afterwards, also if users vote at the same time, the removed
         one included.
         """

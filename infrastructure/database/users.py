@@ -157,7 +157,7 @@ class SqlUserRepository:
         """Store a locked account; unique constraints refuse a taken e-mail or username."""
         self._querier.enqueue(SAVE, user_row(user) | {"user_id": user.id})
 
-    def remove(self, user_id: int) -> None:
+    def remove(self, user_id: int) -> User | None:
         """Remove an account with posts and votes, and correct the tallies of its votes.
 
         By the lock order posts come before the account, so the account can vote on another post between the two locks.
@@ -167,7 +167,7 @@ class SqlUserRepository:
         self._querier.enqueue(SAVEPOINT, {})
         while True:
             locked = set(self._querier.fetch_all(LOCK_AFFECTED, values))
-            self._querier.fetch_all(LOCK_FOR_REMOVAL, values)
+            row = self._querier.fetch_one(LOCK_FOR_REMOVAL, values)
             if locked.issuperset(self._querier.fetch_all(AFFECTED, values)):
                 break
             self._querier.enqueue(ROLLBACK_TO_SAVEPOINT, {})
@@ -175,6 +175,7 @@ class SqlUserRepository:
             tally = Tally(upvotes, downvotes).after(Direction(direction), Direction.NONE)
             store_tally(self._querier, post_id, tally, created_at)
         self._querier.enqueue(DELETE, values)
+        return None if row is None else _entity(row)
 
 
 class SqlUserReader:

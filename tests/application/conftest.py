@@ -1,10 +1,8 @@
 """App on fakes: the container's wiring, with fakes behind the ports."""
 
 import pytest
-from dependency_injector import providers
 
 from application.passwords import Limits
-from infrastructure.container import Container
 from infrastructure.settings import Settings
 from tests.fakes.memory import (
     MemoryDashboardReader,
@@ -24,7 +22,7 @@ from tests.fakes.services import (
     PlainTokens,
     StaticHealth,
 )
-from tests.support.app import COMMON, REGISTRATIONS, World
+from tests.support.app import COMMON, REGISTRATIONS, World, container_with
 
 
 @pytest.fixture
@@ -32,28 +30,26 @@ def world() -> World:
     database, clock, hasher = MemoryDatabase(), FrozenClock(), PlainHasher()
     users, posts, votes = MemoryUserReader(database), MemoryPostReader(database), MemoryVoteReader(database)
     meter, timer, log = MemoryMeter(), MemoryTimer(), MemorySecurityLog()
-    container = Container()
-    for name, fake in {
-        "settings": Settings(),
-        "limits": Limits(registrations_per_address=REGISTRATIONS),
-        "uow": database.transaction,
-        "users": users,
-        "posts": posts,
-        "votes": votes,
-        "user_lists": users,
-        "post_lists": posts,
-        "vote_lists": votes,
-        "dashboard": MemoryDashboardReader(database),
-        "throttle": MemoryThrottle(),
-        "health": StaticHealth(database="ok"),
-        "clock": clock,
-        "hasher": hasher,
-        "common": COMMON,
-        "metrics": meter,
-        "timer": timer,
-        "log": log,
-        "tokens": PlainTokens(),
-        "refresh_tokens": NumberedRefreshTokens(),
-    }.items():
-        getattr(container, name).override(providers.Object(fake))
-    return World(database, clock, hasher, meter, timer, log, container.app())
+    container = container_with(
+        settings=Settings(),
+        limits=Limits(registrations_per_address=REGISTRATIONS),
+        uow=database.transaction,
+        users=users,
+        posts=posts,
+        votes=votes,
+        user_lists=users,
+        post_lists=posts,
+        vote_lists=votes,
+        dashboard=MemoryDashboardReader(database),
+        throttle=MemoryThrottle(),
+        health=StaticHealth(database="ok"),
+        clock=clock,
+        hasher=hasher,
+        common=COMMON,
+        metrics=meter,
+        timer=timer,
+        log=log,
+        tokens=PlainTokens(),
+        refresh_tokens=NumberedRefreshTokens(),
+    )
+    return World(container.app(), database, clock, hasher, meter, timer, log)

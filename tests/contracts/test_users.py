@@ -171,7 +171,8 @@ def test_removing_an_account_takes_its_posts_and_votes_along(backend: Backend) -
         cast(voter, disliked.id, Direction.DOWN)
 
     with backend.uow() as tx:
-        tx.users.remove(ann.id)
+        locked = tx.users.lock(ann.id)
+        assert tx.users.remove(ann.id) == locked
 
     with pytest.raises(UserNotFound):
         backend.users.get(ann.id)
@@ -184,4 +185,4 @@ def test_removing_an_account_takes_its_posts_and_votes_along(backend: Backend) -
 
 def test_removing_an_account_that_is_gone_is_no_error(backend: Backend) -> None:
     with backend.uow() as tx:
-        tx.users.remove(4_711)
+        assert tx.users.remove(4_711) is None

@@ -114,9 +114,9 @@ class MemoryUserRepository:
         if user.username_key and any(other.username_key == user.username_key for other in others):
             raise UsernameTaken
 
-    def remove(self, user_id: int) -> None:
+    def remove(self, user_id: int) -> User | None:
         rows = self._database.rows
-        rows.users.pop(user_id, None)
+        removed = rows.users.pop(user_id, None)
         rows.answers = {of: stored for of, stored in rows.answers.items() if of[0] != user_id}
         MemorySessionRepository(self._database).remove_all(user_id)
         for post in [post for post in rows.posts.values() if post.owner_id == user_id]:
@@ -125,6 +125,7 @@ class MemoryUserRepository:
             post = rows.posts[vote.post_id]
             rows.posts[post.id] = replace(post, tally=post.tally.after(vote.direction, Direction.NONE))
             del rows.votes[vote.post_id, user_id]
+        return removed
 
 
 class MemorySessionRepository:

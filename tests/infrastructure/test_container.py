@@ -22,6 +22,7 @@ from infrastructure.database.throttle import SqlThrottle
 from infrastructure.settings import Settings
 from infrastructure.tokens import key_id
 from tests.fakes.services import PlainHasher
+from tests.support.app import container_with
 from tests.support.connections import connection_of
 from tests.support.metrics import values
 from tests.support.samples import NOW
@@ -35,8 +36,7 @@ HOME, ELSEWHERE, FAR_AWAY = "192.0.2.1", "198.51.100.1", "203.0.113.1"
 def wired(url: URL | None = None, **values: object) -> Iterator[Container]:
     """Wire everything, as a process of its own would, on a database; only the hasher is quick."""
     where = SecretStr(url.render_as_string(hide_password=False)) if url else None
-    container = Container()
-    container.settings.override(providers.Object(Settings.model_validate({"database_url": where, **values})))
+    container = container_with(settings=Settings.model_validate({"database_url": where, **values}))
     with closing(container.database()):
         yield container
 

@@ -6,7 +6,6 @@ from contextlib import contextmanager
 from typing import Any, NoReturn
 
 import httpx2
-from dependency_injector import providers
 from fastapi.testclient import TestClient
 from pydantic import SecretStr
 from sqlalchemy import URL, text
@@ -15,6 +14,7 @@ from infrastructure.container import Container
 from infrastructure.settings import Settings
 from interfaces.http.api import create_api
 from tests.fakes.services import MemoryTimer, PlainHasher
+from tests.support.app import container_with
 from tests.support.connections import connection_of
 
 SECRET_KEY = "a key of sixty-four bytes or more, so that any algorithm can be tried with it"
@@ -170,15 +170,11 @@ def running_api(
 
     `stand_ins` puts other adapters in the places that the container names; `peer` is where requests come from.
     """
-    container = Container()
     chosen = Settings(
         database_url=SecretStr(url.render_as_string(hide_password=False)),
         **{"secret_key": SecretStr(SECRET_KEY), "throttle": False, **settings},
     )
-    container.settings.override(providers.Object(chosen))
-    container.hasher.override(providers.Singleton(PlainHasher))
-    container.timer.override(providers.Singleton(MemoryTimer))
-    for name, stand_in in (stand_ins or {}).items():
-        getattr(container, name).override(providers.Object(stand_in))
+    fakes = {"hasher": PlainHasher(), "timer": MemoryTimer()}
+    container = container_with(settings=chosen, **fakes | dict(stand_ins or {}))
     with TestClient(create_api(container), client=(peer, 50_000)) as client:
         yield Api(client, container)

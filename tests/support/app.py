@@ -1,10 +1,13 @@
-"""App on fakes."""
+"""App, wired by the container, with fakes behind the ports that a test names."""
 
 from dataclasses import dataclass
+
+from dependency_injector import providers
 
 from application.app import App
 from application.views import Tokens
 from domain.users import Actor
+from infrastructure.container import Container
 from tests.fakes.memory import (
     MemoryDatabase,
 )
@@ -28,16 +31,18 @@ REGISTRATIONS = 40
 COMMON = frozenset({"password1"})
 
 
-@dataclass
-class World:
-    """App with the fakes that it uses."""
+def container_with(**stand_ins: object) -> Container:
+    """Return a container with these objects in the places that it names."""
+    container = Container()
+    for name, stand_in in stand_ins.items():
+        getattr(container, name).override(providers.Object(stand_in))
+    return container
 
-    database: MemoryDatabase
-    clock: FrozenClock
-    hasher: PlainHasher
-    meter: MemoryMeter
-    timer: MemoryTimer
-    log: MemorySecurityLog
+
+@dataclass
+class People:
+    """App, with the people who use it."""
+
     app: App
 
     def person(self, name: str = "ann") -> Actor:
@@ -52,3 +57,15 @@ class World:
     def admin(self, name: str = "root") -> Actor:
         view = self.app.commands.create_admin(f"{name}@example.com", PASSWORD, name)
         return Actor(view.id, view.role)
+
+
+@dataclass
+class World(People):
+    """App with the fakes that it uses."""
+
+    database: MemoryDatabase
+    clock: FrozenClock
+    hasher: PlainHasher
+    meter: MemoryMeter
+    timer: MemoryTimer
+    log: MemorySecurityLog

@@ -17,7 +17,7 @@ def round_trips() -> Iterator[list[str]]:
 
     class CountingCursor(psycopg2.extensions.cursor):
         def execute(self, query: Any, values: Any = None) -> None:
-            sent.append(str(query))
+            sent.append(query.decode() if isinstance(query, bytes) else str(query))
             super().execute(query, values)
 
     def note(connection: Any, _record: object) -> None:
