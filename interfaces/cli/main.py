@@ -39,16 +39,19 @@ def agora(
     """Agora: a posts-and-votes backend."""
 
 
-@app.command(epilog=examples("agora serve --host 0.0.0.0 --port 8000 --workers 4"))
+@app.command(epilog=examples("agora serve --host 0.0.0.0 --port 8000 --workers 4", "agora serve --reload"))
 def serve(
     host: Annotated[str, typer.Option(help="Address to listen on; `::` for IPv6 and IPv4.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 picks a free one.")] = 8000,
     workers: Annotated[int, typer.Option(min=1, help="Processes that serve.")] = 1,
+    reload: Annotated[
+        bool, typer.Option("--reload", help="Restart when the code changes; for development, with one worker.")
+    ] = False,
 ) -> None:
     """Serve the API over HTTP."""
     from interfaces.cli import server
 
-    server.serve(host, port, workers)
+    server.serve(host, port, workers, reload=reload)
 
 
 @app.command(epilog=examples("agora migrate", "agora migrate --to 0003"))

@@ -23,21 +23,25 @@ from interfaces.server.supervisor import run_server
 log = structlog.get_logger()
 
 
-def serve(host: str, port: int, workers: int) -> None:
+def serve(host: str, port: int, workers: int, *, reload: bool) -> None:
     """Serve the API over HTTP."""
+    if reload and workers > 1:
+        raise typer.BadParameter("--reload serves with one worker; leave out --workers")
     for end in (signal.SIGINT, signal.SIGTERM):
         signal.signal(end, lambda *_: sys.exit())  # uvicorn shuts down gracefully, then raises the signal again
     if not is_production():
-        _serve(host, port, workers)
+        _serve(host, port, workers, reload=reload)
         return
+    if reload:
+        raise typer.BadParameter("--reload is for development, and FASTAPI_ENV is production")
     configure_logs(Settings(fastapi_env="production"))  # from the first line on, even if other settings are invalid
     try:
-        _serve(host, port, workers)
+        _serve(host, port, workers, reload=False)
     except EXPECTED as error:
         exit_with_error(error)
 
 
-def _serve(host: str, port: int, workers: int) -> None:
+def _serve(host: str, port: int, workers: int, *, reload: bool) -> None:
     container = Container()
     settings = container.settings()
     settings.require_servable()
@@ -57,7 +61,7 @@ def _serve(host: str, port: int, workers: int) -> None:
         docs = f"Docs  {at}/docs\n" if settings.api_docs else ""
         typer.echo(f"API   {at}\n{docs}Data  {_place(settings)}", err=True)
     with counting_together(workers) if settings.metrics else nullcontext():
-        run_server(settings, container.timeouts(), host=host, port=port, workers=workers)
+        run_server(settings, container.timeouts(), host=host, port=port, workers=workers, reload=reload)
 
 
 def migrate(target: str | None, *, yes: bool) -> None:

@@ -7,11 +7,14 @@ from contextlib import suppress
 from math import inf
 from multiprocessing import resource_tracker
 from multiprocessing.connection import wait
+from pathlib import Path
 from socket import socket
+from typing import Final
 
 import structlog
 import uvicorn
 from uvicorn.supervisors.multiprocess import Multiprocess, Process
+from uvicorn.supervisors.statreload import StatReload
 
 from infrastructure.settings import Settings
 from infrastructure.timeouts import Timeouts
@@ -21,15 +24,28 @@ from interfaces.server.worker import Server, build_api, stop_listening
 log = structlog.get_logger()
 
 
-def run_server(settings: Settings, timeouts: Timeouts, *, host: str, port: int, workers: int) -> None:
+SOURCES: Final = [
+    Path(__file__).parents[2] / layer for layer in ("domain", "application", "infrastructure", "interfaces")
+]
+"""Folders of the files whose changes reload a server in development."""
+
+
+def run_server(
+    settings: Settings, timeouts: Timeouts, *, host: str, port: int, workers: int, reload: bool = False
+) -> None:
     """Serve until a signal ends the process.
+
+    With `reload` each change of the code replaces the process that serves.
 
     Raises:
         SystemExit: with 1, if nothing can be started; the log contains the reason.
     """
     config = Config(settings, timeouts, build_api, host=host, port=port, workers=workers)
     try:
-        if workers == 1:
+        if reload:
+            config.reload_dirs = SOURCES
+            StatReload(config, Server(config).run, [config.bind_socket()]).run()
+        elif workers == 1:
             Server(config).run()
         else:
             Supervisor(config, [config.bind_socket()]).run()

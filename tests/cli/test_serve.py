@@ -24,7 +24,12 @@ from infrastructure.timeouts import DEFAULT_TIMEOUTS
 from interfaces.server.worker import stop_listening
 from tests.support.backends import empty
 from tests.support.command import COMMAND, plain, run, run_command
-from tests.support.preparations import RESTART_SECONDS, break_installation, restart_workers_soon
+from tests.support.preparations import (
+    RESTART_SECONDS,
+    break_installation,
+    reload_from_the_current_folder,
+    restart_workers_soon,
+)
 from tests.support.process import low_numbers_taken, wait_for_state
 from tests.support.proxy import Proxy
 from tests.support.servers import Server, serving, starting
@@ -232,6 +237,39 @@ def test_the_server_says_where_everything_is_serves_and_ends_well(at: URL) -> No
     assert "Traceback" not in server.said
     assert ANN["password"] not in server.said
     assert not at.password or at.password not in server.said
+
+
+def test_changed_file_reloads_the_server_and_tokens_stay_valid(database_of: Callable[[str], URL], folder: Path) -> None:
+    source = folder / "changed.py"
+    source.touch()
+    with (
+        serving(database_of("sqlite"), prepare=reload_from_the_current_folder, options=["--reload"]) as server,
+        httpx2.Client(base_url=server.address, timeout=60) as client,
+    ):
+        assert client.post("/users", json=ANN).status_code == 201
+        token = token_from(client)
+        modified = source.stat().st_mtime
+        while "detected changes in 'changed.py'" not in server.said:
+            modified += 1  # again until seen: the first look at a file only notes its time
+            os.utime(source, (modified, modified))
+        server.wait_until_it_says("Application startup complete", 2)
+        assert client.get("/profile", headers=token).status_code == 200
+        assert server.end() == 0
+    assert "Traceback" not in server.said
+
+
+@pytest.mark.parametrize(
+    ("options", "settings", "reason"),
+    [(["--workers", "2"], {}, "one worker"), ([], {"FASTAPI_ENV": "production"}, "for development")],
+)
+def test_reload_is_refused_where_it_does_not_belong(
+    options: list[str], settings: dict[str, str], reason: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in settings.items():
+        monkeypatch.setenv(name, value)
+    done = run("serve", "--reload", *options)
+    assert done.code == 2
+    assert reason in done.errors
 
 
 @pytest.mark.parametrize("workers", [1, 2])

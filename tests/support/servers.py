@@ -96,13 +96,14 @@ def starting(
     command: Sequence[str | Path] | None = None,
     port: int = 0,
     prepare: Callable[[], None] | None = None,
+    options: Sequence[str] = (),
     **settings: str,
 ) -> Iterator[Server]:
     """Start a server: forked from a process that has imported it, or the given command in a new Python.
 
     None of its processes outlives the block. A forked server first calls what prepares it, a function of a module.
     """
-    words = ["serve", "--port", str(port), "--workers", str(workers)]
+    words = ["serve", "--port", str(port), "--workers", str(workers), *options]
     values = environment(**{"DATABASE_URL": plain(url), "DRAIN_SECONDS": "0"} | settings)
     reading, writing = os.pipe()
     try:
