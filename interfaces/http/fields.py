@@ -133,6 +133,7 @@ def _path(description: str) -> Any:
 PostId = Annotated[int, BeforeValidator(_path_id), _path("The post's id."), Raises({"post-not-found"})]
 SessionId = Annotated[int, BeforeValidator(_path_id), _path("The session's id."), Raises({"session-not-found"})]
 UserId = Annotated[int, BeforeValidator(_path_id), _path("The account's id."), Raises({"user-not-found"})]
+Slug = Annotated[Text, Path(description="The last part of the problem's `type`.", examples=["validation"])]
 
 QueryId = Annotated[int, Field(ge=0, le=ID_MAX), BeforeValidator(query_integer)]
 QueryDirection = Annotated[Literal[1, -1], BeforeValidator(_query_direction)]

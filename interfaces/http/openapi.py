@@ -1,15 +1,102 @@
 """The OpenAPI document beyond what FastAPI generates."""
 
 from collections.abc import Iterator
+from copy import deepcopy
+from http import HTTPStatus
 from typing import Any, Final
 
 from fastapi import FastAPI
+from fastapi.routing import APIRoute
 
 from application.ports.storage import ID_MAX
+from interfaces.http.deps import OptionalCaller, ReadingCaller
 from interfaces.http.problems import SCHEMAS
 
 RENAMED: Final = {"Body_signIn": "SignInForm"}
 """Schemas whose generated name is not one for clients."""
+
+GUIDE: Final = """\
+Users sign up, write posts, and vote them up or down.
+
+## First steps
+
+1. Sign up: `POST /users` with an e-mail and a password of 8 characters or more.
+2. Sign in: `POST /login` with a form, in which `username` is the e-mail. The response has an access token and a refresh
+   token, with their lifetimes in seconds.
+3. Send the access token as `Authorization: Bearer <token>`.
+4. Before it expires, exchange the refresh token for new ones: `POST /refresh`. Every refresh token is valid once; a
+   second use ends the session. `POST /logout` ends it too.
+
+## Lists
+
+A list returns at most `limit` rows. Its `Link` header (RFC 8288) has the next page as `rel="next"`: follow it
+unchanged, until there is none. The cursor in it belongs to the list's filters and order.
+
+## Errors
+
+Every error is a problem document (RFC 9457), `application/problem+json`. Its `type` is the path of a page that explains
+it, and the same for every error of its kind; `/problems` lists them all. With 422, `errors` names each invalid part of
+the request. `instance` is the id of the request, which the header `X-Request-ID` has in every response; a request may
+bring its own. After 429 and 503, wait for the seconds in `Retry-After`.
+
+## Retries
+
+GET, PUT and DELETE are safe to repeat. `POST /posts` with an `Idempotency-Key` is too, for 24 hours: the same key with
+the same body returns the post that the first request created, and has `Idempotency-Replayed: true`.
+
+## Conditional requests
+
+A post has an `ETag`. Send it in `If-None-Match` to read the post only if it changed (304 otherwise), and in `If-Match`
+to change or delete the post only if no other request did in between (412 otherwise).
+"""
+"""The description of the API, a first page for client developers."""
+
+TAGS: Final = {
+    "posts": "Posts and drafts: list, search, read, write, change, delete.",
+    "votes": "One vote per account and post, up or down.",
+    "users": "Accounts: sign up, read, change, export, delete.",
+    "sessions": "Sign in, refresh tokens, sign out.",
+    "system": "Health of the server, and the pages that explain problems.",
+    "admin": "Totals, for administrators.",
+}
+
+HEADERS: Final[dict[str, Any]] = {
+    "X-Request-ID": {
+        "description": "The id of the request: its own, or a new one.",
+        "required": True,
+        "schema": {"type": "string", "pattern": "^[A-Za-z0-9._-]{1,128}$"},
+        "example": "0b4c7f0e5d1f4a6f9d3b",
+    },
+    "Retry-After": {
+        "description": "Seconds before a retry can succeed.",
+        "required": True,
+        "schema": {"type": "integer", "minimum": 1, "format": "int64"},
+        "example": 2,
+    },
+    "WWW-Authenticate": {
+        "description": "The scheme, and `invalid_token` if the request has one (RFC 6750, section 3).",
+        "required": True,
+        "schema": {"type": "string"},
+        "example": 'Bearer error="invalid_token"',
+    },
+    "Location": {
+        "description": "The path of what was created.",
+        "required": True,
+        "schema": {"type": "string"},
+        "example": "/posts/1",
+    },
+    "Content-Disposition": {
+        "description": "Makes a browser save the response as a file.",
+        "required": True,
+        "schema": {"type": "string"},
+        "example": 'attachment; filename="agora-export.json"',
+    },
+}
+
+
+def with_header(name: str) -> dict[str, Any]:
+    """Refer to a header of `HEADERS`, for a response."""
+    return {name: {"$ref": f"#/components/headers/{name}"}}
 
 
 def complete_document(api: FastAPI) -> None:
@@ -20,15 +107,20 @@ def complete_document(api: FastAPI) -> None:
         document = generate()
         if "Problem" not in document["components"]["schemas"]:  # FastAPI returns the same document every time
             _complete(document)
+            _allow_anonymous(document, api)
         return document
 
     api.openapi = openapi  # type: ignore[method-assign]  # FastAPI's documented way to extend the document
 
 
 def _complete(document: dict[str, Any]) -> None:
+    document["info"] |= {"description": GUIDE, "license": {"name": "MIT", "identifier": "MIT"}}
+    document["servers"] = [{"url": "/", "description": "The server that serves this document."}]
+    document["tags"] = [{"name": name, "description": description} for name, description in TAGS.items()]
     components = document["components"]
+    components["headers"] = HEADERS
     schemas = {RENAMED.get(name, name): schema for name, schema in components["schemas"].items()}
-    components["schemas"] = dict(sorted((schemas | SCHEMAS).items()))
+    components["schemas"] = dict(sorted((schemas | deepcopy(SCHEMAS)).items()))
     for outermost in _outermost(document):
         for schema in _nested(outermost):
             schema.pop("title", None)  # a property's repeats its name, and generators would name types after it
@@ -37,8 +129,32 @@ def _complete(document: dict[str, Any]) -> None:
             old = schema.get("$ref", "").rpartition("/")[2]
             if old in RENAMED:
                 schema["$ref"] = f"#/components/schemas/{RENAMED[old]}"
+            if schema.get("type") == "integer" and "enum" not in schema:
+                schema.setdefault("format", "int64")
     for name, schema in components["schemas"].items():
         schema["title"] = name
+    for operation in operations(document):
+        for status, response in operation["responses"].items():
+            response["headers"] = response.get("headers", {}) | _general_headers(int(status), response["description"])
+
+
+def _general_headers(status: int, slugs: str) -> dict[str, Any]:
+    """Name the headers that responses of a status have in every operation."""
+    headers = with_header("X-Request-ID")
+    if status == HTTPStatus.UNAUTHORIZED:
+        headers |= with_header("WWW-Authenticate")
+    if status in {HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE} or slugs == "`idempotency-key-in-use`":
+        headers |= with_header("Retry-After")
+    return headers
+
+
+def _allow_anonymous(document: dict[str, Any], api: FastAPI) -> None:
+    """Add requests without a token where it is optional."""
+    optional = {OptionalCaller, ReadingCaller} if api.state.api.public_reads else {OptionalCaller}
+    for route in api.routes:
+        if isinstance(route, APIRoute) and any(type(each.call) in optional for each in route.dependant.dependencies):
+            for method in route.methods or ():
+                document["paths"][route.path][method.lower()]["security"].append({})
 
 
 def operations(document: dict[str, Any]) -> Iterator[dict[str, Any]]:

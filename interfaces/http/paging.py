@@ -164,8 +164,12 @@ def openapi_parameters(model: type[PageQuery]) -> dict[str, Any]:
     """Document the query of a list for OpenAPI."""
     parameters = []
     for name, schema in model.model_json_schema()["properties"].items():
-        description = {"description": schema["description"]} if "description" in schema else {}
-        parameters.append({"name": name, "in": "query", "required": False, "schema": schema, **description})
+        choices = schema.pop("anyOf", ())  # a value or null, which no query can write
+        schema.update(next((choice for choice in choices if choice.get("type") != "null"), {}))
+        description = schema.pop("description")
+        parameters.append(
+            {"name": name, "in": "query", "required": False, "description": description, "schema": schema}
+        )
     return {"parameters": parameters}
 
 

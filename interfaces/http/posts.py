@@ -16,6 +16,7 @@ from domain.posts import PostChanges
 from interfaces.http.deps import ReadingActor, SignedIn, StateDep
 from interfaces.http.etags import TAGGED, IfMatch, IfNoneMatch, UnlessMatch, changeable_versions, entity_tag, is_known
 from interfaces.http.fields import Content, Flag, PostId, QueryFlag, QueryId, QueryMoment, Search, Title
+from interfaces.http.openapi import with_header
 from interfaces.http.paging import LINKED, LIST_PROBLEMS, PageQuery, list_url, openapi_parameters, query_model
 from interfaces.http.problems import problems
 from interfaces.http.routing import FastPathRoute
@@ -187,7 +188,7 @@ async def list_posts(
     status_code=201,
     response_model=PostOut,
     responses=problems("idempotency-key-in-use", "idempotency-key-reused")
-    | {201: {"headers": TAGGED["headers"] | REPLAYED}},
+    | {201: {"headers": TAGGED["headers"] | with_header("Location") | REPLAYED}},
 )
 async def write_post(
     body: PostIn, actor: SignedIn, state: StateDep, idempotency_key: IdempotencyKey = None

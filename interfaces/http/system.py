@@ -13,7 +13,7 @@ from pydantic import BaseModel
 from starlette.responses import Response
 
 from interfaces.http.deps import StateDep, get_state
-from interfaces.http.fields import Text
+from interfaces.http.fields import Slug
 from interfaces.http.pages import first_page, prefers_html, problem_page, problems_page
 from interfaces.http.problems import PROBLEMS, problem_response, problems, unavailable_problem
 from interfaces.http.routing import StrictRoute
@@ -101,7 +101,7 @@ async def list_problems() -> Response:
 
 
 @router.get("/problems/{slug}", response_class=HTMLResponse, responses=problems("not-found"))
-async def explain_problem(slug: Text) -> Response:
+async def explain_problem(slug: Slug) -> Response:
     """Serve the page that explains a type of problem."""
     if slug not in PROBLEMS:
         return problem_response("not-found", "there is no such type of problem")

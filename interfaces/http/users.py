@@ -14,6 +14,7 @@ from application.views import OwnVote, PostFilter, PostView, UserView
 from domain.users import ANONYMOUS, Role
 from interfaces.http.deps import Admin, ApiState, ClientAddress, MaybeSignedIn, SignedIn, StateDep
 from interfaces.http.fields import Email, Flag, Password, Search, Text, UserId, Username
+from interfaces.http.openapi import with_header
 from interfaces.http.paging import LINKED, LIST_PROBLEMS, PageQuery, list_url, openapi_parameters, query_model
 from interfaces.http.problems import problems
 from interfaces.http.routing import StrictRoute
@@ -128,7 +129,7 @@ def _own_vote(vote: OwnVote) -> ExportedVoteOut:
 @router.post(
     "/users",
     status_code=201,
-    responses=problems("email-taken", "username-taken"),
+    responses=problems("email-taken", "username-taken") | {201: {"headers": with_header("Location")}},
 )
 async def register(body: RegistrationIn, state: StateDep, address: ClientAddress, response: Response) -> UserOut:
     """Open an account."""
@@ -195,7 +196,9 @@ async def delete_own_account(body: ConfirmationIn, actor: SignedIn, state: State
     await state.run(state.app.commands.delete_own_account, actor, body.current_password, address=address)
 
 
-@router.get("/users/me/export", response_model=ExportOut)
+@router.get(
+    "/users/me/export", response_model=ExportOut, responses={200: {"headers": with_header("Content-Disposition")}}
+)
 async def export_own_data(actor: SignedIn, state: StateDep) -> Response:
     """Export all data of one's own account.
 

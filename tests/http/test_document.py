@@ -84,3 +84,73 @@ def test_operations_have_short_ids_and_summaries_in_words() -> None:
         assert re.fullmatch("[a-z]+([A-Z][a-z]+){0,2}", operation["operationId"])
         assert re.fullmatch("[A-Z][^;.`]{2,69}", operation["summary"]), operation["summary"]
         assert not operation["summary"].istitle() or " " not in operation["summary"], operation["summary"]
+
+
+def resolved(part: dict[str, Any]) -> dict[str, Any]:
+    """Follow a reference."""
+    found: Any = DOCUMENT
+    for step in part["$ref"].removeprefix("#/").split("/"):
+        found = found[step]
+    return dict(found)
+
+
+def responses() -> Iterator[tuple[str, int, dict[str, Any]]]:
+    """Yield every response with its operation and status."""
+    for path, item in DOCUMENT["paths"].items():
+        for method, operation in item.items():
+            for status, response in operation["responses"].items():
+                yield f"{method.upper()} {path}", int(status), response
+
+
+def test_responses_document_their_headers() -> None:
+    for where, status, response in responses():
+        named = response["headers"]
+        assert "X-Request-ID" in named
+        assert ("WWW-Authenticate" in named) == (status == 401), where
+        assert ("Retry-After" in named) == (status in {429, 503} or (where, status) == ("POST /posts", 409)), where
+        assert ("Location" in named) == (status == 201 and where != "POST /vote"), where
+        assert ("Content-Disposition" in named) == ((where, status) == ("GET /users/me/export", 200)), where
+        for header in (resolved(each) if "$ref" in each else each for each in named.values()):
+            assert header["description"]
+            assert header["schema"]["type"]
+
+
+def optional_tokens(document: dict[str, Any]) -> set[str]:
+    """Collect the operations with a token that may be left out."""
+    return {
+        f"{method.upper()} {path}"
+        for path, item in document["paths"].items()
+        for method, operation in item.items()
+        if {} in operation.get("security", ())
+    }
+
+
+def test_optional_tokens_are_marked() -> None:
+    assert optional_tokens(DOCUMENT) == {"GET /users/{user_id}"}
+    public = {"GET /users/{user_id}", "GET /posts", "GET /posts/{post_id}"}
+    assert optional_tokens(document_of(public_reads=True)) == public
+
+
+def test_integers_have_a_format() -> None:
+    for schema in schemas():
+        if schema.get("type") == "integer" and "enum" not in schema:
+            assert schema["format"] == "int64", schema
+
+
+def test_parameters_have_one_type_and_a_description() -> None:
+    found = list(parameters())
+    assert len(found) > 30
+    for where, parameter in found:
+        assert "type" in parameter["schema"], (where, parameter["name"])
+        assert parameter["description"], (where, parameter["name"])
+
+
+def test_first_page_teaches_the_api() -> None:
+    info = DOCUMENT["info"]
+
+    for word in ("POST /users", "POST /login", "POST /refresh", "Link", "Idempotency-Key", "If-Match", "Retry-After"):
+        assert word in info["description"], word
+    assert info["license"] == {"name": "MIT", "identifier": "MIT"}
+    assert DOCUMENT["servers"][0]["url"] == "/"
+    used = {tag for item in DOCUMENT["paths"].values() for operation in item.values() for tag in operation["tags"]}
+    assert {tag["name"] for tag in DOCUMENT["tags"] if tag["description"]} == used
