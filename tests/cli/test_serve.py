@@ -242,6 +242,7 @@ def test_the_server_says_where_everything_is_serves_and_ends_well(at: URL) -> No
 def test_changed_file_reloads_the_server_and_tokens_stay_valid(database_of: Callable[[str], URL], folder: Path) -> None:
     source = folder / "changed.py"
     source.touch()
+    empty(database_of("sqlite"))
     with (
         serving(database_of("sqlite"), prepare=reload_from_the_current_folder, options=["--reload"]) as server,
         httpx2.Client(base_url=server.address, timeout=60) as client,
