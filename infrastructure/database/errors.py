@@ -47,6 +47,11 @@ CONSTRAINTS: Final[dict[str, type[EmailTaken | UsernameTaken | InvalidToken | Ke
 }
 """The domain error of each violated constraint: by its name on PostgreSQL, by table.column on SQLite."""
 
+NEVER_VIOLATED: Final = {
+    "fk_answers_user_id_users": "a response is stored after its post, which locks the account in the same transaction",
+}
+"""Foreign keys to accounts that need no domain error, each with its reason."""
+
 DRIVER_ERRORS: Final = (DBAPIError, psycopg2.Error, sqlite3.Error)
 """Errors of database drivers, raw and wrapped by SQLAlchemy."""
 

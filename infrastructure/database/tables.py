@@ -65,15 +65,31 @@ Id = BigInteger().with_variant(Integer, "sqlite")
 
 
 def uses(
-    *, archive: Literal["lines", "derived", "omitted"], export: str | None, counted: bool = False, why: str = ""
+    *,
+    archive: Literal["lines", "derived", "omitted"],
+    export: str | None,
+    counted: bool = False,
+    why: str = "",
+    counters: tuple[str, ...] = (),
+    numbers: tuple[str, ...] = (),
 ) -> dict[str, object]:
     """State what becomes of a table's rows outside requests.
 
     An archive holds each row as a line, an import derives it from lines, or it is omitted. `export` names the member of
     an account's own export that holds its rows. The dashboard counts the table if `counted`. `why` is the reason for
     what is omitted and not exported.
+
+    `counters` are the columns that are computed from other rows: an operator's command verifies and repairs them.
+    `numbers` are the other numeric columns.
     """
-    return {"archive": archive, "export": export, "counted": counted, "why": why}
+    return {
+        "archive": archive,
+        "export": export,
+        "counted": counted,
+        "why": why,
+        "counters": counters,
+        "numbers": numbers,
+    }
 
 
 def _trigrams(column: str) -> Index:
@@ -146,7 +162,7 @@ attempts = Table(
     Column("count", Integer, nullable=False),
     Column("ends_at", UtcDateTime, nullable=False),
     Index(None, "ends_at"),
-    info=uses(archive="omitted", export=None, why="counters of minutes, under hashes"),
+    info=uses(archive="omitted", export=None, why="counters of minutes, under hashes", numbers=("count",)),
 )
 
 posts = Table(
@@ -177,7 +193,13 @@ posts = Table(
     Index(None, "owner_id", "published", "score", "id", "created_at"),
     Index(None, "owner_id", "published", "hot", "id", "created_at"),
     sqlite_autoincrement=True,
-    info=uses(archive="lines", export="posts", counted=True),
+    info=uses(
+        archive="lines",
+        export="posts",
+        counted=True,
+        counters=("upvotes", "downvotes", "score", "hot"),
+        numbers=("version",),
+    ),
 )
 
 # Titles for searches. In a table of their own, because a vote writes a new version of its post into every index of the
@@ -214,7 +236,7 @@ votes = Table(
     Column("created_at", UtcDateTime, nullable=False),
     CheckConstraint("dir in (-1, 1)", name="dir"),
     Index(None, "user_id", "dir", "created_at", "post_id"),
-    info=uses(archive="lines", export="votes", counted=True),
+    info=uses(archive="lines", export="votes", counted=True, numbers=("dir",)),
 )
 
 ARCHIVED: Final = tuple(table for table in metadata.sorted_tables if table.info["archive"] == "lines")

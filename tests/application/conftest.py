@@ -1,5 +1,7 @@
 """App on fakes: the container's wiring, with fakes behind the ports."""
 
+from collections.abc import Iterator
+
 import pytest
 
 from application.passwords import Limits
@@ -26,7 +28,7 @@ from tests.support.app import COMMON, REGISTRATIONS, World, container_with
 
 
 @pytest.fixture
-def world() -> World:
+def world() -> Iterator[World]:
     database, clock, hasher = MemoryDatabase(), FrozenClock(), PlainHasher()
     users, posts, votes = MemoryUserReader(database), MemoryPostReader(database), MemoryVoteReader(database)
     meter, timer, log = MemoryMeter(), MemoryTimer(), MemorySecurityLog()
@@ -52,4 +54,6 @@ def world() -> World:
         tokens=PlainTokens(),
         refresh_tokens=NumberedRefreshTokens(),
     )
-    return World(container.app(), database, clock, hasher, meter, timer, log)
+    world = World(container.app(), database, clock, hasher, meter, timer, log)
+    yield world
+    assert not list(world.wrong_counters())

@@ -1,13 +1,13 @@
 """Rules for errors."""
 
 import re
-from collections.abc import Iterator
 
 import domain.posts
 import domain.sessions
 import domain.users
 import domain.votes
 from domain.errors import DomainError, Invalid, TooManyRequests
+from tests.support.samples import errors_below
 
 WITHOUT_ARGUMENTS = (
     domain.posts.KeyInUse,
@@ -23,14 +23,6 @@ WITHOUT_ARGUMENTS = (
     domain.users.NotAuthenticated,
     domain.users.UsernameTaken,
 )
-
-
-def errors_below(kind: type[DomainError]) -> Iterator[type[DomainError]]:
-    """Yield the errors of the domain that are subclasses of a kind."""
-    for error in kind.__subclasses__():
-        if error.__module__.startswith("domain."):
-            yield error
-            yield from errors_below(error)
 
 
 def test_every_code_belongs_to_one_error() -> None:

@@ -15,9 +15,11 @@ from sqlalchemy import URL
 from structlog.testing import capture_logs
 
 from application.errors import Unavailable
-from interfaces.http.problems import PROBLEMS
+from domain.errors import DomainError
+from interfaces.http.problems import PROBLEMS, STATUS
 from tests.support.api import STATUSES, Api, Failing, Person, require_problem, running_api
 from tests.support.openapi import operations
+from tests.support.samples import errors_below
 
 SECRET = "secret of /srv/agora in SELECT * FROM users"
 
@@ -165,6 +167,15 @@ def test_failing_adapter_is_unavailable(url: URL) -> None:
     assert int(answer.headers["Retry-After"]) > 0
     why = {"reason": "the database cannot answer now", "cause": "TimeoutError"}
     assert {"event": "unavailable", "log_level": "warning", **why} in log
+
+
+@pytest.mark.parametrize("error", list(errors_below(DomainError)), ids=lambda error: error.__name__)
+def test_each_domain_error_has_a_problem_of_its_status(error: type[DomainError]) -> None:
+    if "code" in error.__dict__:
+        status = next(STATUS[kind] for kind in error.__mro__ if kind in STATUS)
+        assert (PROBLEMS[error.code].status, STATUSES[error.code]) == (status, status)
+    else:  # a kind of errors
+        assert error in STATUS
 
 
 def test_nothing_is_said_about_the_software(api: Api) -> None:

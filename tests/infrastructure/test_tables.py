@@ -3,9 +3,10 @@
 from dataclasses import fields
 
 import pytest
-from sqlalchemy import Table
+from sqlalchemy import Float, Integer, Numeric, Table
 
 from application.views import EntityCounts
+from infrastructure.database.errors import CONSTRAINTS, NEVER_VIOLATED
 from infrastructure.database.tables import ARCHIVED, COUNTED, metadata, uses
 from infrastructure.operations.archive import KINDS
 
@@ -22,6 +23,26 @@ def test_each_table_states_its_uses(table: Table) -> None:
 @TABLES
 def test_removing_an_account_removes_its_rows_in_each_table(table: Table) -> None:
     assert {key.ondelete for key in table.foreign_keys} <= {"CASCADE"}
+
+
+@TABLES
+def test_each_number_of_a_table_is_a_counter_or_states_that_it_is_none(table: Table) -> None:
+    numeric = {column.name for column in table.c if isinstance(column.type, Integer | Float | Numeric)}
+    keys = {column.name for column in table.c if column.primary_key or column.foreign_keys}
+
+    assert {*table.info["counters"], *table.info["numbers"]} == numeric - keys
+    assert not {*table.info["counters"]} & {*table.info["numbers"]}
+
+
+def test_each_foreign_key_to_accounts_has_a_refusal_or_an_excuse() -> None:
+    keys = {
+        str(key.constraint.name)
+        for table in metadata.sorted_tables
+        for key in table.foreign_keys
+        if key.constraint and key.column.table.name == "users"
+    }
+
+    assert keys == {name for name in CONSTRAINTS if name.startswith("fk_")} ^ NEVER_VIOLATED.keys()
 
 
 def test_an_archive_holds_each_archived_table_in_the_order_of_references() -> None:

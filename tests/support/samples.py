@@ -1,8 +1,10 @@
 """Ready-made entities, so that a test names only what it is about."""
 
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
 from application.ports.storage import UnitOfWorkFactory
+from domain.errors import DomainError
 from domain.posts import Post
 from domain.users import Actor, Role, User
 from infrastructure.domain_names import to_ascii
@@ -78,3 +80,11 @@ NOT_FOUND = [
     ("\uff21pfel", "apfel"),
 ]
 """Texts, and searches that do not find them."""
+
+
+def errors_below(kind: type[DomainError]) -> Iterator[type[DomainError]]:
+    """Yield the errors of the domain that are subclasses of a kind."""
+    for error in kind.__subclasses__():
+        if error.__module__.startswith("domain."):
+            yield error
+            yield from errors_below(error)
