@@ -171,7 +171,7 @@ def test_failing_adapter_is_unavailable(url: URL) -> None:
 
 @pytest.mark.parametrize("error", list(errors_below(DomainError)), ids=lambda error: error.__name__)
 def test_each_domain_error_has_a_problem_of_its_status(error: type[DomainError]) -> None:
-    if "code" in error.__dict__:
+    if hasattr(error, "code"):
         status = next(STATUS[kind] for kind in error.__mro__ if kind in STATUS)
         assert (PROBLEMS[error.code].status, STATUSES[error.code]) == (status, status)
     else:  # a kind of errors
