@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.command import run
 from tests.support.postgres import free_port
 from tests.support.reaper import reaper_mark
 
@@ -116,6 +117,29 @@ def test_transcript_prints_what_the_readme_shows(tmp_path: Path, environment: di
     outputs = shell.stdout.split(f"{MARK}\n")[:-1]
     for (command, expected), output in zip(steps, outputs, strict=True):
         assert comparable(output) == comparable(expected), command
+
+
+def test_demo_fills_a_file_of_its_own_after_the_transcript(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    demo, serve = re.findall(r"^DATABASE_URL=.*", README.read_text(encoding="utf-8"), re.MULTILINE)
+    found = re.fullmatch(r"DATABASE_URL=(sqlite:///(\S+)) \.venv/bin/agora demo", demo)
+    assert found is not None
+    assert serve.startswith(f"DATABASE_URL={found[1]} .venv/bin/agora serve")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DATABASE_URL", "")
+    assert run("migrate").code == 0
+    assert run("users", "create-admin", "--email", "ann@example.com", "--generate").code == 0
+
+    monkeypatch.setenv("DATABASE_URL", found[1])
+    done = run("demo", "--users", "5", "--posts", "5", "--votes", "5")
+
+    assert done.output.startswith("5 users, 5 posts and 5 votes generated\n")
+    assert (tmp_path / found[2]).exists()
+
+
+def test_commands_of_the_readme_can_be_typed_as_they_stand() -> None:
+    blocks = re.findall(r"^```sh\n(.*?)^```$", README.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+    lines = [line for block in blocks for line in block.splitlines()]
+    assert [line for line in lines if not re.match(r"(make|export) |(DATABASE_URL=\S+ )?\.venv/bin/agora ", line)] == []
 
 
 def test_transcript_covers_registration_to_sign_out() -> None:
