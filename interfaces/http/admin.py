@@ -1,9 +1,12 @@
 """The administrators' dashboard over HTTP."""
 
+from typing import Annotated
+
 from fastapi import APIRouter
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from interfaces.http.deps import Admin, StateDep
+from interfaces.http.fields import about
 from interfaces.http.routing import StrictRoute
 
 router = APIRouter(tags=["admin"], route_class=StrictRoute, strict_content_type=False)
@@ -14,9 +17,9 @@ class CountsOut(BaseModel):
 
     model_config = ConfigDict(from_attributes=True)
 
-    users: int
-    posts: int
-    votes: int
+    users: Annotated[int, about("The number of accounts.", 12)]
+    posts: Annotated[int, about("The number of posts.", 30)]
+    votes: Annotated[int, about("The number of votes.", 90)]
 
 
 class TopPostOut(BaseModel):
@@ -24,16 +27,16 @@ class TopPostOut(BaseModel):
 
     model_config = ConfigDict(from_attributes=True)
 
-    id: int
-    title: str
-    votes: int
+    id: Annotated[int, about("The post's id.", 1)]
+    title: Annotated[str, about("One line.", "Budget 2026")]
+    votes: Annotated[int, about("Upvotes minus downvotes.", 2)]
 
 
 class DashboardOut(CountsOut):
     """Totals, those of the last 24 hours, and the top posts."""
 
-    last_24h: CountsOut
-    top_posts: list[TopPostOut]
+    last_24h: Annotated[CountsOut, Field(description="What was added in the last 24 hours.")]
+    top_posts: Annotated[list[TopPostOut], Field(description="The posts with the most votes, in order.")]
 
 
 @router.get("/admin-dashboard")

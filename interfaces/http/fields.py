@@ -1,6 +1,7 @@
 """The types of request fields: what each accepts, also in the OpenAPI document."""
 
 import re
+from collections.abc import Mapping
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Final, Literal
@@ -17,6 +18,9 @@ from interfaces.emails import require_email
 from interfaces.http.problems import Raises
 
 _ID: Final = re.compile("0|[1-9][0-9]*")
+MOMENT: Final = "2026-01-31T12:00:00Z"
+"""An example."""
+
 FIRST_MOMENT: Final = datetime(1, 1, 1, tzinfo=UTC)
 LAST_MOMENT: Final = datetime(9999, 12, 31, 23, 59, 59, 999_999, tzinfo=UTC)
 _INTEGER: Final = re.compile("-?[0-9]{1,20}")
@@ -104,6 +108,18 @@ def _utc(moment: datetime, rest: str) -> datetime:
         return FIRST_MOMENT if moment.year == 1 else LAST_MOMENT
 
 
+def about(description: str, example: object, **more: Any) -> Any:
+    """Describe a property in the OpenAPI document, with an example."""
+    return Field(description=description, examples=[example], json_schema_extra=more or None)
+
+
+NAMED_UP_DOWN: Final[Mapping[str, Any]] = {"x-enum-varnames": ["up", "down"]}
+NAMED_UP_DOWN_NONE: Final[Mapping[str, Any]] = {"x-enum-varnames": ["up", "down", "none"]}
+"""Names for generators of clients, in the order of the enum."""
+
+UP_DOWN: Final[Mapping[str, Any]] = {"enum": [1, -1], **NAMED_UP_DOWN}
+UP_DOWN_NONE: Final[Mapping[str, Any]] = {"enum": [1, -1, 0], **NAMED_UP_DOWN_NONE}
+
 # Constraints stand beside the type, before the validators: after one, pydantic would count "items" instead of
 # characters, and write `ge` into the OpenAPI document instead of `minimum`.
 _STORABLE = AfterValidator(_storable)
@@ -127,7 +143,7 @@ JsonId = Annotated[int, Field(ge=0, le=ID_MAX), BeforeValidator(json_integer)]
 
 def _path(description: str) -> Any:
     """Describe an id in a path; one beyond the bounds is valid and not found."""
-    return Path(description=description, json_schema_extra={"minimum": 0, "maximum": ID_MAX})
+    return Path(description=description, examples=[1], json_schema_extra={"minimum": 0, "maximum": ID_MAX})
 
 
 PostId = Annotated[int, BeforeValidator(_path_id), _path("The post's id."), Raises({"post-not-found"})]
@@ -136,9 +152,15 @@ UserId = Annotated[int, BeforeValidator(_path_id), _path("The account's id."), R
 Slug = Annotated[Text, Path(description="The last part of the problem's `type`.", examples=["validation"])]
 
 QueryId = Annotated[int, Field(ge=0, le=ID_MAX), BeforeValidator(query_integer)]
-QueryDirection = Annotated[Literal[1, -1], BeforeValidator(_query_direction)]
+QueryDirection = Annotated[
+    Literal[1, -1], BeforeValidator(_query_direction), Field(json_schema_extra={**NAMED_UP_DOWN})
+]
 QueryMoment = Annotated[datetime, BeforeValidator(_moment)]
 QueryFlag = Annotated[bool, BeforeValidator(_query_boolean)]
 Search = Annotated[
-    str, Field(max_length=200, description="Text to search for, ignoring case; empty matches everything."), _STORABLE
+    str,
+    Field(
+        max_length=200, examples=["budget"], description="Text to search for, ignoring case; empty matches everything."
+    ),
+    _STORABLE,
 ]

@@ -10,7 +10,7 @@ from fastapi.routing import APIRoute
 
 from application.ports.storage import ID_MAX
 from interfaces.http.deps import OptionalCaller, ReadingCaller
-from interfaces.http.problems import SCHEMAS
+from interfaces.http.problems import PROBLEMS
 
 RENAMED: Final = {"Body_signIn": "SignInForm"}
 """Schemas whose generated name is not one for clients."""
@@ -93,6 +93,99 @@ HEADERS: Final[dict[str, Any]] = {
     },
 }
 
+_ERRORS: Final = {"errors": [{"loc": ["body", "title"], "message": "Field required", "code": "missing"}]}
+
+EXAMPLES: Final[dict[str, Any]] = {
+    slug: {
+        "summary": problem.title,
+        "value": {
+            "type": f"/problems/{slug}",
+            "title": problem.title,
+            "status": problem.status,
+            "detail": problem.cause,
+            "instance": "0b4c7f0e5d1f4a6f9d3b",
+            **(_ERRORS if problem.status == PROBLEMS["validation"].status else {}),
+        },
+    }
+    for slug, problem in PROBLEMS.items()
+}
+"""An example of every problem, for the OpenAPI document."""
+
+SCHEMAS: Final[dict[str, Any]] = {
+    "Problem": {
+        "type": "object",
+        "title": "Problem",
+        "description": "An error (RFC 9457).",
+        "required": ["type", "title", "status", "detail", "instance"],
+        "properties": {
+            "type": {
+                "type": "string",
+                "description": "The page that explains it.",
+                "examples": ["/problems/not-found"],
+            },
+            "title": {
+                "type": "string",
+                "description": "The same for every error of this type.",
+                "examples": ["Not found"],
+            },
+            "status": {
+                "type": "integer",
+                "description": "The HTTP status.",
+                "examples": [404],
+            },
+            "detail": {
+                "type": "string",
+                "description": "What went wrong this time.",
+                "examples": ["There is nothing at this path."],
+            },
+            "instance": {
+                "type": "string",
+                "description": "The id of the request.",
+                "examples": ["0b4c7f0e5d1f4a6f9d3b"],
+            },
+        },
+    },
+    "ValidationProblem": {
+        "title": "ValidationProblem",
+        "description": "An error of the request, with each invalid part.",
+        "allOf": [
+            {"$ref": "#/components/schemas/Problem"},
+            {
+                "type": "object",
+                "required": ["errors"],
+                "properties": {
+                    "errors": {
+                        "type": "array",
+                        "description": "Each invalid part of the request.",
+                        "items": {
+                            "type": "object",
+                            "required": ["loc", "message", "code"],
+                            "properties": {
+                                "loc": {
+                                    "type": "array",
+                                    "items": {"type": ["string", "integer"]},
+                                    "description": "Where it is: the place, then names and positions.",
+                                    "examples": [["body", "title"]],
+                                },
+                                "message": {
+                                    "type": "string",
+                                    "description": "What is wrong, for people.",
+                                    "examples": ["Field required"],
+                                },
+                                "code": {
+                                    "type": "string",
+                                    "description": "What is wrong, for programs.",
+                                    "examples": ["missing"],
+                                },
+                            },
+                        },
+                    }
+                },
+            },
+        ],
+    },
+}
+
 
 def with_header(name: str) -> dict[str, Any]:
     """Refer to a header of `HEADERS`, for a response."""
@@ -118,9 +211,15 @@ def _complete(document: dict[str, Any]) -> None:
     document["servers"] = [{"url": "/", "description": "The server that serves this document."}]
     document["tags"] = [{"name": name, "description": description} for name, description in TAGS.items()]
     components = document["components"]
-    components["headers"] = HEADERS
+    components["headers"], components["examples"] = HEADERS, EXAMPLES
     schemas = {RENAMED.get(name, name): schema for name, schema in components["schemas"].items()}
     components["schemas"] = dict(sorted((schemas | deepcopy(SCHEMAS)).items()))
+    _refine_schemas(document)
+    _describe_bodies(document)
+
+
+def _refine_schemas(document: dict[str, Any]) -> None:
+    """Correct what generators of clients would take literally."""
     for outermost in _outermost(document):
         for schema in _nested(outermost):
             schema.pop("title", None)  # a property's repeats its name, and generators would name types after it
@@ -131,11 +230,46 @@ def _complete(document: dict[str, Any]) -> None:
                 schema["$ref"] = f"#/components/schemas/{RENAMED[old]}"
             if schema.get("type") == "integer" and "enum" not in schema:
                 schema.setdefault("format", "int64")
-    for name, schema in components["schemas"].items():
+    for name, schema in document["components"]["schemas"].items():
         schema["title"] = name
+
+
+def _describe_bodies(document: dict[str, Any]) -> None:
+    """Describe bodies and headers, with examples."""
+    schemas = document["components"]["schemas"]
+    schemas["SignInForm"]["description"] = "The form of OAuth2's password grant (RFC 6749, section 4.3.2)."
     for operation in operations(document):
+        if body := operation.get("requestBody"):
+            body["description"] = _describe(body, schemas)
         for status, response in operation["responses"].items():
+            if response["description"] == "Successful Response":
+                response["description"] = _describe(response, schemas)
             response["headers"] = response.get("headers", {}) | _general_headers(int(status), response["description"])
+
+
+def _describe(body: dict[str, Any], schemas: dict[str, Any]) -> str:
+    """Give each medium of a body an example, and return the description of its schema."""
+    description = "A page in HTML." if "content" in body else "Done; there is no body."
+    for media in body.get("content", {}).values():
+        schema = next(iter(media["schema"].get("anyOf", [media["schema"]])))  # of a body that may be absent
+        element = schema.get("items", schema)
+        name = element.get("$ref", "").rpartition("/")[2]
+        if name in schemas:
+            media["example"] = _example(schema, schemas)
+            described = schemas[name]["description"]
+            description = described if element is schema else f"A list; each element: {described}"
+    return description
+
+
+def _example(schema: dict[str, Any], schemas: dict[str, Any]) -> Any:
+    """Compose an example from those of properties."""
+    if "examples" in schema:
+        return schema["examples"][0]
+    if "$ref" in schema:
+        return _example(schemas[schema["$ref"].rpartition("/")[2]], schemas)
+    if "properties" in schema:
+        return {name: _example(each, schemas) for name, each in schema["properties"].items()}
+    return [_example(schema["items"], schemas)]
 
 
 def _general_headers(status: int, slugs: str) -> dict[str, Any]:

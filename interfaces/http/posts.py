@@ -15,7 +15,19 @@ from application.views import PostFilter, PostView
 from domain.posts import PostChanges
 from interfaces.http.deps import ReadingActor, SignedIn, StateDep
 from interfaces.http.etags import TAGGED, IfMatch, IfNoneMatch, UnlessMatch, changeable_versions, entity_tag, is_known
-from interfaces.http.fields import Content, Flag, PostId, QueryFlag, QueryId, QueryMoment, Search, Title
+from interfaces.http.fields import (
+    MOMENT,
+    UP_DOWN_NONE,
+    Content,
+    Flag,
+    PostId,
+    QueryFlag,
+    QueryId,
+    QueryMoment,
+    Search,
+    Title,
+    about,
+)
 from interfaces.http.openapi import with_header
 from interfaces.http.paging import LINKED, LIST_PROBLEMS, PageQuery, list_url, openapi_parameters, query_model
 from interfaces.http.problems import problems
@@ -50,51 +62,51 @@ REPLAYED: Final = {
 class PostIn(BaseModel):
     """A new post."""
 
-    title: Title
-    content: Content
-    published: Flag = True
+    title: Annotated[Title, about("One line.", "Budget 2026")]
+    content: Annotated[Content, about("The text.", "What do you think?")]
+    published: Annotated[Flag, about("Whether others see it; otherwise it is a draft.", True)] = True
 
 
 class PostPutIn(BaseModel):
     """A whole post; if absent, `published` stays unchanged."""
 
-    title: Title
-    content: Content
-    published: Flag | MISSING = MISSING
+    title: Annotated[Title, about("One line.", "Budget 2026")]
+    content: Annotated[Content, about("The text.", "What do you think?")]
+    published: Annotated[Flag | MISSING, about("Whether others see it.", True)] = MISSING
 
 
 class PostPatchIn(BaseModel):
     """Any part of a post; absent fields stay unchanged."""
 
-    title: Title | MISSING = MISSING
-    content: Content | MISSING = MISSING
-    published: Flag | MISSING = MISSING
+    title: Annotated[Title | MISSING, about("One line.", "Budget 2026")] = MISSING
+    content: Annotated[Content | MISSING, about("The text.", "What do you think?")] = MISSING
+    published: Annotated[Flag | MISSING, about("Whether others see it.", True)] = MISSING
 
 
 class OwnerOut(BaseModel):
     """The author of a post."""
 
-    id: int
-    username: str | None
-    created_at: datetime
+    id: Annotated[int, about("The account's id.", 1)]
+    username: Annotated[str | None, about("The username; null if the account has none.", "ann")]
+    created_at: Annotated[datetime, about("When the account was opened.", MOMENT)]
 
 
 class PostOut(BaseModel):
     """A post as the caller sees it."""
 
-    id: int
-    title: str
-    content: str
-    published: bool
-    created_at: datetime
-    updated_at: datetime
-    version: int
-    owner_id: int
-    owner: OwnerOut
-    votes: int
-    upvotes: int
-    downvotes: int
-    my_vote: int
+    id: Annotated[int, about("The post's id.", 1)]
+    title: Annotated[str, about("One line.", "Budget 2026")]
+    content: Annotated[str, about("The text.", "What do you think?")]
+    published: Annotated[bool, about("Whether others see it.", True)]
+    created_at: Annotated[datetime, about("When the post was created.", MOMENT)]
+    updated_at: Annotated[datetime, about("When it was last edited.", MOMENT)]
+    version: Annotated[int, about("Its version: 1, and one more with every edit.", 1)]
+    owner_id: Annotated[int, about("The id of its author's account.", 1)]
+    owner: Annotated[OwnerOut, Field(description="Its author.")]
+    votes: Annotated[int, about("Upvotes minus downvotes.", 2)]
+    upvotes: Annotated[int, about("The number of upvotes.", 3)]
+    downvotes: Annotated[int, about("The number of downvotes.", 1)]
+    my_vote: Annotated[int, about("The caller's vote: up (1), down (-1) or none (0).", 1, **UP_DOWN_NONE)]
 
 
 class PostsQuery(PageQuery):

@@ -297,6 +297,7 @@ def document_responses(endpoint: Callable[..., Any], responses: Responses) -> Re
             problem.status,
             {"description": "", "content": {MEDIA_TYPE: {"schema": {"$ref": f"#/components/schemas/{schema}"}}}},
         )
+        response["content"][MEDIA_TYPE].setdefault("examples", {})[slug] = {"$ref": f"#/components/examples/{slug}"}
         response["description"] = " or ".join(filter(None, [response["description"], f"`{slug}`"]))
     return documented | {status: response for status, response in responses.items() if status not in PROBLEMS}
 
@@ -314,48 +315,3 @@ def raised_by(endpoint: Callable[..., Any]) -> set[str]:
         if not is_injected:
             slugs.add("validation")
     return slugs
-
-
-SCHEMAS: Final[dict[str, Any]] = {
-    "Problem": {
-        "type": "object",
-        "title": "Problem",
-        "description": "An error (RFC 9457).",
-        "required": ["type", "title", "status", "detail", "instance"],
-        "properties": {
-            "type": {
-                "type": "string",
-                "description": "The page that explains it.",
-                "examples": ["/problems/not-found"],
-            },
-            "title": {"type": "string", "description": "The same for every error of this type."},
-            "status": {"type": "integer", "description": "The HTTP status."},
-            "detail": {"type": "string", "description": "What went wrong this time."},
-            "instance": {"type": "string", "description": "The id of the request."},
-        },
-    },
-    "ValidationProblem": {
-        "title": "ValidationProblem",
-        "allOf": [
-            {"$ref": "#/components/schemas/Problem"},
-            {
-                "type": "object",
-                "required": ["errors"],
-                "properties": {
-                    "errors": {
-                        "type": "array",
-                        "items": {
-                            "type": "object",
-                            "required": ["loc", "message", "code"],
-                            "properties": {
-                                "loc": {"type": "array", "items": {"type": ["string", "integer"]}},
-                                "message": {"type": "string"},
-                                "code": {"type": "string"},
-                            },
-                        },
-                    }
-                },
-            },
-        ],
-    },
-}

@@ -8,7 +8,7 @@ from pydantic import BaseModel, StringConstraints
 
 from application.views import Tokens
 from interfaces.http.deps import ClientAddress, SignedIn, StateDep
-from interfaces.http.fields import Flag, SessionId, Text
+from interfaces.http.fields import MOMENT, Flag, SessionId, Text, about
 from interfaces.http.problems import problems
 from interfaces.http.routing import StrictRoute
 
@@ -18,11 +18,11 @@ router = APIRouter(tags=["sessions"], route_class=StrictRoute, strict_content_ty
 class TokenOut(BaseModel):
     """Tokens, in OAuth2's words (RFC 6749, section 5.1); lifetimes in seconds."""
 
-    access_token: str
-    token_type: Literal["bearer"] = "bearer"
-    expires_in: int
-    refresh_token: str
-    refresh_expires_in: int
+    access_token: Annotated[str, about("The token for the header `Authorization`.", "eyJhbGciOiJIUzI1NiJ9.e30.c2ln")]
+    token_type: Annotated[Literal["bearer"], about("How the access token is sent.", "bearer")] = "bearer"
+    expires_in: Annotated[int, about("Seconds until the access token expires.", 1800)]
+    refresh_token: Annotated[str, about("The token for `POST /refresh`, valid once.", "2b0c6ZtUqWm4")]
+    refresh_expires_in: Annotated[int, about("Seconds until the refresh token expires.", 604800)]
 
     @classmethod
     def of(cls, tokens: Tokens) -> "TokenOut":
@@ -38,23 +38,23 @@ class TokenOut(BaseModel):
 class RefreshIn(BaseModel):
     """A refresh token, valid for one use."""
 
-    refresh_token: Annotated[Text, StringConstraints(max_length=4096)]
+    refresh_token: Annotated[Text, StringConstraints(max_length=4096), about("The refresh token.", "2b0c6ZtUqWm4")]
 
 
 class LogoutIn(BaseModel):
     """Whether to sign out everywhere."""
 
-    all: Flag = False
+    all: Annotated[Flag, about("Whether all of the account's sessions end.", False)] = False
 
 
 class SessionOut(BaseModel):
     """A session, as its owner sees it."""
 
-    id: int
-    created_at: datetime
-    last_used_at: datetime
-    user_agent: str
-    current: bool
+    id: Annotated[int, about("The session's id.", 1)]
+    created_at: Annotated[datetime, about("When it began, by a sign-in.", MOMENT)]
+    last_used_at: Annotated[datetime, about("When its tokens were last refreshed.", MOMENT)]
+    user_agent: Annotated[str, about("The User-Agent of the sign-in.", "Mozilla/5.0")]
+    current: Annotated[bool, about("Whether the request belongs to it.", True)]
 
 
 @router.post(
@@ -62,8 +62,11 @@ class SessionOut(BaseModel):
     responses=problems("invalid-credentials", "account-inactive"),
 )
 async def sign_in(
-    username: Annotated[Text, Form(description="The e-mail of the account.")],
-    password: Annotated[Text, Form(json_schema_extra={"format": "password"})],
+    username: Annotated[Text, Form(description="The e-mail of the account.", examples=["ann@example.com"])],
+    password: Annotated[
+        Text,
+        Form(description="Its password.", examples=["correct horse battery"], json_schema_extra={"format": "password"}),
+    ],
     state: StateDep,
     address: ClientAddress,
     response: Response,

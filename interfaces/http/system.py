@@ -4,7 +4,7 @@ from importlib.metadata import version
 from importlib.util import find_spec
 from mimetypes import guess_type
 from pathlib import Path
-from typing import Final, Literal
+from typing import Annotated, Final, Literal
 
 from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse
@@ -13,7 +13,7 @@ from pydantic import BaseModel
 from starlette.responses import Response
 
 from interfaces.http.deps import StateDep, get_state
-from interfaces.http.fields import Slug
+from interfaces.http.fields import Slug, about
 from interfaces.http.pages import first_page, prefers_html, problem_page, problems_page
 from interfaces.http.problems import PROBLEMS, problem_response, problems, unavailable_problem
 from interfaces.http.routing import StrictRoute
@@ -32,21 +32,21 @@ PAGE_POLICY: Final = (
 class RootOut(BaseModel):
     """A greeting, and the path of the documentation, if it is served."""
 
-    message: str
-    docs: str | None
-    version: str
+    message: Annotated[str, about("A greeting.", "Hello World!!")]
+    docs: Annotated[str | None, about("The path of the documentation; null if it is not served.", "/docs")]
+    version: Annotated[str, about("The server's release.", "0.1.0")]
 
 
 class LiveOut(BaseModel):
     """The process is running."""
 
-    status: Literal["ok"] = "ok"
+    status: Annotated[Literal["ok"], about("Always `ok`.", "ok")] = "ok"
 
 
 class ReadyOut(LiveOut):
     """The dependencies of the server are available."""
 
-    checks: dict[str, str]
+    checks: Annotated[dict[str, str], about("Each dependency and its state.", {"database": "ok", "migrations": "ok"})]
 
 
 @router.get("/", response_model=RootOut, responses={200: {"content": {"text/html": {"schema": {"type": "string"}}}}})

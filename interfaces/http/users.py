@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Annotated, Any, Final, Literal
 
 from fastapi import APIRouter, Response
-from pydantic import MISSING, BaseModel, ConfigDict
+from pydantic import MISSING, BaseModel, ConfigDict, Field
 from pydantic_core import to_json
 from starlette.responses import StreamingResponse
 
@@ -13,7 +13,7 @@ from application.paging import NEWEST_FIRST, Page, Window
 from application.views import OwnVote, PostFilter, PostView, UserView
 from domain.users import ANONYMOUS, Role
 from interfaces.http.deps import Admin, ApiState, ClientAddress, MaybeSignedIn, SignedIn, StateDep
-from interfaces.http.fields import Email, Flag, Password, Search, Text, UserId, Username
+from interfaces.http.fields import MOMENT, UP_DOWN, Email, Flag, Password, Search, Text, UserId, Username, about
 from interfaces.http.openapi import with_header
 from interfaces.http.paging import LINKED, LIST_PROBLEMS, PageQuery, list_url, openapi_parameters, query_model
 from interfaces.http.problems import problems
@@ -29,37 +29,39 @@ router = APIRouter(tags=["users"], route_class=StrictRoute, strict_content_type=
 class RegistrationIn(BaseModel):
     """A registration."""
 
-    email: Email
-    password: Password
-    username: Username | None = None
+    email: Annotated[Email, about("The e-mail, which identifies the account at sign-in.", "ann@example.com")]
+    password: Annotated[Password, about("The password.", "correct horse battery")]
+    username: Annotated[Username | None, about("The public name; letters, digits and underscores.", "ann")] = None
 
 
 class OwnAccountIn(BaseModel):
     """Any part of one's own account; a new e-mail requires the current password."""
 
-    username: Username | MISSING = MISSING
-    email: Email | MISSING = MISSING
-    current_password: Text | MISSING = MISSING
+    username: Annotated[Username | MISSING, about("The new username.", "ann")] = MISSING
+    email: Annotated[Email | MISSING, about("The new e-mail.", "ann@example.com")] = MISSING
+    current_password: Annotated[
+        Text | MISSING, about("The password in force; required for a new e-mail.", "correct horse battery")
+    ] = MISSING
 
 
 class NewPasswordIn(BaseModel):
     """A new password."""
 
-    current_password: Text
-    new_password: Password
+    current_password: Annotated[Text, about("The password in force.", "correct horse battery")]
+    new_password: Annotated[Password, about("The password from now on.", "another horse battery")]
 
 
 class ConfirmationIn(BaseModel):
     """The password, to confirm what is irreversible."""
 
-    current_password: Text
+    current_password: Annotated[Text, about("The password in force.", "correct horse battery")]
 
 
 class AccountIn(BaseModel):
     """The parts of an account that administrators change."""
 
-    role: Literal["user", "admin"] | MISSING = MISSING
-    is_active: Flag | MISSING = MISSING
+    role: Annotated[Literal["user", "admin"] | MISSING, about("The account's rights.", "admin")] = MISSING
+    is_active: Annotated[Flag | MISSING, about("Whether the account can sign in.", True)] = MISSING
 
 
 class UsersQuery(PageQuery):
@@ -73,17 +75,17 @@ class PublicUserOut(BaseModel):
 
     model_config = ConfigDict(from_attributes=True)
 
-    id: int
-    username: str | None
-    created_at: datetime
+    id: Annotated[int, about("The account's id.", 1)]
+    username: Annotated[str | None, about("The username; null if the account has none.", "ann")]
+    created_at: Annotated[datetime, about("When the account was opened.", MOMENT)]
 
 
 class UserOut(PublicUserOut):
     """An account as its owner and administrators see it."""
 
-    email: str
-    role: Role
-    is_active: bool
+    email: Annotated[str, about("The e-mail.", "ann@example.com")]
+    role: Annotated[Role, about("The account's rights.", "user")]
+    is_active: Annotated[bool, about("Whether the account can sign in.", True)]
 
 
 class ExportedPostOut(BaseModel):
@@ -91,31 +93,31 @@ class ExportedPostOut(BaseModel):
 
     model_config = ConfigDict(from_attributes=True)
 
-    id: int
-    title: str
-    content: str
-    published: bool
-    created_at: datetime
-    updated_at: datetime
-    version: int
-    upvotes: int
-    downvotes: int
+    id: Annotated[int, about("The post's id.", 1)]
+    title: Annotated[str, about("One line.", "Budget 2026")]
+    content: Annotated[str, about("The text.", "What do you think?")]
+    published: Annotated[bool, about("Whether others see it.", True)]
+    created_at: Annotated[datetime, about("When the post was created.", MOMENT)]
+    updated_at: Annotated[datetime, about("When it was last edited.", MOMENT)]
+    version: Annotated[int, about("Its version: 1, and one more with every edit.", 1)]
+    upvotes: Annotated[int, about("The number of upvotes.", 3)]
+    downvotes: Annotated[int, about("The number of downvotes.", 1)]
 
 
 class ExportedVoteOut(BaseModel):
     """A vote in an export."""
 
-    post_id: int
-    dir: int
-    created_at: datetime
+    post_id: Annotated[int, about("The post's id.", 1)]
+    dir: Annotated[int, about("Up (1) or down (-1).", 1, **UP_DOWN)]
+    created_at: Annotated[datetime, about("When the vote was cast.", MOMENT)]
 
 
 class ExportOut(BaseModel):
     """All data of an account."""
 
-    profile: UserOut
-    posts: list[ExportedPostOut]
-    votes: list[ExportedVoteOut]
+    profile: Annotated[UserOut, Field(description="The account.")]
+    posts: Annotated[list[ExportedPostOut], Field(description="Its posts and drafts, newest first.")]
+    votes: Annotated[list[ExportedVoteOut], Field(description="Its votes, latest first.")]
 
 
 def _own_post(post: PostView) -> ExportedPostOut:

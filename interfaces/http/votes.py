@@ -11,7 +11,18 @@ from pydantic_core import to_json
 from application.views import VoteReceipt
 from domain.votes import Direction
 from interfaces.http.deps import SignedIn, StateDep
-from interfaces.http.fields import JsonId, PostId, QueryDirection, json_integer
+from interfaces.http.fields import (
+    MOMENT,
+    NAMED_UP_DOWN,
+    NAMED_UP_DOWN_NONE,
+    UP_DOWN,
+    UP_DOWN_NONE,
+    JsonId,
+    PostId,
+    QueryDirection,
+    about,
+    json_integer,
+)
 from interfaces.http.paging import LINKED, LIST_PROBLEMS, PageQuery, list_url, openapi_parameters, query_model
 from interfaces.http.problems import problems
 from interfaces.http.routing import FastPathRoute
@@ -22,25 +33,29 @@ router = APIRouter(tags=["votes"], route_class=FastPathRoute, strict_content_typ
 class ClassicVoteIn(BaseModel):
     """A vote up (1), down (-1), or taken back (0)."""
 
-    post_id: JsonId
-    dir: Annotated[Literal[1, -1, 0], BeforeValidator(json_integer)]
+    post_id: Annotated[JsonId, about("The post's id.", 1)]
+    dir: Annotated[
+        Literal[1, -1, 0],
+        BeforeValidator(json_integer),
+        about("Up (1), down (-1) or taken back (0).", 1, **NAMED_UP_DOWN_NONE),
+    ]
 
 
 class VoteIn(BaseModel):
     """A vote up (1) or down (-1)."""
 
-    dir: Annotated[Literal[1, -1], BeforeValidator(json_integer)]
+    dir: Annotated[Literal[1, -1], BeforeValidator(json_integer), about("Up (1) or down (-1).", 1, **NAMED_UP_DOWN)]
 
 
 class VoteOut(BaseModel):
     """The effect of a vote, and the resulting tally."""
 
-    message: str
-    post_id: int
-    dir: int
-    votes: int
-    upvotes: int
-    downvotes: int
+    message: Annotated[str, about("What the vote did.", "successfully added vote")]
+    post_id: Annotated[int, about("The post's id.", 1)]
+    dir: Annotated[int, about("The vote in force: up (1), down (-1) or none (0).", 1, **UP_DOWN_NONE)]
+    votes: Annotated[int, about("Upvotes minus downvotes.", 2)]
+    upvotes: Annotated[int, about("The number of upvotes.", 3)]
+    downvotes: Annotated[int, about("The number of downvotes.", 1)]
 
 
 def _response(receipt: VoteReceipt, status: HTTPStatus = HTTPStatus.OK) -> Response:
@@ -75,17 +90,17 @@ async def post_vote(body: ClassicVoteIn, actor: SignedIn, state: StateDep) -> Re
 class OwnVotePostOut(BaseModel):
     """The post that was voted on."""
 
-    id: int
-    title: str
+    id: Annotated[int, about("The post's id.", 1)]
+    title: Annotated[str, about("One line.", "Budget 2026")]
 
 
 class OwnVoteOut(BaseModel):
     """A vote as its voter sees it."""
 
-    post_id: int
-    dir: int
-    created_at: datetime
-    post: OwnVotePostOut
+    post_id: Annotated[int, about("The post's id.", 1)]
+    dir: Annotated[int, about("Up (1) or down (-1).", 1, **UP_DOWN)]
+    created_at: Annotated[datetime, about("When the vote was cast.", MOMENT)]
+    post: Annotated[OwnVotePostOut, Field(description="The post that was voted on.")]
 
 
 class OwnVotesQuery(PageQuery):

@@ -4,6 +4,8 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+import jsonschema_rs
+
 from application.ports.storage import ID_MAX
 from tests.support.openapi import document_of
 
@@ -154,3 +156,59 @@ def test_first_page_teaches_the_api() -> None:
     assert DOCUMENT["servers"][0]["url"] == "/"
     used = {tag for item in DOCUMENT["paths"].values() for operation in item.values() for tag in operation["tags"]}
     assert {tag["name"] for tag in DOCUMENT["tags"] if tag["description"]} == used
+
+
+def test_every_property_has_a_description_and_an_example() -> None:
+    found = 0
+    for schema in schemas():
+        for name, of_property in schema.get("properties", {}).items():
+            found += 1
+            refers = "$ref" in of_property or "$ref" in of_property.get("items", {})
+            assert of_property.get("description") or refers, (schema.get("title"), name)
+            assert "examples" in of_property or refers or "items" in of_property, (schema.get("title"), name)
+    assert found > 90
+
+
+def test_examples_are_valid() -> None:
+    for schema in schemas():
+        for example in schema.get("examples", ()):
+            assert not list(errors_of(schema, example)), (schema, example)
+    for where, status, response in responses():
+        for media_type, media in response.get("content", {}).items():
+            if media_type != "text/html":
+                named = [resolved(each)["value"] for each in media.get("examples", {}).values()]
+                examples = [media["example"]] if "example" in media else named
+                assert examples, (where, status)
+                for example in examples:
+                    assert not list(errors_of(media["schema"], example)), (where, status, example)
+
+
+def test_bodies_of_requests_have_a_description_and_a_valid_example() -> None:
+    bodies = [
+        operation["requestBody"]
+        for item in DOCUMENT["paths"].values()
+        for operation in item.values()
+        if "requestBody" in operation
+    ]
+    assert len(bodies) > 12
+    for body in bodies:
+        assert body["description"]
+        for media in body["content"].values():
+            assert not list(errors_of(media["schema"], media["example"])), media
+
+
+def errors_of(schema: dict[str, Any], example: object) -> Iterator[object]:
+    """Validate an example."""
+    return jsonschema_rs.iter_errors({**schema, "components": DOCUMENT["components"]}, example)
+
+
+def test_directions_of_votes_are_named_enums() -> None:
+    found = DOCUMENT["components"]["schemas"]
+    of_votes = [found[name]["properties"]["dir"] for name in ("ClassicVoteIn", "VoteIn", "VoteOut", "OwnVoteOut")]
+    of_votes += [found["ExportedVoteOut"]["properties"]["dir"], found["PostOut"]["properties"]["my_vote"]]
+    of_votes += [parameter["schema"] for _, parameter in parameters() if parameter["name"] == "dir"]
+
+    assert len(of_votes) == 7
+    for schema in of_votes:
+        names = dict(zip(schema["x-enum-varnames"], schema["enum"], strict=True))
+        assert names in ({"up": 1, "down": -1}, {"up": 1, "down": -1, "none": 0})
