@@ -4,6 +4,7 @@ import ast
 import re
 import sys
 from collections.abc import Iterator
+from itertools import permutations
 from pathlib import Path
 
 from grimp import ImportGraph
@@ -55,6 +56,46 @@ class PartOfPackageContract(_ListingContract):
             if f"{importer}.".startswith(f"{source}.")
             for detail in graph.get_import_details(importer=importer, imported=package)
             if not allowed.match(detail["line_contents"])
+        ]
+        return ContractCheck(kept=not violations, metadata={"violations": violations})
+
+
+class FeaturesContract(_ListingContract):
+    """Modules of a package that do not import each other, even indirectly, except those that all may import.
+
+    The folder decides which modules are features, so that a new one is held to the contract at once.
+    """
+
+    package = fields.StringField()
+    shared = fields.ListField(subfield=fields.StringField())
+
+    def check(self, graph: ImportGraph, verbose: bool) -> ContractCheck:  # noqa: ARG002 -- import-linter calls it
+        package, shared = str(self.package), set(self.shared)  # type: ignore[call-overload]
+        features = sorted(graph.find_children(package) - {f"{package}.{name}" for name in shared})
+        chains = (graph.find_shortest_chain(*pair) for pair in permutations(features, 2))
+        violations = [" -> ".join(chain) for chain in chains if chain]
+        return ContractCheck(kept=not violations, metadata={"violations": violations})
+
+
+class InterfacesContract(_ListingContract):
+    """Packages below one that import each other as listed only, whatever packages the folder has."""
+
+    package = fields.StringField()
+    allowed = fields.ListField(subfield=fields.StringField())
+
+    def check(self, graph: ImportGraph, verbose: bool) -> ContractCheck:  # noqa: ARG002 -- import-linter calls it
+        package, allowed = str(self.package), set(self.allowed)  # type: ignore[call-overload]
+        members = {
+            name: {name, *graph.find_descendants(name)}
+            for name in graph.find_children(package)
+            if graph.find_children(name)
+        }
+        violations = [
+            f"{importer} -> {imported}"
+            for name, other in permutations(sorted(members), 2)
+            if f"{name.removeprefix(package + '.')} -> {other.removeprefix(package + '.')}" not in allowed
+            for importer in sorted(members[name])
+            for imported in sorted(graph.find_modules_directly_imported_by(importer) & members[other])
         ]
         return ContractCheck(kept=not violations, metadata={"violations": violations})
 
