@@ -16,6 +16,7 @@ from interfaces.http.api import create_api
 from tests.fakes.services import MemoryTimer, PlainHasher
 from tests.support.app import container_with
 from tests.support.connections import connection_of
+from tests.support.documented import Documented
 
 SECRET_KEY = "a key of sixty-four bytes or more, so that any algorithm can be tried with it"
 
@@ -168,7 +169,8 @@ def running_api(
 ) -> Iterator[Api]:
     """Build the real API on a database; hasher and timer are fakes, and nothing is throttled unless asked for.
 
-    `stand_ins` puts other adapters in the places that the container names; `peer` is where requests come from.
+    `stand_ins` puts other adapters in the places that the container names; `peer` is where requests come from. Each
+    response must be one that the OpenAPI document promises.
     """
     chosen = Settings(
         database_url=SecretStr(url.render_as_string(hide_password=False)),
@@ -176,5 +178,7 @@ def running_api(
     )
     fakes = {"hasher": PlainHasher(), "timer": MemoryTimer()}
     container = container_with(settings=chosen, **fakes | dict(stand_ins or {}))
-    with TestClient(create_api(container), client=(peer, 50_000)) as client:
+    api = create_api(container)
+    with TestClient(api, client=(peer, 50_000)) as client:
+        client.event_hooks["response"].append(Documented(api.openapi()).require)
         yield Api(client, container)
