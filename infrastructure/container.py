@@ -29,7 +29,7 @@ from infrastructure.common_passwords import BundledCommonPasswords
 from infrastructure.database.admin import SqlDashboardReader
 from infrastructure.database.engine import HEALTH_CONNECTIONS, Database, open_database
 from infrastructure.database.posts import SqlPostReader
-from infrastructure.database.prepared import PREPARED
+from infrastructure.database.prepared import BATCHED, PREPARED
 from infrastructure.database.schema import Migrations, SqlHealth
 from infrastructure.database.standby import Standby
 from infrastructure.database.throttle import SqlThrottle
@@ -128,6 +128,7 @@ class Container(containers.DeclarativeContainer):
         settings.provided.database_connections,
         timeouts,
         prepared=PREPARED,
+        batched=BATCHED,
         in_use=metrics.provided.connections_in_use,
         waiting=metrics.provided.connections_waiting,
     )

@@ -53,16 +53,18 @@ def open_database(
     timeouts: Timeouts = DEFAULT_TIMEOUTS,
     *,
     prepared: Sequence[Statement] = (),
+    batched: Sequence[Statement] = (),
     in_use: Span = UNMEASURED,
     waiting: Span = UNMEASURED,
 ) -> Database:
     """Make the database for a URL, with at most this many connections.
 
-    A connection opens when it is first needed. On PostgreSQL each prepares the given statements.
+    A connection opens when it is first needed. On PostgreSQL each prepares the given statements, and concurrent queries
+    of the batched ones share round trips.
     """
     if url.get_backend_name() == "sqlite":
         return SqliteDatabase(url, connections, timeouts, in_use, waiting)
-    return PostgresDatabase(url, connections, timeouts, prepared, in_use, waiting)
+    return PostgresDatabase(url, connections, timeouts, prepared, batched, in_use, waiting)
 
 
 def open_engine(url: URL, connections: int, timeouts: Timeouts = DEFAULT_TIMEOUTS) -> Engine:

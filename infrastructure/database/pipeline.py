@@ -25,12 +25,14 @@ class Statement:
     One that is prepared is parsed once for each connection, and planned for any values. Its name is a hash of its
     text: a connection whose session a pooler changes can fail, but never execute another statement of the same name.
 
-    One that searches by `trigrams` may use bitmap scans, the only ones that such an index supports.
+    One that searches by `trigrams` may use bitmap scans, the only ones that such an index supports. `rows` is the
+    largest number of rows that it returns, where batches need to know.
     """
 
-    def __init__(self, clause: Any, *, sqlite: Executable | None = None, trigrams: bool = False) -> None:
+    def __init__(self, clause: Any, *, sqlite: Executable | None = None, trigrams: bool = False, rows: int = 1) -> None:
         self.clause: Any = clause if sqlite is None else sqlite
-        self._postgres = clause
+        self.postgres = clause
+        self.rows = rows
         self._prefix = "SET LOCAL enable_bitmapscan = on; " if trigrams else ""  # for this round trip only
 
     @cached_property
@@ -41,7 +43,7 @@ class Statement:
     @cached_property
     def whole(self) -> str:
         """Text with the parameters of the driver."""
-        return self._prefix + str(self._postgres.compile(dialect=_dialect("pyformat")))
+        return self._prefix + str(self.postgres.compile(dialect=_dialect("pyformat")))
 
     @cached_property
     def name(self) -> str:
@@ -49,14 +51,19 @@ class Statement:
         return f"agora_{blake2b(self.text.encode(), digest_size=8).hexdigest()}"
 
     @cached_property
+    def names(self) -> Sequence[str]:
+        """Names of the parameters, in the order of their numbers."""
+        return self._numbered.positiontup or ()
+
+    @cached_property
     def call(self) -> str:
         """Text that executes the prepared statement."""
-        values = ", ".join(f"%({name})s" for name in self._numbered.positiontup or ())
+        values = ", ".join(f"%({name})s" for name in self.names)
         return f"EXECUTE {self.name} ({values})" if values else f"EXECUTE {self.name}"
 
     @cached_property
     def _numbered(self) -> Any:
-        return self._postgres.compile(dialect=_dialect("numeric_dollar"))
+        return self.postgres.compile(dialect=_dialect("numeric_dollar"))
 
 
 def _dialect(style: Any) -> Any:

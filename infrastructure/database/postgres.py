@@ -4,6 +4,8 @@ import asyncio
 import os
 import re
 from collections.abc import Container, Hashable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from functools import partial
 from types import TracebackType
 from typing import Any, Final
 
@@ -16,6 +18,7 @@ from sqlalchemy.util.concurrency import in_greenlet
 
 from application.errors import Refused
 from infrastructure.database import wait_callback
+from infrastructure.database.batching import BatchedReads, Batcher, batched_form
 from infrastructure.database.errors import (
     is_prepared_conflict,
     is_read_only,
@@ -23,7 +26,7 @@ from infrastructure.database.errors import (
     raise_aborted,
     raise_translated,
 )
-from infrastructure.database.pipeline import Pipeline, Statement
+from infrastructure.database.pipeline import Pipeline, Querier, Statement
 from infrastructure.database.wait_callback import WaitCallback, WatchedConnection, resolve_hosts
 from infrastructure.execution.limiter import KeyedLimiter, Limiter, current_client
 from infrastructure.metrics import Span
@@ -31,7 +34,13 @@ from infrastructure.timeouts import Timeouts
 
 DEFAULT_PORT: Final = 5432
 
-INDEX_SCANS: Final = {"plan_cache_mode": "force_generic_plan", "enable_seqscan": "off", "enable_bitmapscan": "off"}
+INDEX_SCANS: Final = {
+    "plan_cache_mode": "force_generic_plan",
+    "enable_seqscan": "off",
+    "enable_bitmapscan": "off",
+    "enable_hashjoin": "off",
+    "enable_mergejoin": "off",
+}
 """Requests are served by index scans in index order, planned once a connection for any values. PostgreSQL would choose
 otherwise in tables that are still empty, and between two dates that a generic plan does not know."""
 
@@ -67,12 +76,15 @@ class PostgresDatabase:
         connections: int,
         timeouts: Timeouts,
         prepared: Sequence[Statement],
+        batched: Sequence[Statement],
         in_use: Span,
         waiting: Span,
     ) -> None:
         self.in_use = in_use
         self._timeouts = timeouts
-        self._prepared = prepared
+        batches = {statement: batched_form(statement) for statement in batched}
+        self._prepared: Sequence[Statement] = (*prepared, *batches.values())
+        self._batcher = Batcher(batches, partial(_Checkout, self, transaction=False), timeouts) if batches else None
         self._session = session_settings(timeouts, INDEX_SCANS)
         self.prologue = b""
         self.engine = create_engine(
@@ -103,9 +115,10 @@ class PostgresDatabase:
         self._callback = WaitCallback(timeouts)
         wait_callback.install(self._callback)
 
-    def read(self) -> "_Checkout":
-        """Check out a connection for queries, at the first of them."""
-        return _Checkout(self, transaction=False)
+    def read(self) -> AbstractContextManager[Querier]:
+        """Check out a connection for queries, at the first of them that is not batched."""
+        checkout = _Checkout(self, transaction=False)
+        return BatchedReads(self._batcher, checkout) if self._batcher is not None and in_greenlet() else checkout
 
     def write(self) -> "_Checkout":
         """Check out a connection for a transaction, at its first statement."""
@@ -113,6 +126,8 @@ class PostgresDatabase:
 
     def close(self) -> None:
         """Close every connection."""
+        if self._batcher is not None:
+            self._batcher.close()
         if self._connecting is not None:
             self._connecting.cancel()
         while self._idle:

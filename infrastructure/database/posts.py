@@ -165,6 +165,7 @@ def list_statement(query: ListQuery) -> Statement:
         _shown(query, _page(query, sort_ranges=True)),
         sqlite=_shown(query, _page(query, sort_ranges=False)),
         trigrams=query.search,
+        rows=query.window.limit + 1,
     )
 
 

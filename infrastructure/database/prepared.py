@@ -1,6 +1,6 @@
 """The fixed set of prepared statements: what the most frequent requests execute.
 
-All others are sent whole.
+All others are sent whole. The reads among them are batched, each in a second form that is prepared too.
 """
 
 from itertools import product
@@ -21,14 +21,14 @@ _FEEDS: Final = tuple(
 )
 """The first and the following pages of all posts, in each order."""
 
+BATCHED: Final[tuple[Statement, ...]] = (users.FIND_ACTOR, posts.GET_ANY, posts.GET_VISIBLE, *_FEEDS)
+"""Reads that concurrent requests share round trips for."""
+
 PREPARED: Final[tuple[Statement, ...]] = (
-    users.FIND_ACTOR,
-    posts.GET_ANY,
-    posts.GET_VISIBLE,
+    *BATCHED,
     posts.LOCK_VISIBLE,
     posts.INSERT,
     posts.INSERT_TITLE,
-    *_FEEDS,
     votes.LOCK_VISIBLE,
     votes.VISIBLE_CONTEXT,
     votes.PUT,

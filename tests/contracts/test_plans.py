@@ -14,10 +14,11 @@ from application.paging import Order, SortBy
 from application.views import PostFilter
 from domain.users import Actor, Role
 from domain.votes import Direction, hotness
+from infrastructure.database.batching import batched_form
 from infrastructure.database.engine import Database, open_database
 from infrastructure.database.pipeline import Statement
-from infrastructure.database.posts import GET_VISIBLE, ListQuery, index_ranges, list_statement
-from infrastructure.database.prepared import PREPARED
+from infrastructure.database.posts import GET_ANY, GET_VISIBLE, RANKS, ListQuery, index_ranges, list_statement
+from infrastructure.database.prepared import BATCHED, PREPARED
 from infrastructure.database.sql import WindowShape
 from infrastructure.database.tables import posts, sessions, titles, users, votes
 from infrastructure.database.users import FIND_ACTOR
@@ -267,6 +268,36 @@ def rows_read(node: dict[str, Any]) -> float:
     """Count the rows that a scan read, filtered ones included."""
     each = node["Actual Rows"] + node.get("Rows Removed by Filter", 0) + node.get("Rows Removed by Index Recheck", 0)
     return float(each * node["Actual Loops"])
+
+
+READERS_OF_A_BATCH = (1, 2, 5, 7)
+MOST_READ = {
+    FIND_ACTOR: {"users": 1, "sessions": 1},
+    GET_ANY: {"posts": 1, "votes": 1, "users": 1},
+    GET_VISIBLE: {"posts": 1, "votes": 1, "users": 1},
+}
+"""Rows that each query of a batch may read; a list reads some pages at most."""
+
+
+@pytest.mark.parametrize("place", range(len(BATCHED)))
+def test_batched_queries_scan_indexes_and_read_what_each_would_alone(
+    filled_of: Callable[[str], Database], place: int
+) -> None:
+    statement = BATCHED[place]
+    values = VALUES | {"after_key": keys(_rank_of(statement))}
+    arrays = {name: [value] * len(READERS_OF_A_BATCH) for name, value in values.items()}
+    arrays["reader_id"] = list(READERS_OF_A_BATCH)
+
+    plan = plan_on_postgres(filled_of("postgres"), batched_form(statement), arrays)
+
+    assert faults_on_postgres(plan, len(READERS_OF_A_BATCH) * PAGE) == []
+    for table, most in MOST_READ.get(statement, {"posts": 4 * PAGE, "votes": PAGE, "users": PAGE}).items():
+        read = sum(rows_read(node) for node in nodes(plan) if node.get("Relation Name") == table)
+        assert read <= most * len(READERS_OF_A_BATCH), (table, plan)
+
+
+def _rank_of(statement: Statement) -> SortBy:
+    return next((by for by in SortBy if f"posts.{RANKS[by].name} AS rank" in statement.text), SortBy.DATE)
 
 
 @pytest.mark.parametrize("directions", [(Direction.UP,), (Direction.UP, Direction.DOWN)])

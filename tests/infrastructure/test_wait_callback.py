@@ -478,7 +478,7 @@ def test_failed_release_of_a_connection_releases_the_row(on_loop: Callable[[Main
 
     async def main() -> None:
         timeouts = Timeouts(acquire=0.2)
-        with closing(FailingRelease(postgres_url, CONNECTIONS, timeouts, (), UNMEASURED, UNMEASURED)) as database:
+        with closing(FailingRelease(postgres_url, CONNECTIONS, timeouts, (), (), UNMEASURED, UNMEASURED)) as database:
             for _ in range(KeyedLimiter.SLOTS + 1):
                 with pytest.raises(RuntimeError):
                     await GreenletExecutor().run(lock_row, database)

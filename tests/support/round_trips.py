@@ -11,9 +11,9 @@ from sqlalchemy.pool import Pool
 
 
 @contextmanager
-def round_trips() -> Iterator[list[str]]:
+def round_trips(into: list[str] | None = None) -> Iterator[list[str]]:
     """Collect what the driver sends over connections that are opened in the block."""
-    sent: list[str] = []
+    sent: list[str] = [] if into is None else into
 
     class CountingCursor(psycopg2.extensions.cursor):
         def execute(self, query: Any, values: Any = None) -> None:
