@@ -13,7 +13,7 @@ from typing import IO, Annotated, Final
 import typer
 
 from application.errors import Refused
-from interfaces.cli.common import fillable_container, migrated_container, new_container
+from interfaces.bootstrap import fillable_container, migrated_container, new_container
 from interfaces.cli.progress import progress
 
 STANDARD: Final = "-"

@@ -5,7 +5,7 @@ from typing import Annotated, Final
 
 import typer
 
-from interfaces.cli.common import new_container, open_database
+from interfaces.bootstrap import new_container, open_database
 
 COLOURS: Final = {"ok": typer.colors.GREEN, "warning": typer.colors.YELLOW, "problem": typer.colors.RED}
 

@@ -12,7 +12,8 @@ from application.paging import Window
 from application.views import UserView
 from domain.text import is_storable
 from domain.users import OPERATOR, Role
-from interfaces.cli.common import examples, open_app
+from interfaces.bootstrap import open_app
+from interfaces.cli.common import examples
 
 ROWS_MAX: Final = 2**31 - 1
 """Limit of `--limit` and `--skip`: operators may list all accounts."""

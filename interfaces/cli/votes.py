@@ -8,7 +8,8 @@ import typer
 
 from application.views import Recount
 from domain.votes import Tally
-from interfaces.cli.common import examples, open_app
+from interfaces.bootstrap import open_app
+from interfaces.cli.common import examples
 
 NAMED_MAX: Final = 20
 """Posts that are listed; the others are counted."""
