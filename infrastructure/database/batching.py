@@ -1,7 +1,7 @@
 """Natural batching: concurrent queries of one statement share a round trip to PostgreSQL.
 
 A data loader without a timer: queries that arrive while others are at work form the next batch, and a query that is
-alone is sent at once. ADR 40 has the figures.
+alone is sent at once. ADR 38 has the reasons.
 """
 
 import asyncio
