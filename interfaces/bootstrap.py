@@ -1,4 +1,4 @@
-"""What every interface starts with: the container, the application on its database.
+"""What every interface starts with: the container, and the application.
 
 The container, and all that it imports, is imported when a function is called.
 """

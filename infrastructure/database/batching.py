@@ -1,4 +1,4 @@
-"""Natural batching: concurrent queries of one statement share a round trip to PostgreSQL.
+"""Natural batching: concurrent queries of one statement share a round trip.
 
 A data loader without a timer: queries that arrive while others are at work form the next batch, and a query that is
 alone is sent at once. ADR 38 has the reasons.
@@ -38,7 +38,9 @@ ROWS_MAX: Final = 128
 
 
 def batched_form(statement: Statement) -> Statement:
-    """Derive the statement that executes another one for each row of arrays, one array per parameter.
+    """Derive the statement that executes another for each row of arrays.
+
+    There is one array per parameter.
 
     Its rows begin with the number of their query, from 1. LATERAL executes the statement once for each query, in a
     nested loop, which keeps the order of its rows (PostgreSQL's manual, section 7.2.1.5).
@@ -94,7 +96,9 @@ class _Queue:
 
 
 class Batcher:
-    """Batches the queries of a fixed set of statements, for greenlets on one event loop.
+    """Batches the queries of a fixed set of statements.
+
+    For greenlets on one event loop.
 
     A batch is sent after all its queries were asked, so each sees what was committed before its request. A failed
     batch is asked again query by query: an error reaches its own query only. Each query keeps its own deadline. Memory
@@ -156,7 +160,7 @@ class Batcher:
         queue.is_scheduled = False
         if queries := queue.take():
             queue.in_flight += 1
-            # In a context of its own: the deadline of whoever asked first is not that of the batch.
+            # In a context of its own: the deadline of the first query is not that of the batch.
             task = asyncio.get_running_loop().create_task(self._send(queue, queries), context=Context())
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
@@ -214,7 +218,10 @@ def _refuse(query: _Query, reason: str) -> None:
 
 
 class BatchedReads(Querier):
-    """Queries that share round trips with other requests; any other statement gets a connection of its own."""
+    """Queries that share round trips with other requests.
+
+    Any other statement is executed on a connection of its own.
+    """
 
     def __init__(self, batcher: Batcher, checkout: AbstractContextManager[Querier]) -> None:
         self._batcher = batcher

@@ -47,17 +47,21 @@ def frozen(breakable: Postgres, _way: Proxy) -> AbstractContextManager[None]:
 @contextmanager
 def swallowed(_breakable: Postgres, way: Proxy) -> Iterator[None]:
     way.swallow()
-    yield
-    way.cut()
-    way.flow()
+    try:
+        yield
+    finally:
+        way.cut()
+        way.flow()
 
 
 @contextmanager
 def slowed(_breakable: Postgres, way: Proxy) -> Iterator[None]:
-    """Let two messages through within a request's time, and no more: some requests take three."""
-    way.delay_seconds = 1.2
-    yield
-    way.delay_seconds = 0
+    """Let one round trip through within a request's time, and no more: every request takes two."""
+    way.delay_seconds = 1.5
+    try:
+        yield
+    finally:
+        way.delay_seconds = 0
 
 
 STALLS = (frozen, slowed, swallowed) if TIMES > 1 else (frozen, slowed)

@@ -21,7 +21,7 @@ from infrastructure.database.standby import Standby
 from infrastructure.database.throttle import SqlThrottle
 from infrastructure.settings import Settings
 from infrastructure.tokens import key_id
-from tests.fakes.services import PlainHasher
+from tests.fakes.services import MemoryTimer, PlainHasher
 from tests.support.app import container_with
 from tests.support.connections import connection_of
 from tests.support.metrics import values
@@ -46,6 +46,7 @@ def worker(url: URL, **values: object) -> Iterator[App]:
     """Start what a worker of the server is made of."""
     with wired(url, **values) as container:
         container.hasher.override(providers.Singleton(PlainHasher))
+        container.timer.override(providers.Singleton(MemoryTimer))
         yield container.app()
 
 
