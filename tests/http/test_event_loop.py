@@ -109,7 +109,7 @@ def walk(api: Api) -> set[str]:
     ask("POST", "/logout", token=first["access_token"])
     token = ask("POST", "/login", data=form)["access_token"]
     post = ask("POST", "/posts", token=token, json={"title": "A title", "content": "Some content"})["id"]
-    for template in ("/", "/health/live", "/health/ready", "/posts", "/profile", "/users", "/users/me"):
+    for template in ("/", "/problems", "/health/live", "/health/ready", "/posts", "/profile", "/users", "/users/me"):
         ask("GET", template, token=token)
     for template in ("/users/me/sessions", "/users/me/votes", "/users/me/export", "/admin-dashboard"):
         ask("GET", template, token=token)
