@@ -38,18 +38,17 @@ _HOST: Final = re.compile(r"[A-Za-z0-9.:\[\]-]{1,255}")
 
 def prefers_html(accept: str) -> bool:
     """Test whether an Accept header prefers HTML to JSON (RFC 9110, section 12.5.1)."""
-    return _quality(accept, "text/html") > _quality(accept, "application/json")
+    return weight(accept, "text/html", "text/*", "*/*") > weight(accept, "application/json", "application/*", "*/*")
 
 
-def _quality(accept: str, media_type: str) -> float:
-    """Find the weight of a media type: that of the most specific range for it."""
+def weight(header: str, *names: str) -> float:
+    """Find the weight of the first of these names in a header such as Accept."""
     weights: dict[str, float] = {}
-    for element in accept.lower().split(","):
-        media_range, *parameters = (part.strip() for part in element.split(";"))
-        weight = next((parameter[2:] for parameter in parameters if parameter.startswith("q=")), "1")
-        weights[media_range] = float(weight) if re.fullmatch(r"[01](\.\d{0,3})?", weight) else 0
-    ranges = (media_type, media_type.partition("/")[0] + "/*", "*/*")
-    return next((weights[each] for each in ranges if each in weights), 0)
+    for element in header.lower().split(","):
+        name, *parameters = (part.strip() for part in element.split(";"))
+        given = next((parameter[2:] for parameter in parameters if parameter.startswith("q=")), "1")
+        weights[name] = float(given) if re.fullmatch(r"[01](\.\d{0,3})?", given) else 0
+    return next((weights[name] for name in names if name in weights), 0)
 
 
 def first_page(host: str, scheme: str, version: str, *, has_docs: bool) -> HTMLResponse:

@@ -1,9 +1,6 @@
 """The root, health, the documentation pages and the pages that explain problems."""
 
 from importlib.metadata import version
-from importlib.util import find_spec
-from mimetypes import guess_type
-from pathlib import Path
 from typing import Annotated, Final, Literal
 
 from fastapi import APIRouter, Request
@@ -17,6 +14,7 @@ from interfaces.http.fields import Slug, about
 from interfaces.http.pages import first_page, prefers_html, problem_page, problems_page
 from interfaces.http.problems import PROBLEMS, problem_response, problems, unavailable_problem
 from interfaces.http.routing import StrictRoute
+from interfaces.http.static import static_path, static_response
 
 router = APIRouter(tags=["system"], route_class=StrictRoute)
 
@@ -111,47 +109,36 @@ async def explain_problem(slug: Slug) -> Response:
 # The documentation pages; their scripts and styles come from a package and are served by this host.
 
 
-def _assets() -> dict[str, Path]:
-    spec = find_spec("fastapi_offline")
-    if spec is None or spec.origin is None:  # pragma: no cover - a pinned dependency
-        raise RuntimeError("fastapi-offline is not installed; run: make install")
-    bundled = Path(spec.origin).parent / "static"
-    ours = Path(__file__).parent / "assets"
-    return {file.name: file for folder in (bundled, ours) for file in folder.iterdir()}
-
-
-ASSETS: Final = _assets()
-
 DOCS_PATHS: Final = frozenset({"/docs", "/redoc", "/assets/{name}"})
 """Routes of the documentation pages, which `API_DOCS` can leave out."""
 
-DOCS_PAGE: Final = """<!doctype html>
+DOCS_PAGE: Final = f"""<!doctype html>
 <html lang="en">
 <head>
 <meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
 <title>Agora: API</title>
-<link rel="icon" href="/assets/favicon.png">
-<link rel="stylesheet" href="/assets/swagger-ui.css">
+<link rel="icon" href="{static_path("favicon.png")}">
+<link rel="stylesheet" href="{static_path("swagger-ui.css")}">
 </head>
 <body>
 <div id="docs"></div>
-<script src="/assets/swagger-ui-bundle.js"></script>
-<script src="/assets/docs.js"></script>
+<script src="{static_path("swagger-ui-bundle.js")}"></script>
+<script src="{static_path("docs.js")}"></script>
 </body>
 </html>
 """
 
-REDOC_PAGE: Final = """<!doctype html>
+REDOC_PAGE: Final = f"""<!doctype html>
 <html lang="en">
 <head>
 <meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
 <title>Agora: API reference</title>
-<link rel="icon" href="/assets/favicon.png">
+<link rel="icon" href="{static_path("favicon.png")}">
 </head>
 <body>
 <div id="redoc"></div>
-<script src="/assets/redoc.standalone.js"></script>
-<script src="/assets/redoc.js"></script>
+<script src="{static_path("redoc.standalone.js")}"></script>
+<script src="{static_path("redoc.js")}"></script>
 </body>
 </html>
 """
@@ -170,9 +157,6 @@ async def redoc() -> Response:
 
 
 @router.get("/assets/{name}", include_in_schema=False)
-def asset(name: str) -> Response:
+def asset(name: str, request: Request) -> Response:
     """Serve a file of the documentation pages."""
-    if name not in ASSETS:
-        return problem_response("not-found")
-    # Not a FileResponse: its response to a bad Range is not a problem document.
-    return Response(ASSETS[name].read_bytes(), media_type=guess_type(name)[0])
+    return static_response(name, request.headers) or problem_response("not-found")

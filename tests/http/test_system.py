@@ -213,15 +213,65 @@ def test_the_documentation_loads_from_its_own_host_only(api: Api, path: str) -> 
     links = Links(answer.text)
     assert len(links.loaded) >= 3
     assert links.inline == 0
+    started = []
     for link in links.loaded:
         assert re.match(r"/\w", link)
         file = api.client.get(link)
         assert file.status_code == 200, link
         kind = {"js": "javascript", "css": "text/css", "png": "image/png"}[link.rpartition(".")[2]]
         assert kind in file.headers["Content-Type"]
-        if link.removeprefix("/assets/") in {"docs.js", "redoc.js"}:
+        assert file.headers["Cache-Control"] == "public, max-age=31536000, immutable"
+        if re.fullmatch(r"/assets/(docs|redoc)\.[0-9a-f]{12}\.js", link):
             assert "/openapi.json" in file.text
             assert "http" not in file.text
+            started.append(link)
+    assert len(started) == 1
+
+
+def test_assets_are_compressed_for_clients_that_accept_it(api: Api) -> None:
+    plain = api.client.get("/assets/swagger-ui.css", headers={"Accept-Encoding": "identity"})
+    assert "Content-Encoding" not in plain.headers
+    tags = {plain.headers["ETag"]}
+    for accepted in ("gzip", "deflate, br, GZIP;q=0.5", "*"):
+        small = api.client.get("/assets/swagger-ui.css", headers={"Accept-Encoding": accepted})
+        assert small.headers["Content-Encoding"] == "gzip", accepted
+        assert int(small.headers["Content-Length"]) < len(plain.content) / 4
+        assert small.content == plain.content  # as the client decodes it
+        assert "Accept-Encoding" in small.headers["Vary"].split(", ")
+        tags.add(small.headers["ETag"])
+    assert len(tags) == 2
+    for refused in ("", "br", "gzip;q=0", "*;q=0", "identity, gzip;q=0, *"):
+        headers = {"Accept-Encoding": refused}
+        assert "Content-Encoding" not in api.client.get("/assets/swagger-ui.css", headers=headers).headers, refused
+    assert "Content-Encoding" not in api.client.get("/assets/favicon.png").headers
+
+
+def test_assets_are_not_sent_again_to_clients_that_have_them(api: Api) -> None:
+    for accepted in ("gzip", "identity"):
+        first = api.client.get("/assets/docs.js", headers={"Accept-Encoding": accepted})
+        assert first.headers["Cache-Control"] == "private, no-cache"
+        tag = first.headers["ETag"]
+        for known in (tag, f'"x", W/{tag}'):
+            again = api.client.get("/assets/docs.js", headers={"Accept-Encoding": accepted, "If-None-Match": known})
+            assert (again.status_code, again.content, again.headers["ETag"]) == (304, b"", tag)
+        for unknown in ('"x"', tag.strip('"'), ""):
+            headers = {"Accept-Encoding": accepted, "If-None-Match": unknown}
+            assert api.client.get("/assets/docs.js", headers=headers).status_code == 200
+
+
+def test_page_of_another_release_gets_this_ones_asset_for_now(api: Api) -> None:
+    answer = api.client.get("/assets/docs.0123456789ab.js")
+
+    assert answer.text == api.client.get("/assets/docs.js").text
+    assert answer.headers["Cache-Control"] == "private, no-cache"
+
+
+def test_redoc_is_served_without_its_foreign_logo(api: Api) -> None:
+    script = api.client.get("/assets/redoc.standalone.js").text
+
+    assert "cdn.redoc.ly" not in script
+    assert 'alt:"redocly logo",' in script  # else the logo is another one now, and nothing was replaced
+    assert """src:"data:image/svg+xml,%3Csvg xmlns='http://www.w3.org/2000/svg'/%3E\"""" in script
 
 
 def test_documentation_can_be_turned_off(url: URL) -> None:
