@@ -73,6 +73,14 @@ def show_settings() -> None:
     server.show_settings()
 
 
+@app.command("openapi", epilog=examples("agora openapi > openapi.json"))
+def show_openapi() -> None:
+    """Write the OpenAPI document, without a database."""
+    from interfaces.cli import server
+
+    server.show_openapi()
+
+
 app.command("doctor", epilog=examples("agora doctor", "agora doctor --workers 4"))(doctor.doctor)
 app.command("demo", epilog=examples("agora demo", "agora demo --users 20000 --posts 300000 --votes 1000000 --seed 7"))(
     data.demo

@@ -101,6 +101,14 @@ def show_settings() -> None:
     typer.echo(f"\nThe database is {place}")
 
 
+def show_openapi() -> None:
+    """Write the OpenAPI document of a server with the settings in force."""
+    from interfaces.http.api import create_api  # which other commands do not need
+    from interfaces.http.openapi import as_text
+
+    typer.echo(as_text(create_api(Container()).openapi()))
+
+
 def _log_wait(reason: str) -> None:
     log.warning("waiting for the database", reason=reason)
 

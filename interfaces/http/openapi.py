@@ -1,5 +1,6 @@
 """The OpenAPI document beyond what FastAPI generates."""
 
+import json
 from collections.abc import Iterator
 from copy import deepcopy
 from http import HTTPStatus
@@ -190,6 +191,11 @@ SCHEMAS: Final[dict[str, Any]] = {
 def with_header(name: str) -> dict[str, Any]:
     """Refer to a header of `HEADERS`, for a response."""
     return {name: {"$ref": f"#/components/headers/{name}"}}
+
+
+def as_text(document: dict[str, Any]) -> str:
+    """Write a document as JSON, in ASCII."""
+    return json.dumps(document, indent=2)
 
 
 def complete_document(api: FastAPI) -> None:

@@ -1,13 +1,19 @@
 """The OpenAPI document, as generators of clients read it."""
 
+import json
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import jsonschema_rs
+import pytest
 
 from application.ports.storage import ID_MAX
+from interfaces.http.openapi import as_text
+from tests.support.command import run
 from tests.support.openapi import document_of
+from tests.support.reference import OPENAPI
 
 DOCUMENT = document_of()
 
@@ -212,3 +218,21 @@ def test_directions_of_votes_are_named_enums() -> None:
     for schema in of_votes:
         names = dict(zip(schema["x-enum-varnames"], schema["enum"], strict=True))
         assert names in ({"up": 1, "down": -1}, {"up": 1, "down": -1, "none": 0})
+
+
+def test_copy_in_docs_is_current() -> None:
+    assert OPENAPI.read_text("utf-8") == as_text(DOCUMENT) + "\n", "run: make docs"
+
+
+def test_command_writes_the_document_without_a_database(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DATABASE_URL", "postgresql://agora:agora@127.0.0.1:1/agora")
+    monkeypatch.setenv("API_DOCS", "false")
+    written = run("openapi")
+    assert (written.code, written.errors) == (0, "")
+    assert json.loads(written.output) == DOCUMENT
+
+    monkeypatch.delenv("DATABASE_URL")
+    monkeypatch.setenv("PUBLIC_READS", "true")
+    assert optional_tokens(json.loads(run("openapi").output)) > optional_tokens(DOCUMENT)
+    assert list(tmp_path.iterdir()) == []

@@ -1,4 +1,4 @@
-"""Tables and quotations in docs/, written from the code between markers: `make docs`."""
+"""Tables, quotations and the OpenAPI document in docs/, written from the code: `make docs`."""
 
 import ast
 import re
@@ -16,10 +16,13 @@ from benchmarks.report import put_between
 from infrastructure.metrics import PrometheusMetrics
 from infrastructure.settings import Settings, masked
 from interfaces.cli.main import app
+from interfaces.http.openapi import as_text
 from interfaces.http.problems import PROBLEMS
+from tests.support.openapi import document_of
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
+OPENAPI = DOCS / "openapi.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +129,7 @@ def _names(node: ast.stmt) -> set[str]:
 if __name__ == "__main__":
     for reference in references():
         put_between(DOCS / reference.page, reference.marker, reference.text)
+    OPENAPI.write_text(as_text(document_of()) + "\n", "utf-8")
 
 
 def rows(text: str) -> list[list[str]]:
