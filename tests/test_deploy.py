@@ -147,7 +147,7 @@ def test_the_image_serves_production_and_no_shell_keeps_signals_from_it() -> Non
     words: list[str] = json.loads(of(final, "ENTRYPOINT")[0]) + json.loads(of(final, "CMD")[0])
 
     assert words[0] == "agora"
-    assert parse(words[1:]) == {"host": "0.0.0.0", "port": PORT, "workers": 1}
+    assert parse(words[1:]) == {"host": "0.0.0.0", "port": PORT, "workers": 1, "reload": False}
     assert of(final, "EXPOSE") == [str(PORT)]
     assert "FASTAPI_ENV=production" in of(final, "ENV")[0].split()
 
@@ -199,7 +199,7 @@ def test_the_server_waits_for_the_migration_and_that_for_the_database(compose: d
     assert services["server"]["depends_on"]["migrate"] == {"condition": "service_completed_successfully"}
     assert services["postgres"]["healthcheck"]["test"][:2] == ["CMD", "pg_isready"]
     assert parse(services["migrate"]["command"]) == {"to": None, "yes": False}
-    assert parse(services["server"]["command"]) == {"host": "0.0.0.0", "port": PORT, "workers": 4}
+    assert parse(services["server"]["command"]) == {"host": "0.0.0.0", "port": PORT, "workers": 4, "reload": False}
 
 
 def test_compose_tells_agora_where_its_database_is(compose: dict[str, Any]) -> None:
@@ -426,7 +426,7 @@ def test_the_unit_serves_production_from_where_it_is_installed(service: dict[str
     program, *words = shlex.split(service["ExecStart"])
 
     assert program == "/opt/agora/.venv/bin/agora"
-    assert parse(words) == {"host": "127.0.0.1", "port": PORT, "workers": 4}
+    assert parse(words) == {"host": "127.0.0.1", "port": PORT, "workers": 4, "reload": False}
     assert "FASTAPI_ENV=production" in service["Environment"].split()
     assert f"{service['WorkingDirectory']}/.env.production" in read("docs/operating.md")
 
