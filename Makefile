@@ -1,7 +1,7 @@
 # What people do with Agora. A fresh machine needs Python 3.11 or newer and make; everything else is installed
 # into .venv from pinned, hashed requirements.
 .DEFAULT_GOAL := help
-.PHONY: help install run test fuzz faults pooler proxy browser bench bench-growth sbom audit docs check lint types walls mutants migrate migration lock clean
+.PHONY: help install run test fuzz faults checklist pooler proxy browser bench bench-growth sbom audit docs check lint types walls mutants migrate migration lock clean
 
 PYTHON ?= python3
 CHROMIUM ?= /usr/bin/chromium
@@ -57,6 +57,9 @@ fuzz: .venv/installed-dev ## Send the API far more strange requests than make te
 
 faults: .venv/installed-dev ## Break databases and servers more often than make test does: make faults n=10
 	AGORA_FAULTS=$(or $(n),10) $(BIN)/pytest tests/faults
+
+checklist: .venv/installed-dev ## Add an entity to a copy by its checklist: each line that is left out must fail
+	$(BIN)/pytest tests/checklist
 
 browser: .venv/installed-browser ## Run the tests that need a browser, in the system's Chromium
 	@for program in $(CHROMIUM) $(CHROMEDRIVER); do test -x "$$program" || { \

@@ -1,0 +1,372 @@
+"""An entity, comments, as the checklist "Add an entity" in docs/architecture.md adds one: a skeleton."""
+
+from typing import Final, NamedTuple
+
+
+class Edit(NamedTuple):
+    """What stands in a file, once, and what replaces it; a file that starts empty is new."""
+
+    file: str
+    old: str
+    new: str
+
+
+class Line(NamedTuple):
+    """A line of the checklist: its edits, and the tests that fail without it, as arguments of pytest."""
+
+    name: str
+    check: tuple[str, ...]
+    edits: tuple[Edit, ...]
+
+
+def new(file: str, text: str) -> Edit:
+    """Create a file."""
+    return Edit(file, "", text)
+
+
+def before(file: str, anchor: str, text: str) -> Edit:
+    """Insert a text before another."""
+    return Edit(file, anchor, text + anchor)
+
+
+TABLES: Final = ("tests/infrastructure/test_tables.py",)
+SCHEMA: Final = ("tests/migrations/test_migrations.py", "-k", "sqlite and same_schema")
+FILLED: Final = ("tests/migrations/test_migrations.py", "-k", "sqlite and whole_history")
+CONTRACT: Final = ("tests/contracts/test_comments.py", "-k", "memory or sqlite")
+USE_CASE: Final = ("tests/application/test_comments.py",)
+LOCKS: Final = ("tests/contracts/test_locks.py", "-k", "write_comment")
+PROBLEMS: Final = ("tests/http/test_system.py", "-k", "domain_error")
+EXPORT: Final = ("tests/http/test_accounts.py", "-k", "sqlite and test_people_take_everything_away")
+LAYERS: Final = ("tests/test_architecture.py", "-k", "names_of_use_case_modules")
+
+IN_TABLES: Final = "infrastructure/database/tables.py"
+IN_ARCHIVE: Final = "infrastructure/operations/archive.py"
+
+TESTS: Final = (
+    new(
+        "tests/application/test_comments.py",
+        """from tests.support.app import World
+
+
+def test_comment_is_written(world: World) -> None:
+    world.app.commands.write_comment(world.person(), 1, "text")
+""",
+    ),
+    new(
+        "tests/contracts/test_comments.py",
+        """import pytest
+
+from domain.users import InvalidToken
+from tests.support.samples import add_post, add_user
+
+
+def test_comment_of_a_removed_account_is_refused(backend):
+    post = add_post(backend.uow, add_user(backend.uow))
+    with pytest.raises(InvalidToken), backend.uow() as tx:
+        tx.comments.add(4_711, post.id, "text")
+""",
+    ),
+)
+"""Tests of the entity itself, which are never left out."""
+
+LINES: Final = (
+    Line(
+        "table",
+        SCHEMA,
+        (
+            before(
+                IN_TABLES,
+                "ARCHIVED: Final",
+                """comments = Table(
+    "comments",
+    metadata,
+    Column("id", Id, Identity(), primary_key=True),
+    Column("post_id", Id, ForeignKey("posts.id", ondelete="CASCADE"), nullable=False),
+    Column("author_id", Id, ForeignKey("users.id", ondelete=None), nullable=False),
+    Column("text", Text, nullable=False),
+    Column("likes", Integer, nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+    sqlite_autoincrement=True,
+    info={},
+)
+
+""",
+            ),
+        ),
+    ),
+    Line("cascade", TABLES, (Edit(IN_TABLES, "ondelete=None", 'ondelete="CASCADE"'),)),
+    Line(
+        "uses",
+        TABLES,
+        (Edit(IN_TABLES, "info={},", 'info=uses(archive="lines", export="comments", counted=True, numbers=("?",)),'),),
+    ),
+    Line("numbers", TABLES, (Edit(IN_TABLES, 'numbers=("?",)', 'numbers=("likes",)'),)),
+    Line(
+        "migration",
+        SCHEMA,
+        (
+            new(
+                "migrations/versions/20991231_{revision}_comments.py",
+                '''"""Comments on posts."""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "{revision}"
+down_revision = "{down_revision}"
+
+ID = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
+
+
+def upgrade() -> None:
+    op.create_table(
+        "comments",
+        sa.Column("id", ID, sa.Identity(), nullable=False),
+        sa.Column("post_id", ID, nullable=False),
+        sa.Column("author_id", ID, nullable=False),
+        sa.Column("text", sa.Text(), nullable=False),
+        sa.Column("likes", sa.Integer(), nullable=False),
+        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+        sa.ForeignKeyConstraint(["post_id"], ["posts.id"], op.f("fk_comments_post_id_posts"), ondelete="CASCADE"),
+        sa.ForeignKeyConstraint(["author_id"], ["users.id"], op.f("fk_comments_author_id_users"), ondelete="CASCADE"),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_comments")),
+        sqlite_autoincrement=True,
+    )
+
+
+def downgrade() -> None:
+    op.drop_table("comments")
+''',
+            ),
+        ),
+    ),
+    Line(
+        "row in the migrations' tests",
+        FILLED,
+        (
+            before(
+                "tests/migrations/test_migrations.py",
+                '        backend.throttle.count([Attempt("bucket"',
+                '        with backend.uow() as tx:\n            tx.comments.add(ann.id, post.id, "text")\n',
+            ),
+        ),
+    ),
+    Line(
+        "archive",
+        TABLES,
+        (
+            before(IN_ARCHIVE, "KINDS: Final", "from infrastructure.database.tables import comments\n\n"),
+            Edit(
+                IN_ARCHIVE,
+                '    "vote": (votes, VoteFields, add_votes),\n',
+                '    "comment": (comments, _Fields, add_votes),\n{0}',
+            ),
+        ),
+    ),
+    Line(
+        "dashboard",
+        TABLES,
+        (
+            Edit(
+                "application/views.py", "    users: int\n    posts: int\n    votes: int\n", "{0}    comments: int = 0\n"
+            ),
+        ),
+    ),
+    Line(
+        "constraint",
+        TABLES,
+        (
+            before(
+                "infrastructure/database/errors.py",
+                '    "pk_answers": KeyInUse,\n',
+                '    "fk_comments_author_id_users": InvalidToken,\n',
+            ),
+        ),
+    ),
+    Line(
+        "error",
+        USE_CASE,
+        (
+            new(
+                "domain/comments.py",
+                '''from domain.errors import NotFound
+
+
+class CommentNotFound(NotFound):
+    """No such comment."""
+
+    code = "comment-not-found"
+''',
+            ),
+        ),
+    ),
+    Line(
+        "problem",
+        PROBLEMS,
+        (
+            before(
+                "interfaces/http/problems.py",
+                '    "post-not-found": Problem(',
+                '    "comment-not-found": Problem(404, "Comment not found", "It does not exist.", "Check its id."),\n',
+            ),
+        ),
+    ),
+    Line(
+        "promised status",
+        PROBLEMS,
+        (before("tests/support/api.py", '    "post-not-found": 404,\n', '    "comment-not-found": 404,\n'),),
+    ),
+    Line(
+        "use case",
+        USE_CASE,
+        (
+            new(
+                "application/comments.py",
+                """from dataclasses import dataclass
+
+from application.ports.storage import UnitOfWorkFactory
+from domain.comments import CommentNotFound
+from domain.users import Actor
+
+
+@dataclass(frozen=True, slots=True)
+class WriteComment:
+    uow: UnitOfWorkFactory
+
+    def __call__(self, actor: Actor, post_id: int, text: str) -> None:
+        if not post_id:
+            raise CommentNotFound("it")
+        with self.uow() as tx:
+            tx.comments.add(actor.id, post_id, text)
+""",
+            ),
+        ),
+    ),
+    Line(
+        "front door",
+        USE_CASE,
+        (
+            before(
+                "application/app.py",
+                "from application.posts import",
+                "from application.comments import WriteComment\n",
+            ),
+            before("application/app.py", "    cast_vote: CastVote\n", "    write_comment: WriteComment\n"),
+        ),
+    ),
+    Line(
+        "container",
+        USE_CASE,
+        (
+            before(
+                "infrastructure/container.py",
+                "from application.posts import",
+                "from application.comments import WriteComment\n",
+            ),
+            before(
+                "infrastructure/container.py",
+                "            cast_vote=providers.",
+                "            write_comment=providers.Singleton(WriteComment, uow),\n",
+            ),
+        ),
+    ),
+    Line(
+        "repository",
+        CONTRACT,
+        (
+            new(
+                "infrastructure/database/comments.py",
+                """from datetime import UTC, datetime
+
+from sqlalchemy import bindparam, insert
+
+from infrastructure.database.pipeline import Statement
+from infrastructure.database.tables import comments
+
+FIELDS = ("post_id", "author_id", "text", "likes", "created_at")
+INSERT = Statement(insert(comments).values({name: bindparam(name) for name in FIELDS}))
+
+
+class SqlCommentRepository:
+    def __init__(self, querier):
+        self._querier = querier
+
+    def add(self, author_id, post_id, text):
+        row = {"post_id": post_id, "author_id": author_id, "text": text, "likes": 0}
+        self._querier.enqueue(INSERT, row | {"created_at": datetime(2026, 1, 1, tzinfo=UTC)})
+""",
+            ),
+        ),
+    ),
+    Line(
+        "unit of work",
+        CONTRACT,
+        (
+            before(
+                "infrastructure/database/unit_of_work.py",
+                "    @property\n    def votes(",
+                """    @property
+    def comments(self):
+        from infrastructure.database.comments import SqlCommentRepository
+
+        return SqlCommentRepository(self._querier)
+
+""",
+            ),
+        ),
+    ),
+    Line(
+        "fake",
+        CONTRACT,
+        (
+            before(
+                "tests/fakes/memory.py",
+                "        self.votes = MemoryVoteRepository(database)\n",
+                "        self.comments = MemoryCommentRepository(database)\n",
+            ),
+            before(
+                "tests/fakes/memory.py",
+                "class MemoryUserRepository:",
+                """class MemoryCommentRepository:
+    def __init__(self, database):
+        self._database = database
+
+    def add(self, author_id, post_id, text):
+        if author_id not in self._database.rows.users:
+            raise InvalidToken
+
+
+""",
+            ),
+        ),
+    ),
+    Line(
+        "locks of the command",
+        LOCKS,
+        (
+            before(
+                "tests/contracts/test_locks.py",
+                '    "repair_votes": (',
+                '    "write_comment": (lambda run, of: run(of.ann, of.post, "text"), ["write comments"]),\n',
+            ),
+        ),
+    ),
+    Line(
+        "place in the lock order",
+        LOCKS,
+        (Edit("tests/contracts/test_locks.py", '"votes": 3,', '"votes": 3, "comments": 3,'),),
+    ),
+    Line(
+        "export",
+        EXPORT,
+        (
+            before("interfaces/http/users.py", '        yield b"]}"', "        yield b'],\"comments\":['\n"),
+            before(
+                "interfaces/http/users.py",
+                "\n\n\ndef _own_post(",
+                '\n    comments: Annotated[list[int], Field(description="Its comments.", examples=[[7]])]',
+            ),
+        ),
+    ),
+    Line("module over HTTP", LAYERS, (new("interfaces/http/comments.py", '"""Comments over HTTP."""\n'),)),
+)
