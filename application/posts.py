@@ -8,6 +8,7 @@ from typing import Final
 from application.paging import Order, Page, Window
 from application.ports.services import Clock
 from application.ports.storage import PostReader, UnitOfWorkFactory
+from application.quotas import NO_QUOTA, Quota
 from application.views import PostFilter, PostView
 from domain.posts import KeyReused, Post, PostChanges
 from domain.users import Actor
@@ -21,16 +22,20 @@ class WritePost:
 
     uow: UnitOfWorkFactory
     clock: Clock
+    quota: Quota = NO_QUOTA
 
     def __call__(self, actor: Actor, title: str, content: str, published: bool) -> PostView:
         """Write a post.
 
         Raises:
+            QuotaExceeded: the actor wrote too much in this hour.
             Invalid: the title or the content breaks a rule.
             InvalidToken: the actor's account was just removed.
         """
-        post = Post.write(owner_id=actor.id, title=title, content=content, published=published, now=self.clock.now())
+        now = self.clock.now()
+        post = Post.write(owner_id=actor.id, title=title, content=content, published=published, now=now)
         with self.uow() as tx:
+            self.quota.charge(tx, actor.id, now, post.title, post.content)
             return tx.posts.add(post)
 
 
@@ -43,6 +48,7 @@ class WritePostOnce:
 
     uow: UnitOfWorkFactory
     clock: Clock
+    quota: Quota = NO_QUOTA
 
     def __call__(self, actor: Actor, title: str, content: str, published: bool, key: str) -> tuple[PostView, bool]:
         """Return the written post, or the stored response; tell which by a flag.
@@ -51,6 +57,7 @@ class WritePostOnce:
             Invalid: the title or the content breaks a rule.
             InvalidToken: the actor's account was just removed.
             KeyInUse: a request with this key is running.
+            QuotaExceeded: the actor wrote too much in this hour.
             KeyReused: another post was written with this key.
         """
         now = self.clock.now()
@@ -58,6 +65,7 @@ class WritePostOnce:
         with self.uow() as tx:
             stored = tx.idempotency.find(actor.id, key, now, now + KEY_LIFETIME)
             if stored is None:
+                self.quota.charge(tx, actor.id, now, post.title, post.content, copies=2)  # the post and the response
                 written = tx.posts.add(post)
                 tx.idempotency.add(actor.id, key, written, now, now + KEY_LIFETIME)
                 return written, False
@@ -101,6 +109,7 @@ class EditPost:
 
     uow: UnitOfWorkFactory
     clock: Clock
+    quota: Quota = NO_QUOTA
 
     def __call__(
         self, actor: Actor, post_id: int, changes: PostChanges, versions: Container[int] | None = None
@@ -112,11 +121,14 @@ class EditPost:
             NotYourPost: the post belongs to another user.
             VersionMismatch: the post has another version.
             Invalid: the title or the content breaks a rule.
+            QuotaExceeded: the actor wrote too much in this hour.
         """
+        now = self.clock.now()
         with self.uow() as tx:
             post = tx.posts.lock(post_id, actor)
-            edited = post.edited_by(actor, changes, self.clock.now(), versions)
+            edited = post.edited_by(actor, changes, now, versions)
             if edited is not post:
+                self.quota.charge(tx, actor.id, now, edited.title, edited.content)
                 tx.posts.save(edited)
             return tx.post_reader.get(actor, post_id)
 

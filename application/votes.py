@@ -7,6 +7,7 @@ from typing import Final
 from application.paging import Page, Window
 from application.ports.services import NO_METER, Clock, Meter
 from application.ports.storage import UnitOfWorkFactory, VoteReader
+from application.quotas import NO_QUOTA, Quota
 from application.views import OwnVote, Recount, VoteReceipt
 from domain.posts import PostNotFound, is_visible
 from domain.users import Actor
@@ -26,6 +27,7 @@ class CastVote:
     uow: UnitOfWorkFactory
     clock: Clock
     meter: Meter = NO_METER
+    quota: Quota = NO_QUOTA
 
     def __call__(self, actor: Actor, post_id: int, direction: Direction, *, repeatable: bool = True) -> VoteReceipt:
         """Vote.
@@ -35,6 +37,7 @@ class CastVote:
             AlreadyVoted: the vote has this direction already, and `repeatable` is false.
             VoteNotFound: there is no vote to remove, and `repeatable` is false.
             InvalidToken: the actor's account was just removed.
+            QuotaExceeded: the actor wrote too much in this hour.
         """
         with self.uow() as tx:
             context = tx.votes.lock_context(actor, post_id)  # concurrent votes on the post wait here
@@ -45,6 +48,7 @@ class CastVote:
                 vote = Vote(actor.id, post_id, direction, self.clock.now())
                 context = context.counting(vote)  # the rule: domain/votes.py
                 tx.votes.record(vote, context)
+                self.quota.charge(tx, actor.id, vote.created_at)
             elif not repeatable:
                 refusal = VoteNotFound if direction is Direction.NONE else AlreadyVoted
                 raise refusal(actor.id, post_id)

@@ -7,6 +7,7 @@ from application.admin import GetDashboard
 from application.app import App, Commands, Queries
 from application.passwords import CheckPassword, Guard, Limits
 from application.posts import DeletePost, EditPost, GetPost, ListPosts, WritePost, WritePostOnce
+from application.quotas import Quota
 from application.sessions import Authenticate, EndSession, EndSessions, ListSessions, RefreshSession, SignIn, SignOut
 from application.users import (
     ChangePassword,
@@ -101,6 +102,10 @@ def _reserved_usernames(settings: Settings) -> frozenset[str]:
     return RESERVED_USERNAMES.union(settings.reserved_usernames)
 
 
+def _quota(settings: Settings) -> Quota:
+    return Quota(settings.quota_rows, settings.quota_mib * 1024 * 1024)
+
+
 def _metrics(settings: Settings) -> Metrics:
     return PrometheusMetrics() if settings.metrics else Metrics()
 
@@ -171,6 +176,7 @@ class Container(containers.DeclarativeContainer):
 
     throttle = providers.Singleton(SqlThrottle, database)
     limits = providers.Singleton(_limits, settings)
+    quota = providers.Singleton(_quota, settings)
     guard = providers.Singleton(Guard, throttle, limits, metrics)
     check = providers.Singleton(CheckPassword, hasher, guard, clock, timer)
 
@@ -199,11 +205,11 @@ class Container(containers.DeclarativeContainer):
             sign_out=providers.Singleton(SignOut, uow, log),
             end_session=providers.Singleton(EndSession, uow, log),
             end_sessions=providers.Singleton(EndSessions, uow, log),
-            write_post=providers.Singleton(WritePost, uow, clock),
-            write_post_once=providers.Singleton(WritePostOnce, uow, clock),
-            edit_post=providers.Singleton(EditPost, uow, clock),
+            write_post=providers.Singleton(WritePost, uow, clock, quota),
+            write_post_once=providers.Singleton(WritePostOnce, uow, clock, quota),
+            edit_post=providers.Singleton(EditPost, uow, clock, quota),
             delete_post=providers.Singleton(DeletePost, uow),
-            cast_vote=providers.Singleton(CastVote, uow, clock, metrics),
+            cast_vote=providers.Singleton(CastVote, uow, clock, metrics, quota),
             repair_votes=providers.Singleton(RepairVotes, verify_votes, uow),
         ),
         queries=providers.Singleton(

@@ -136,6 +136,12 @@ class Settings(BaseModel):
         int,
         Field(ge=0, description="Registrations and changes of e-mail from one address in an hour; 0 for any number."),
     ] = 1_000
+    quota_rows: Annotated[
+        int, Field(ge=0, description="Posts, edits, votes and kept responses of an account in an hour; 0 for any.")
+    ] = 50_000
+    quota_mib: Annotated[
+        int, Field(ge=0, le=1_048_576, description="MiB of text that an account writes in an hour; 0 for any.")
+    ] = 512
     trusted_proxies: Annotated[
         tuple[str, ...],
         AfterValidator(networks),

@@ -2,7 +2,7 @@
 
 SQL adapters and in-memory fakes pass one suite, `tests/contracts`. Every method may raise `Unavailable`.
 
-Lock order of every transaction: active administrators, then posts by ascending id, then users, then sessions and votes.
+Lock order of every transaction: active administrators, posts by ascending id, users, then sessions, votes and quotas.
 """
 
 from collections.abc import Callable, Sequence
@@ -184,6 +184,22 @@ class IdempotencyStore(Protocol):
         ...
 
 
+class QuotaStore(Protocol):
+    """What each account has written in the present window."""
+
+    def charge(
+        self, user_id: int, written: tuple[int, int], limits: tuple[int, int], now: datetime, ends_at: datetime
+    ) -> None:
+        """Count rows and bytes against their limits, of which 0 is none.
+
+        Counts begin again when `ends_at` is another than before. What is rolled back is not counted.
+
+        Raises:
+            QuotaExceeded: a limit is exceeded; the commit raises it at the latest.
+        """
+        ...
+
+
 class UserReader(Protocol):
     """Queries about accounts."""
 
@@ -287,6 +303,11 @@ class UnitOfWork(Protocol):
     @property
     def idempotency(self) -> IdempotencyStore:
         """Responses stored under idempotency keys."""
+        ...
+
+    @property
+    def quotas(self) -> QuotaStore:
+        """What accounts have written."""
         ...
 
     @property

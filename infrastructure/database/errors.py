@@ -52,6 +52,9 @@ NEVER_VIOLATED: Final = {
 }
 """Foreign keys to accounts that need no domain error, each with its reason."""
 
+QUOTA_CONSTRAINTS: Final = frozenset({"ck_quotas_limit", "CHECK constraint failed: ck_quotas_limit"})
+"""The constraint that refuses what exceeds a quota, on PostgreSQL and SQLite."""
+
 DRIVER_ERRORS: Final = (DBAPIError, psycopg2.Error, sqlite3.Error)
 """Errors of database drivers, raw and wrapped by SQLAlchemy."""
 

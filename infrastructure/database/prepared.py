@@ -9,7 +9,7 @@ from typing import Final
 from application.paging import LIMIT_DEFAULT, Order, SortBy
 from application.views import PostFilter
 from domain.users import ANONYMOUS
-from infrastructure.database import posts, users, votes
+from infrastructure.database import posts, quotas, users, votes
 from infrastructure.database.pipeline import Statement
 from infrastructure.database.sql import WindowShape
 
@@ -34,4 +34,5 @@ PREPARED: Final[tuple[Statement, ...]] = (
     votes.PUT,
     votes.DELETE,
     votes.STORE_TALLY,
+    quotas.CHARGE,
 )

@@ -227,6 +227,21 @@ answers = Table(
     info=uses(archive="omitted", export=None, why="responses of a day; the posts in them are exported"),
 )
 
+# What accounts have written in the window until `ends_at`. No foreign key: an account's removal would wait for a
+# writer's row while the writer waits for the account.
+quotas = Table(
+    "quotas",
+    metadata,
+    Column("user_id", Id, primary_key=True, autoincrement=False),
+    Column("rows", BigInteger, nullable=False),
+    Column("bytes", BigInteger, nullable=False),
+    Column("max_rows", BigInteger, nullable=False),
+    Column("max_bytes", BigInteger, nullable=False),
+    Column("ends_at", UtcDateTime, nullable=False),
+    CheckConstraint("rows <= max_rows and bytes <= max_bytes", name="limit"),
+    info=uses(archive="omitted", export=None, why="counters of an hour"),
+)
+
 votes = Table(
     "votes",
     metadata,

@@ -6,11 +6,13 @@ from contextlib import contextmanager, nullcontext
 import psycopg2
 from sqlalchemy.exc import IntegrityError
 
+from domain.errors import QuotaExceeded
 from infrastructure.database.engine import Database
-from infrastructure.database.errors import constraint_error
+from infrastructure.database.errors import QUOTA_CONSTRAINTS, constraint_error, violated_constraint
 from infrastructure.database.idempotency import SqlIdempotencyStore
 from infrastructure.database.pipeline import Querier
 from infrastructure.database.posts import SqlPostReader, SqlPostRepository
+from infrastructure.database.quotas import SqlQuotaStore
 from infrastructure.database.sessions import SqlSessionRepository
 from infrastructure.database.users import SqlUserRepository
 from infrastructure.database.votes import SqlVoteRepository
@@ -21,6 +23,7 @@ class SqlUnitOfWork:
 
     def __init__(self, querier: Querier) -> None:
         self._querier = querier
+        self.quotas = SqlQuotaStore(querier)
 
     @property
     def users(self) -> SqlUserRepository:
@@ -69,6 +72,9 @@ class SqlUnitOfWorkFactory:
         """
         try:
             with self._database.write() as querier:
-                yield SqlUnitOfWork(querier)
+                unit = SqlUnitOfWork(querier)
+                yield unit
         except (IntegrityError, psycopg2.IntegrityError) as error:
+            if violated_constraint(error) in QUOTA_CONSTRAINTS:
+                raise QuotaExceeded(unit.quotas.seconds_left) from None
             raise (constraint_error(error) or error) from error

@@ -13,6 +13,7 @@ from domain.text import fold
 from domain.users import Actor, Role, User, UserNotFound
 from domain.votes import Direction, Tally
 from infrastructure.database.pipeline import Querier, Statement
+from infrastructure.database.quotas import DELETE as DELETE_QUOTA
 from infrastructure.database.sql import (
     ConnectionProvider,
     Keyset,
@@ -174,6 +175,7 @@ class SqlUserRepository:
         for post_id, direction, upvotes, downvotes, created_at in self._querier.fetch_all(VOTED_ON, values):
             tally = Tally(upvotes, downvotes).after(Direction(direction), Direction.NONE)
             store_tally(self._querier, post_id, tally, created_at)
+        self._querier.enqueue(DELETE_QUOTA, {"of_user": user_id})
         self._querier.enqueue(DELETE, values)
         return None if row is None else _entity(row)
 

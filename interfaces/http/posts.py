@@ -199,7 +199,7 @@ async def list_posts(
     "/posts",
     status_code=201,
     response_model=PostOut,
-    responses=problems("idempotency-key-in-use", "idempotency-key-reused")
+    responses=problems("idempotency-key-in-use", "idempotency-key-reused", "rate-limited")
     | {201: {"headers": TAGGED["headers"] | with_header("Location") | REPLAYED}},
 )
 async def write_post(
@@ -231,7 +231,8 @@ async def read_post(
     return _response(await state.run(state.app.queries.get_post, actor, post_id), known=if_none_match)
 
 
-EDIT_PROBLEMS = problems("forbidden", "version-mismatch")
+DELETE_PROBLEMS = problems("forbidden", "version-mismatch")
+EDIT_PROBLEMS = DELETE_PROBLEMS | problems("rate-limited")
 
 
 @router.put("/posts/{post_id}", response_model=PostOut, responses=EDIT_PROBLEMS | {200: TAGGED})
@@ -265,7 +266,7 @@ async def patch_post(
     return _response(await state.run(state.app.commands.edit_post, actor, post_id, _changes(body), versions))
 
 
-@router.delete("/posts/{post_id}", status_code=204, response_class=Response, responses=EDIT_PROBLEMS)
+@router.delete("/posts/{post_id}", status_code=204, response_class=Response, responses=DELETE_PROBLEMS)
 async def delete_post(
     post_id: PostId, actor: SignedIn, state: StateDep, if_match: IfMatch = None, if_none_match: UnlessMatch = None
 ) -> Response:

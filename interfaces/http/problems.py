@@ -173,7 +173,7 @@ PROBLEMS: Final[Mapping[str, Problem]] = {
     "rate-limited": Problem(
         429,
         "Too many attempts",
-        "There were too many wrong passwords, or too many registrations, from your address.",
+        "There were too many wrong passwords or registrations from your address, or your account wrote too much.",
         "Retry after the seconds in the Retry-After header.",
     ),
     "internal": Problem(

@@ -75,7 +75,7 @@ def _response(receipt: VoteReceipt, status: HTTPStatus = HTTPStatus.OK) -> Respo
     "/vote",
     status_code=201,
     response_model=VoteOut,
-    responses=problems("post-not-found", "vote-not-found", "already-voted"),
+    responses=problems("post-not-found", "vote-not-found", "already-voted", "rate-limited"),
 )
 async def post_vote(body: ClassicVoteIn, actor: SignedIn, state: StateDep) -> Response:
     """Vote on a visible post.
@@ -138,13 +138,13 @@ async def list_own_votes(
     return Response(to_json(body), headers=headers, media_type="application/json")
 
 
-@router.put("/posts/{post_id}/vote", response_model=VoteOut)
+@router.put("/posts/{post_id}/vote", response_model=VoteOut, responses=problems("rate-limited"))
 async def put_vote(post_id: PostId, body: VoteIn, actor: SignedIn, state: StateDep) -> Response:
     """Set your vote on a post, whether or not one exists."""
     return _response(await state.run(state.app.commands.cast_vote, actor, post_id, Direction(body.dir)))
 
 
-@router.delete("/posts/{post_id}/vote", status_code=204, response_class=Response)
+@router.delete("/posts/{post_id}/vote", status_code=204, response_class=Response, responses=problems("rate-limited"))
 async def delete_vote(post_id: PostId, actor: SignedIn, state: StateDep) -> Response:
     """Remove your vote on a post, if one exists."""
     await state.run(state.app.commands.cast_vote, actor, post_id, Direction.NONE)

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from math import ceil
 from threading import RLock
 from typing import Any, TypeVar
 
@@ -21,6 +22,7 @@ from application.views import (
     TopPost,
     UserView,
 )
+from domain.errors import QuotaExceeded
 from domain.posts import Post, PostNotFound
 from domain.sessions import Session
 from domain.text import fold
@@ -40,6 +42,7 @@ class Rows:
     votes: dict[tuple[int, int], Vote] = field(default_factory=dict)
     sessions: dict[int, Session] = field(default_factory=dict)
     answers: dict[tuple[int, str], tuple[PostView, datetime]] = field(default_factory=dict)
+    quotas: dict[int, tuple[int, int, datetime]] = field(default_factory=dict)
     last_user_id: int = 0
     last_session_id: int = 0
     last_post_id: int = 0
@@ -52,6 +55,7 @@ class Rows:
             votes=dict(self.votes),
             sessions=dict(self.sessions),
             answers=dict(self.answers),
+            quotas=dict(self.quotas),
         )
 
 
@@ -80,6 +84,7 @@ class MemoryUnitOfWork:
         self.posts = MemoryPostRepository(database)
         self.votes = MemoryVoteRepository(database)
         self.idempotency = MemoryIdempotencyStore(database)
+        self.quotas = MemoryQuotaStore(database)
         self.post_reader = MemoryPostReader(database)
 
 
@@ -118,6 +123,7 @@ class MemoryUserRepository:
         rows = self._database.rows
         removed = rows.users.pop(user_id, None)
         rows.answers = {of: stored for of, stored in rows.answers.items() if of[0] != user_id}
+        rows.quotas.pop(user_id, None)
         MemorySessionRepository(self._database).remove_all(user_id)
         for post in [post for post in rows.posts.values() if post.owner_id == user_id]:
             MemoryPostRepository(self._database).remove(post.id)
@@ -242,6 +248,22 @@ class MemoryIdempotencyStore:
         rows = self._database.rows
         rows.answers = {of: stored for of, stored in rows.answers.items() if now < stored[1]}
         rows.answers[user_id, key] = (response, ends_at)
+
+
+class MemoryQuotaStore:
+    def __init__(self, database: MemoryDatabase) -> None:
+        self._database = database
+
+    def charge(
+        self, user_id: int, written: tuple[int, int], limits: tuple[int, int], now: datetime, ends_at: datetime
+    ) -> None:
+        quotas = self._database.rows.quotas
+        rows, size, until = quotas.get(user_id, (0, 0, ends_at))
+        before = (rows, size) if until == ends_at else (0, 0)
+        counts = before[0] + written[0], before[1] + written[1]
+        if any(limit and count > limit for count, limit in zip(counts, limits, strict=True)):
+            raise QuotaExceeded(ceil((ends_at - now).total_seconds()))
+        quotas[user_id] = (*counts, ends_at)
 
 
 class MemoryUserReader:

@@ -1,7 +1,7 @@
 """Posts over HTTP: writing, reading, finding, editing, removing, and who may."""
 
 from collections.abc import Callable, Iterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import httpx2
@@ -529,3 +529,20 @@ def test_public_reads_still_check_tokens_and_refuse_anonymous_writes(public_api:
         if name != "get":
             anonymous: Any = client.request
             require_problem(send(anonymous, post_id), "not-authenticated")
+
+
+def test_account_beyond_its_quota_is_refused_until_the_hour_ends(url: URL) -> None:
+    clock = FrozenClock(datetime(2026, 1, 1, 12, 45, tzinfo=UTC))
+    with running_api(url, {"clock": clock}, quota_rows=2) as api:
+        ann, bob = api.person("ann"), api.person("bob")
+        post_id = ann.posts()
+        assert ann("PUT", f"/posts/{post_id}/vote", json={"dir": 1}).status_code == 200
+        for method, path, body in (
+            ("POST", "/posts", {"title": "A title", "content": "Some content"}),
+            ("PATCH", f"/posts/{post_id}", {"title": "Another"}),
+            ("DELETE", f"/posts/{post_id}/vote", None),
+        ):
+            answer = ann(method, path, json=body)
+            require_problem(answer, "rate-limited")
+            assert answer.headers["Retry-After"] == "900"
+        bob.posts()

@@ -27,6 +27,7 @@ from sqlalchemy import (
 from application.errors import TransactionAborted, Unavailable
 from application.paging import NEWEST_FIRST, Window
 from application.posts import DeletePost, EditPost, GetPost, ListPosts, WritePost
+from application.quotas import Quota
 from application.views import PostFilter
 from application.votes import CastVote
 from domain.posts import PostChanges
@@ -121,12 +122,13 @@ def test_use_cases_take_the_fewest_round_trips(wire: RecordedDatabase) -> None:
         return len(wire.messages)
 
     post = add_post(uow, ann)
-    assert messages(WritePost(uow, clock), ann, "A title", "Some content", True) == 2
+    quota = Quota(1_000, 1_000_000)
+    assert messages(WritePost(uow, clock, quota), ann, "A title", "Some content", True) == 2
     assert messages(GetPost(posts), ann, post.id) == 1
     assert messages(ListPosts(posts), ann, PostFilter(), NEWEST_FIRST, Window()) == 1
     assert messages(ListPosts(posts), ann, PostFilter(search="title"), NEWEST_FIRST, Window()) == 1
-    assert messages(CastVote(uow, clock), ann, post.id, Direction.UP) == 2
-    assert messages(EditPost(uow, clock), ann, post.id, PostChanges(title="Another")) == 3
+    assert messages(CastVote(uow, clock, quota=quota), ann, post.id, Direction.UP) == 2
+    assert messages(EditPost(uow, clock, quota), ann, post.id, PostChanges(title="Another")) == 3
     assert messages(DeletePost(uow), ann, post.id) == 2
 
 

@@ -20,6 +20,7 @@ from sqlalchemy import URL, Engine, event, inspect, text
 import migrations
 from application.errors import TransactionAborted
 from application.paging import NEWEST_FIRST, Window
+from application.quotas import Quota
 from application.views import Attempt, PostFilter
 from application.votes import CastVote
 from domain.sessions import IDLE, RefreshHashes, Session
@@ -107,7 +108,7 @@ def fill(url: URL) -> None:
         ann, bob = add_user(backend.uow, "ann"), add_user(backend.uow, "bob")
         post = add_post(backend.uow, ann)
         add_post(backend.uow, ann, published=False)
-        CastVote(backend.uow, FrozenClock())(bob, post.id, Direction.DOWN)
+        CastVote(backend.uow, FrozenClock(), quota=Quota(rows=9))(bob, post.id, Direction.DOWN)
         refresh = RefreshHashes("family", "secret")
         with backend.uow() as tx:
             tx.sessions.add(Session.open(user_id=ann.id, user_agent="", refresh=refresh, now=NOW))
