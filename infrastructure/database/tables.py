@@ -239,7 +239,12 @@ quotas = Table(
     Column("max_bytes", BigInteger, nullable=False),
     Column("ends_at", UtcDateTime, nullable=False),
     CheckConstraint("rows <= max_rows and bytes <= max_bytes", name="limit"),
-    info=uses(archive="omitted", export=None, why="counters of an hour"),
+    info=uses(
+        archive="omitted",
+        export=None,
+        why="counters of an hour",
+        numbers=("rows", "bytes", "max_rows", "max_bytes"),
+    ),
 )
 
 votes = Table(
