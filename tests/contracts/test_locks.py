@@ -133,7 +133,10 @@ LOCKS: Final[Mapping[str, tuple[Callable[[Any, Scene], Any], list[str]]]] = {
     "sign_out": (lambda run, of: run(of.ann, everywhere=False), ["write sessions"]),
     "end_session": (lambda run, of: run(of.ann, of.ann.session_id), ["write sessions"]),
     "end_sessions": (lambda run, of: run(of.root, of.ann.id), ["lock users", "write sessions"]),
-    "write_post": (lambda run, of: run(of.ann, "A title", "Some content", True), ["write quotas", "write posts", "write posts"]),
+    "write_post": (
+        lambda run, of: run(of.ann, "A title", "Some content", True),
+        ["write quotas", "write posts", "write posts"],
+    ),
     "write_post_once": (
         lambda run, of: run(of.ann, "A title", "Some content", True, "a key"),
         ["write quotas", "write posts", "write posts", "write answers", "write answers", "write answers"],
