@@ -302,7 +302,7 @@ def test_head_tells_the_same_links(written: tuple[Person, list[int]]) -> None:
 
 
 def test_links_repeat_the_search_with_any_characters(ann: Person) -> None:
-    for search in ("ä & b", "100%", "a+b=c", "what?", "<>\"'; rel=", "#1", "\\_%", "🦊 ü", "a\r\nb"):
+    for search in ("ä & b", "100%", "a+b=c", "what?", "<>\"'; rel=", "#1", "\\_%", "🦊 ü"):
         posts = [ann.posts(title=f"{number} {search}!") for number in range(3)]
 
         query = urlencode({"search": search.upper(), "limit": 1})
