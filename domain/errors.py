@@ -57,14 +57,14 @@ class TooManyRequests(DomainError):
 
     code = "rate-limited"
 
+    reason: ClassVar[str] = "too many attempts"
+
     def __init__(self, retry_after: int) -> None:
-        super().__init__(f"too many attempts; try again in {retry_after} seconds")
+        super().__init__(f"{self.reason}; try again in {retry_after} seconds")
         self.retry_after = retry_after
 
 
 class QuotaExceeded(TooManyRequests):
     """An account wrote more than its quota of the hour."""
 
-    def __init__(self, retry_after: int) -> None:
-        super().__init__(retry_after)
-        self.detail = f"you wrote more than an account may in an hour; try again in {retry_after} seconds"
+    reason = "you wrote more than an account may in an hour"

@@ -6,7 +6,7 @@ import domain.posts
 import domain.sessions
 import domain.users
 import domain.votes
-from domain.errors import DomainError, Invalid, TooManyRequests
+from domain.errors import DomainError, Invalid, QuotaExceeded, TooManyRequests
 from tests.support.samples import errors_below
 
 WITHOUT_ARGUMENTS = (
@@ -35,7 +35,7 @@ def test_every_code_belongs_to_one_error() -> None:
 def test_every_error_says_what_is_wrong() -> None:
     errors: list[DomainError] = [error() for error in WITHOUT_ARGUMENTS]
     errors += [domain.posts.PostNotFound(7), domain.sessions.SessionNotFound(7), domain.users.UserNotFound(7)]
-    errors += [domain.votes.AlreadyVoted(1, 7), domain.votes.VoteNotFound(1, 7), TooManyRequests(7)]
+    errors += [domain.votes.AlreadyVoted(1, 7), domain.votes.VoteNotFound(1, 7), TooManyRequests(7), QuotaExceeded(7)]
 
     kinds = set(DomainError.__subclasses__()) - {TooManyRequests}
     assert {type(error) for error in errors} == set(errors_below(DomainError)) - kinds
