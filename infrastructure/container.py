@@ -74,6 +74,19 @@ def _executor(settings: Settings, timeouts: Timeouts, waiting: Span) -> Executor
     return WorkerThreads(SQLITE_THREADS, reason, timeouts.acquire, waiting=waiting, share=share)
 
 
+def _database(settings: Settings, timeouts: Timeouts, metrics: Metrics) -> Database:
+    # Not as arguments of a provider: each Container() would copy these statements deeply, for tens of milliseconds.
+    return open_database(
+        settings.url,
+        settings.database_connections,
+        timeouts,
+        prepared=PREPARED,
+        batched=BATCHED,
+        in_use=metrics.connections_in_use,
+        waiting=metrics.connections_waiting,
+    )
+
+
 def _lists(settings: Settings, database: Database, timeouts: Timeouts, metrics: Metrics) -> Database | Standby:
     if settings.read_url is None:
         return database
@@ -127,16 +140,7 @@ class Container(containers.DeclarativeContainer):
     tokens = providers.Singleton(_codec, settings)
     refresh_tokens = providers.Singleton(RandomRefreshTokens)
 
-    database = providers.Singleton(
-        open_database,
-        settings.provided.url,
-        settings.provided.database_connections,
-        timeouts,
-        prepared=PREPARED,
-        batched=BATCHED,
-        in_use=metrics.provided.connections_in_use,
-        waiting=metrics.provided.connections_waiting,
-    )
+    database = providers.Singleton(_database, settings, timeouts, metrics)
     executor = providers.Singleton(
         RetryingExecutor,
         providers.Singleton(_executor, settings, timeouts, metrics.provided.connections_waiting),
