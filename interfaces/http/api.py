@@ -30,6 +30,7 @@ from interfaces.http.openapi import complete_document
 from interfaces.http.paging import Cursors, InvalidCursor
 from interfaces.http.problems import (
     domain_problem,
+    is_oauth,
     problem_response,
     unavailable_problem,
     validation_problem,
@@ -139,9 +140,10 @@ def create_api(container: Container, drain: Drain | None = None, unsent: UnsentB
 
 
 def _begin() -> None:
-    """Begin a request without the deadline and client of the previous one."""
+    """Begin a request without the deadline, client and kind of the previous one."""
     clear_deadline()
     current_client.set(None)
+    is_oauth.set(False)
 
 
 async def _refuse(request: Request, error: Exception) -> Response:

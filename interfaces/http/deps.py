@@ -74,6 +74,7 @@ class OptionalCaller(SecurityBase):
 
     _bearer = OAuth2PasswordBearer(
         tokenUrl="login",
+        refreshUrl="refresh",
         scheme_name="Bearer",
         description="Sign in with the e-mail of the account as `username`. Leave the client's fields empty.",
         auto_error=False,

@@ -11,10 +11,7 @@ from fastapi.routing import APIRoute
 
 from application.ports.storage import ID_MAX
 from interfaces.http.deps import OptionalCaller, ReadingCaller
-from interfaces.http.problems import PROBLEMS
-
-RENAMED: Final = {"Body_signIn": "SignInForm"}
-"""Schemas whose generated name is not one for clients."""
+from interfaces.http.problems import GRANT_UNSUPPORTED, OAUTH_ERRORS, PROBLEMS, oauth_members
 
 GUIDE: Final = """\
 Users sign up, write posts, and vote them up or down.
@@ -38,7 +35,8 @@ unchanged, until there is none. The cursor in it belongs to the list's filters a
 Every error is a problem document (RFC 9457), `application/problem+json`. Its `type` is the path of a page that explains
 it, and the same for every error of its kind; `/problems` lists them all. With 422, `errors` names each invalid part of
 the request. `instance` is the id of the request, which the header `X-Request-ID` has in every response; a request may
-bring its own. After 429 and 503, wait for the seconds in `Retry-After`.
+bring its own. Errors of `POST /login` and `POST /refresh` also have OAuth2's `error` and `error_description`. After
+429 and 503, wait for the seconds in `Retry-After`.
 
 ## Retries
 
@@ -185,6 +183,39 @@ SCHEMAS: Final[dict[str, Any]] = {
             },
         ],
     },
+    "TokenProblem": {
+        "title": "TokenProblem",
+        "description": "An error, with the members that OAuth2 clients read (RFC 6749, section 5.2).",
+        "allOf": [
+            {"$ref": "#/components/schemas/Problem"},
+            {
+                "type": "object",
+                "required": ["error", "error_description"],
+                "properties": {
+                    "error": {
+                        "type": "string",
+                        "enum": sorted({*OAUTH_ERRORS.values(), GRANT_UNSUPPORTED}),
+                        "description": "What is wrong, in OAuth2's words.",
+                        "examples": ["invalid_grant"],
+                    },
+                    "error_description": {
+                        "type": "string",
+                        "pattern": r"^[ !#-\[\]-~]+$",
+                        "description": "The detail, in ASCII without quotes and backslashes.",
+                        "examples": ["There is nothing at this path."],
+                    },
+                },
+            },
+        ],
+    },
+    "TokenValidationProblem": {
+        "title": "TokenValidationProblem",
+        "description": "An error of the request, with each invalid part and the members that OAuth2 clients read.",
+        "allOf": [
+            {"$ref": "#/components/schemas/ValidationProblem"},
+            {"$ref": "#/components/schemas/TokenProblem"},
+        ],
+    },
 }
 
 
@@ -218,8 +249,7 @@ def _complete(document: dict[str, Any]) -> None:
     document["tags"] = [{"name": name, "description": description} for name, description in TAGS.items()]
     components = document["components"]
     components["headers"], components["examples"] = HEADERS, EXAMPLES
-    schemas = {RENAMED.get(name, name): schema for name, schema in components["schemas"].items()}
-    components["schemas"] = dict(sorted((schemas | deepcopy(SCHEMAS)).items()))
+    components["schemas"] = dict(sorted((components["schemas"] | deepcopy(SCHEMAS)).items()))
     _refine_schemas(document)
     _describe_bodies(document)
 
@@ -231,9 +261,6 @@ def _refine_schemas(document: dict[str, Any]) -> None:
             schema.pop("title", None)  # a property's repeats its name, and generators would name types after it
             for bound in {"minimum", "maximum"} & schema.keys():
                 schema[bound] = min(int(schema[bound]), ID_MAX)  # FastAPI rounds bounds to floats
-            old = schema.get("$ref", "").rpartition("/")[2]
-            if old in RENAMED:
-                schema["$ref"] = f"#/components/schemas/{RENAMED[old]}"
             if schema.get("type") == "integer" and "enum" not in schema:
                 schema.setdefault("format", "int64")
     for name, schema in document["components"]["schemas"].items():
@@ -243,7 +270,6 @@ def _refine_schemas(document: dict[str, Any]) -> None:
 def _describe_bodies(document: dict[str, Any]) -> None:
     """Describe bodies and headers, with examples."""
     schemas = document["components"]["schemas"]
-    schemas["SignInForm"]["description"] = "The form of OAuth2's password grant (RFC 6749, section 4.3.2)."
     for operation in operations(document):
         if body := operation.get("requestBody"):
             body["description"] = _describe(body, schemas)
@@ -251,6 +277,13 @@ def _describe_bodies(document: dict[str, Any]) -> None:
             if response["description"] == "Successful Response":
                 response["description"] = _describe(response, schemas)
             response["headers"] = response.get("headers", {}) | _general_headers(int(status), response["description"])
+            for media in response.get("content", {}).values():
+                if "/Token" in media["schema"].get("$ref", "") and "examples" in media:
+                    media["examples"] = {slug: _for_oauth(EXAMPLES[slug]) for slug in media["examples"]}
+
+
+def _for_oauth(example: dict[str, Any]) -> dict[str, Any]:
+    return {**example, "value": {**example["value"], **oauth_members(example["value"])}}
 
 
 def _describe(body: dict[str, Any], schemas: dict[str, Any]) -> str:

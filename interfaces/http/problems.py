@@ -4,6 +4,7 @@ A kind of domain error has one status, found along the error's MRO; the error's 
 """
 
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -25,6 +26,18 @@ KEY_IN_USE_SECONDS: Final = 1
 
 request_id: ContextVar[str] = ContextVar("request_id", default="")
 """The id of the current request; `RequestContext` sets it."""
+
+is_oauth: ContextVar[bool] = ContextVar("is_oauth", default=False)
+"""Whether the current request is OAuth2's; `OAuthRoute` sets it."""
+
+OAUTH_ERRORS: Final[Mapping[int, str]] = {401: "invalid_grant", 403: "invalid_grant", 422: "invalid_request"}
+"""The `error` of a status in RFC 6749, section 5.2; what a retry may settle has none."""
+
+GRANT_UNSUPPORTED: Final = "unsupported_grant_type"
+"""The code of an invalid `grant_type`, which is its `error` too."""
+
+_NOT_DESCRIPTIVE: Final = re.compile(r"[^ !#-\[\]-~]")
+"""Characters that `error_description` may not hold."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,7 +235,7 @@ def problem_response(
 ) -> ProblemResponse:
     """Build a problem's response; `members` extend it (RFC 9457, section 3.2)."""
     problem = PROBLEMS[slug]
-    body = {
+    body: dict[str, Any] = {
         "type": f"/problems/{slug}",
         "title": problem.title,
         "status": problem.status,
@@ -230,7 +243,19 @@ def problem_response(
         "instance": request_id.get(),
         **members,
     }
+    if is_oauth.get():
+        body |= oauth_members(body)
     return ProblemResponse(json.dumps(body), problem.status, headers)
+
+
+def oauth_members(problem: Mapping[str, Any]) -> dict[str, str]:
+    """Get a problem's members for OAuth2 clients (RFC 6749, section 5.2)."""
+    error = OAUTH_ERRORS.get(problem["status"])
+    if error is None:
+        return {}
+    if any(each["code"] == GRANT_UNSUPPORTED for each in problem.get("errors", ())):
+        error = GRANT_UNSUPPORTED
+    return {"error": error, "error_description": _NOT_DESCRIPTIVE.sub("'", problem["detail"])}
 
 
 def domain_problem(error: DomainError) -> ProblemResponse:
@@ -286,13 +311,15 @@ def problems(*slugs: str) -> Responses:
     return {slug: {} for slug in slugs}
 
 
-def document_responses(endpoint: Callable[..., Any], responses: Responses) -> Responses:
+def document_responses(endpoint: Callable[..., Any], responses: Responses, *, for_oauth: bool = False) -> Responses:
     """Document the responses of an operation for OpenAPI, with all its problems."""
     slugs = ANYWHERE | raised_by(endpoint) | (PROBLEMS.keys() & responses.keys())
     documented: Responses = {}
     for slug in sorted(slugs, key=lambda slug: (PROBLEMS[slug].status, slug)):
         problem = PROBLEMS[slug]
         schema = "ValidationProblem" if problem.status == PROBLEMS["validation"].status else "Problem"
+        if for_oauth and problem.status in OAUTH_ERRORS:
+            schema = f"Token{schema}"
         response = documented.setdefault(
             problem.status,
             {"description": "", "content": {MEDIA_TYPE: {"schema": {"$ref": f"#/components/schemas/{schema}"}}}},

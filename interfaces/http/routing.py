@@ -15,7 +15,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from interfaces.http.problems import Responses, document_responses
+from interfaces.http.problems import Responses, document_responses, is_oauth
 
 JSON_TYPES: Final = frozenset({b"application/json", b"application/json; charset=utf-8"})
 
@@ -65,19 +65,23 @@ class StrictRoute(APIRoute):
     body: a cycle, which only the garbage collector's oldest generation would free.
     """
 
+    is_oauth = False
+
     def __init__(
         self, path: str, endpoint: Callable[..., Any], *, responses: Responses | None = None, **options: Any
     ) -> None:
         words = endpoint.__name__.split("_")
         options["operation_id"] = options.get("operation_id") or words[0] + "".join(map(str.capitalize, words[1:]))
         options["summary"] = options.get("summary") or (endpoint.__doc__ or "").partition("\n")[0].removesuffix(".")
-        super().__init__(path, endpoint, responses=document_responses(endpoint, responses or {}), **options)
+        documented = document_responses(endpoint, responses or {}, for_oauth=self.is_oauth)
+        super().__init__(path, endpoint, responses=documented, **options)
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         """Replace the request by one that parses JSON with `parse`."""
         handle = super().get_route_handler()
 
         async def strict(request: Request) -> Response:
+            is_oauth.set(self.is_oauth)
             try:
                 return await handle(_StrictRequest(request.scope, request.receive))
             except (RequestValidationError, HTTPException) as error:
@@ -85,6 +89,12 @@ class StrictRoute(APIRoute):
                 raise error.with_traceback(None) from None
 
         return strict
+
+
+class OAuthRoute(StrictRoute):
+    """A route of OAuth2's, whose errors have the members that its clients read."""
+
+    is_oauth = True
 
 
 class FastPathRoute(StrictRoute):

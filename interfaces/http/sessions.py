@@ -4,15 +4,28 @@ from datetime import datetime
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Form, Header, Response
-from pydantic import BaseModel, StringConstraints
+from pydantic import BaseModel, BeforeValidator, StringConstraints
+from pydantic_core import PydanticCustomError
 
 from application.views import Tokens
 from interfaces.http.deps import ClientAddress, SignedIn, StateDep
 from interfaces.http.fields import MOMENT, Flag, SessionId, Text, about
-from interfaces.http.problems import problems
-from interfaces.http.routing import StrictRoute
+from interfaces.http.problems import GRANT_UNSUPPORTED, problems
+from interfaces.http.routing import OAuthRoute, StrictRoute
 
 router = APIRouter(tags=["sessions"], route_class=StrictRoute, strict_content_type=False)
+oauth = APIRouter(tags=["sessions"], route_class=OAuthRoute, strict_content_type=False)
+
+
+def _only(grant: str) -> BeforeValidator:
+    """Accept one grant type."""
+
+    def require(value: object) -> object:
+        if value != grant:
+            raise PydanticCustomError(GRANT_UNSUPPORTED, "Input should be '{grant}'", {"grant": grant})
+        return value
+
+    return BeforeValidator(require)
 
 
 class TokenOut(BaseModel):
@@ -33,6 +46,14 @@ class TokenOut(BaseModel):
             refresh_token=tokens.refresh_token,
             refresh_expires_in=tokens.refresh_expires_in,
         )
+
+
+class SignInForm(BaseModel):
+    """The form of OAuth2's password grant (RFC 6749, section 4.3.2)."""
+
+    username: Annotated[Text, about("The e-mail of the account.", "ann@example.com")]
+    password: Annotated[Text, about("Its password.", "correct horse battery", format="password")]
+    grant_type: Annotated[Literal["password"], _only("password"), about("The grant.", "password")] = "password"
 
 
 class RefreshIn(BaseModel):
@@ -57,16 +78,9 @@ class SessionOut(BaseModel):
     current: Annotated[bool, about("Whether the request belongs to it.", True)]
 
 
-@router.post(
-    "/login",
-    responses=problems("invalid-credentials", "account-inactive"),
-)
+@oauth.post("/login", responses=problems("invalid-credentials", "account-inactive"))
 async def sign_in(
-    username: Annotated[Text, Form(description="The e-mail of the account.", examples=["ann@example.com"])],
-    password: Annotated[
-        Text,
-        Form(description="Its password.", examples=["correct horse battery"], json_schema_extra={"format": "password"}),
-    ],
+    form: Annotated[SignInForm, Form()],
     state: StateDep,
     address: ClientAddress,
     response: Response,
@@ -74,11 +88,12 @@ async def sign_in(
 ) -> TokenOut:
     """Sign in with the OAuth2 password form."""
     response.headers["Cache-Control"] = "no-store"
-    use_case = state.app.commands.sign_in
-    return TokenOut.of(await state.run(use_case, username, password, user_agent=_utf8(user_agent), address=address))
+    sign_in = state.app.commands.sign_in
+    tokens = await state.run(sign_in, form.username, form.password, user_agent=_utf8(user_agent), address=address)
+    return TokenOut.of(tokens)
 
 
-@router.post("/refresh", responses=problems("invalid-token"))
+@oauth.post("/refresh", responses=problems("invalid-token"))
 async def refresh(body: RefreshIn, state: StateDep, response: Response) -> TokenOut:
     """Exchange a refresh token for fresh tokens.
 
@@ -122,6 +137,9 @@ async def list_sessions(actor: SignedIn, state: StateDep, response: Response) ->
 async def end_session(session_id: SessionId, actor: SignedIn, state: StateDep) -> None:
     """End one of one's own sessions."""
     await state.run(state.app.commands.end_session, actor, session_id)
+
+
+router.routes[:0] = oauth.routes  # first in the document too
 
 
 def _utf8(header: str) -> str:

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.fuzz import CHECKS, DOCUMENT, EXAMPLES, SCHEMA, FuzzWorld, fuzzing
-from tests.support.openapi import FORM, SAMPLES, Operation, Slot
+from tests.support.openapi import FORM, Operation, Slot, operations_of
 
 DEEP = 100_000
 DIGITS = b"9" * 5_000
@@ -67,9 +67,7 @@ VALUES_MADE_UP = st.recursive(
     max_leaves=3,
 )
 
-OPERATIONS = [
-    Operation(DOCUMENT, method.upper(), path) for path, methods in DOCUMENT["paths"].items() for method in methods
-]
+OPERATIONS = operations_of(DOCUMENT)
 
 
 def slots_of(operation: Operation) -> list[Slot]:
@@ -115,14 +113,16 @@ def request_with(operation: Operation, slot: Slot, value: bytes, valid: Mapping[
     }
 
 
-@pytest.mark.parametrize("operation", OPERATIONS, ids=lambda operation: f"{operation.method} {operation.path}")
+@pytest.mark.parametrize(
+    "operation", OPERATIONS, ids=lambda operation: f"{operation.method} {operation.path} {operation.takes}".rstrip()
+)
 def test_no_value_is_a_surprise(world: FuzzWorld, operation: Operation) -> None:
     @fuzzing(EXAMPLES * len(slots_of(operation)))
     @given(made_up(operation), st.sampled_from(sorted(world.people)))
     def send(bad: tuple[Slot, bytes], role: str) -> None:
         person = world.people[role]
         who = person.headers()
-        valid = {**SAMPLES, **person.theirs}
+        valid = {**operation.samples, **person.theirs}
         request = request_with(operation, *bad, valid)
         answer = world.client.request(**request | {"headers": {**who, **request["headers"]}})
         assert "X-Injected" not in answer.headers

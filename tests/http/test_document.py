@@ -182,7 +182,9 @@ def test_examples_are_valid() -> None:
     for where, status, response in responses():
         for media_type, media in response.get("content", {}).items():
             if media_type != "text/html":
-                named = [resolved(each)["value"] for each in media.get("examples", {}).values()]
+                named = [
+                    (resolved(each) if "$ref" in each else each)["value"] for each in media.get("examples", {}).values()
+                ]
                 examples = [media["example"]] if "example" in media else named
                 assert examples, (where, status)
                 for example in examples:
@@ -206,6 +208,23 @@ def test_bodies_of_requests_have_a_description_and_a_valid_example() -> None:
 def errors_of(schema: dict[str, Any], example: object) -> Iterator[object]:
     """Validate an example."""
     return jsonschema_rs.iter_errors({**schema, "components": DOCUMENT["components"]}, example)
+
+
+def test_errors_for_oauth2_clients_are_documented_where_they_occur() -> None:
+    found = {
+        (where, status)
+        for where, status, response in responses()
+        for media in response.get("content", {}).values()
+        if media["schema"].get("$ref", "").endswith(("/TokenProblem", "/TokenValidationProblem"))
+    }
+
+    assert found == {("POST /login", 403), ("POST /login", 422), ("POST /refresh", 401), ("POST /refresh", 422)}
+
+
+def test_security_scheme_names_where_tokens_are_issued_and_refreshed() -> None:
+    flow = DOCUMENT["components"]["securitySchemes"]["Bearer"]["flows"]["password"]
+
+    assert flow == {"scopes": {}, "tokenUrl": "login", "refreshUrl": "refresh"}
 
 
 def test_directions_of_votes_are_named_enums() -> None:

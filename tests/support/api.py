@@ -1,6 +1,7 @@
 """The API in the process of the tests, on a real database, and the clients that call it."""
 
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, NoReturn
@@ -55,6 +56,10 @@ STATUSES = {
 """The status of every problem, as promised to clients."""
 
 
+OAUTH_PATHS = {"/login", "/refresh"}
+OAUTH_ERRORS = {401: {"invalid_grant"}, 403: {"invalid_grant"}, 422: {"invalid_request", "unsupported_grant_type"}}
+"""What problems of these paths have as `error`, by status (RFC 6749, section 5.2)."""
+
 SECURITY_HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
@@ -71,6 +76,10 @@ def require_problem(answer: httpx2.Response, slug: str, *also: str) -> dict[str,
     assert answer.headers["Content-Type"] == "application/problem+json"
     members: dict[str, Any] = answer.json()
     extra = {"errors"} if STATUSES[slug] == 422 else set()
+    if answer.request.url.path.rstrip("/") in OAUTH_PATHS and STATUSES[slug] in OAUTH_ERRORS:
+        extra |= {"error", "error_description"}
+        assert members["error"] in OAUTH_ERRORS[STATUSES[slug]]
+        assert re.fullmatch(r"[\x20-\x21\x23-\x5b\x5d-\x7e]+", members["error_description"])
     assert members.keys() == {"type", "title", "status", "detail", "instance", *extra, *also}
     assert members["type"] == f"/problems/{slug}"
     assert members["status"] == STATUSES[slug]

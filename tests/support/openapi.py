@@ -19,6 +19,7 @@ Caller = Callable[..., httpx2.Response]
 """Sends requests: a person, or a client's `request`."""
 
 FORM = "application/x-www-form-urlencoded"
+MEDIA = {"json": "application/json", "form": FORM}
 
 SAMPLES: Mapping[str, object] = {
     "email": "sample@example.com",
@@ -39,7 +40,7 @@ SAMPLES: Mapping[str, object] = {
     "all": False,
     "slug": "validation",
 }
-"""Something valid for every slot."""
+"""Something valid for every slot but those of one value."""
 
 
 @dataclass(frozen=True)
@@ -53,11 +54,13 @@ class Slot:
 
 @dataclass(frozen=True)
 class Operation:
-    """A method on a path, as the document has it."""
+    """A method on a path, as the document has it, with one of the media that its body may have."""
 
     document: Mapping[str, Any] = field(repr=False)
     method: str
     path: str
+    takes: str = ""
+    """What the body is: "json", "form", or "" for none."""
 
     @cached_property
     def details(self) -> Mapping[str, Any]:
@@ -76,15 +79,21 @@ class Operation:
     @cached_property
     def body(self) -> dict[str, frozenset[str]]:
         """The types of every member of the body, JSON or form."""
-        content = self.details.get("requestBody", {}).get("content", {})
-        schemas = [self._resolved(media["schema"]) for media in content.values()]
-        return {name: self._types(schema) for whole in schemas for name, schema in whole["properties"].items()}
+        return {name: self._types(schema) for name, schema in self._members.items()}
 
     @property
-    def takes(self) -> str:
-        """What the body is: "json", "form", or "" for none."""
-        content = self.details.get("requestBody", {}).get("content", {})
-        return "form" if FORM in content else "json" if content else ""
+    def samples(self) -> dict[str, object]:
+        """Something valid for every slot."""
+        constants = {name: schema["const"] for name, schema in self._members.items() if "const" in schema}
+        return {**SAMPLES, **constants}
+
+    @property
+    def _members(self) -> Mapping[str, Any]:
+        if not self.takes:
+            return {}
+        schema = self._resolved(self.details["requestBody"]["content"][MEDIA[self.takes]]["schema"])
+        members: Mapping[str, Any] = schema["properties"]
+        return members
 
     def slots(self) -> Iterator[Slot]:
         for parameter in self.details.get("parameters", ()):
@@ -96,7 +105,7 @@ class Operation:
         self, caller: Caller, slot: Slot | None = None, value: object = None, **samples: object
     ) -> httpx2.Response:
         """Send a valid request, but for the value in the slot; `samples` stand in for those of this module."""
-        values = {**SAMPLES, **samples}
+        values = {**self.samples, **samples}
         members = {name: values[name] for name in self.body}
         query, headers, whole = "", {}, None
         match slot:
@@ -141,5 +150,19 @@ def _quoted(value: object) -> str:
 
 
 def operations(caller: Caller) -> list[Operation]:
-    document = caller("GET", "/openapi.json").json()
-    return [Operation(document, method.upper(), path) for path, item in document["paths"].items() for method in item]
+    return operations_of(caller("GET", "/openapi.json").json())
+
+
+def operations_of(document: Mapping[str, Any]) -> list[Operation]:
+    """List the operations of a document, one with several media for its body once for each."""
+    return [
+        Operation(document, method.upper(), path, takes)
+        for path, item in document["paths"].items()
+        for method, details in item.items()
+        for takes in [name for name, medium in MEDIA.items() if medium in _content(details)] or [""]
+    ]
+
+
+def _content(details: Mapping[str, Any]) -> Mapping[str, Any]:
+    content: Mapping[str, Any] = details.get("requestBody", {}).get("content", {})
+    return content
