@@ -79,7 +79,7 @@ proxy: .venv/installed-dev ## Run the tests that need nginx, the system's, with 
 			"make proxy NGINX=/path" >&2; exit 1; }
 	NGINX=$(NGINX) $(BIN)/pytest tests/proxy
 
-bench: .venv/installed-dev ## Measure Agora beside two other servers, into docs/performance.md; takes ten minutes
+bench: .venv/installed-dev ## Measure Agora beside other servers, into docs/performance.md; takes half an hour
 	$(BIN)/python -m benchmarks compare --markdown docs/performance.md
 
 bench-growth: .venv/installed-dev ## Measure Agora with more and more posts, into docs/performance.md and its chart

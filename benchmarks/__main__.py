@@ -5,7 +5,7 @@ import shutil
 import signal
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,16 +13,19 @@ from typing import Annotated, Final
 
 import typer
 
+from benchmarks.agreement import require_agreement
 from benchmarks.chart import draw
 from benchmarks.data import Data
 from benchmarks.databases import databases
 from benchmarks.fairness import fairness
+from benchmarks.first_edition import FirstEditionError
 from benchmarks.hostile import costs, memory
 from benchmarks.load import LoadError, Measured, Rounds, require_wrk
-from benchmarks.peers import PeerError, agora, install_fastify, require_agreement
-from benchmarks.report import Finding, findings_table, machine, put_between, shown, table
-from benchmarks.scenarios import LENGTHY, PEERS, SCENARIOS, Stage, growth
+from benchmarks.peers import PeerError, agora
+from benchmarks.report import Finding, findings_table, machine, put_between, samples_table, shown, table
+from benchmarks.scenarios import CONNECTIONS, LENGTHY, SCENARIOS, growth
 from benchmarks.signins import durations
+from benchmarks.stage import PEERS, Stage
 from benchmarks.startup import startup
 from benchmarks.unread import unread
 
@@ -36,7 +39,10 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_
 
 RoundsOption = Annotated[int, typer.Option("--rounds", min=1, help="Rounds, of which the median counts.")]
 SecondsOption = Annotated[int, typer.Option("--seconds", min=1, help="Seconds that a round takes.")]
-WarmUpOption = Annotated[int, typer.Option("--warm-up", min=0, help="Seconds that precede the first round.")]
+WarmUpOption = Annotated[
+    int,
+    typer.Option("--warm-up", min=0, help="Seconds of load before the first round, at most: until the rate is steady."),
+]
 ConnectionsOption = Annotated[int, typer.Option("--connections", min=1, help="Connections that stay open.")]
 MarkdownOption = Annotated[
     Path | None,
@@ -53,31 +59,25 @@ def benchmarks() -> None:
 def compare(
     posts: Annotated[int, typer.Option(min=1000, help="Posts, with ten votes each.")] = 300_000,
     rounds: RoundsOption = 5,
-    seconds: SecondsOption = 3,
-    warm_up: WarmUpOption = 1,
-    connections: ConnectionsOption = 16,
-    only: Annotated[str, typer.Option(help=f"Scenarios, of: {', '.join(SCENARIOS)}.")] = ",".join(USUAL),
-    peers: Annotated[str, typer.Option(help="Servers to compare Agora with; '' for none.")] = ",".join(PEERS),
+    seconds: SecondsOption = 2,
+    warm_up: WarmUpOption = 10,
+    connections: Annotated[str, typer.Option(help="Connections that stay open, for single actions.")] = "1,16,64",
+    scenarios: Annotated[str, typer.Option(help=f"Of: {', '.join(SCENARIOS)}.")] = ",".join(USUAL),
+    peers: Annotated[str, typer.Option(help=f"Servers, of: {', '.join(PEERS)}.")] = ",".join(PEERS),
     markdown: MarkdownOption = None,
 ) -> None:
     """Measure Agora beside other servers, and against its own bars."""
-    chosen = _chosen("--only", only, SCENARIOS)
-    others = _chosen("--peers", peers, PEERS)
-    plan = Rounds(rounds, seconds, warm_up, connections)
+    chosen = _chosen("--scenarios", scenarios, SCENARIOS)
+    plan = Rounds(rounds, seconds, warm_up, CONNECTIONS)
     require_wrk()
-    if "fastify" in others:
-        try:
-            install_fastify()
-        except PeerError as error:
-            _say(str(error))
-            others.remove("fastify")
     findings, failures = [], []
     with _stack() as (stack, folder):
         server = stack.enter_context(databases())
         data = Data(posts, _now())
         _say(f"filling the databases with {posts:,} posts")
-        stage = Stage(stack, folder, server, data, others)
-        require_agreement([stage.agora, *stage.peers.values()], posts)
+        servers = tuple(_chosen("--peers", peers, PEERS))
+        stage = Stage(stack, folder, server, data, servers, _numbers("--connections", connections))
+        require_agreement([stage.server(peer) for peer in servers], posts)
         for name in chosen:
             _say(f"measuring: {name}")
             try:
@@ -88,11 +88,8 @@ def compare(
         where = machine(server.version())
     missed = sum(not finding.is_met for finding in findings)
     summary = f"{len(findings) - missed} of {len(findings)} bars are met."
-    conditions = (
-        f"{posts:,} posts, {len(chosen)} scenarios, medians of {rounds} rounds of {seconds} seconds, {connections}"
-        f" connections ({where})."
-    )
-    text = "\n".join([conditions, "", findings_table(findings), summary, *failures])
+    conditions = f"{posts:,} posts, {len(chosen)} scenarios, medians of {rounds} rounds of {seconds} seconds ({where})."
+    text = "\n".join([conditions, "", samples_table(stage.samples), findings_table(findings), summary, *failures])
     typer.echo(text)
     if markdown:
         put_between(markdown, "results", text)
@@ -105,8 +102,8 @@ def measure_growth(
     sizes: Annotated[str, typer.Option(help="Numbers of posts.")] = ",".join(map(str, SIZES)),
     rounds: RoundsOption = 3,
     seconds: SecondsOption = 3,
-    warm_up: WarmUpOption = 1,
-    connections: ConnectionsOption = 16,
+    warm_up: WarmUpOption = 10,
+    connections: ConnectionsOption = CONNECTIONS,
     chart: Annotated[Path | None, typer.Option(help="File to draw the chart into, as SVG.")] = None,
     markdown: MarkdownOption = None,
 ) -> None:
@@ -116,7 +113,7 @@ def measure_growth(
     found: dict[int, dict[str, Measured]] = {}
     with _stack() as (stack, folder):
         server = stack.enter_context(databases())
-        for posts in _sizes(sizes):
+        for posts in _numbers("--sizes", sizes):
             if shutil.disk_usage(folder).free < posts * BYTES_A_POST:
                 _say(f"{posts:,} posts are left out: they need {posts * BYTES_A_POST / 1e9:.0f} GB of disk")
                 continue
@@ -203,7 +200,7 @@ def main() -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # no server is left behind
     try:
         app()
-    except (LoadError, PeerError) as error:
+    except (FirstEditionError, LoadError, PeerError) as error:
         sys.exit(f"benchmarks: {error}")
 
 
@@ -223,11 +220,11 @@ def _chosen(option: str, names: str, known: Iterable[str]) -> list[str]:
     return [name for name in known if name in chosen]
 
 
-def _sizes(text: str) -> Sequence[int]:
+def _numbers(option: str, text: str) -> tuple[int, ...]:
     try:
-        return sorted({int(size) for size in text.split(",")})
+        return tuple(sorted({int(number) for number in text.split(",")}))
     except ValueError:
-        raise typer.BadParameter("name numbers, with commas between them", param_hint="--sizes") from None
+        raise typer.BadParameter("name numbers, with commas between them", param_hint=option) from None
 
 
 def _now() -> datetime:

@@ -1,9 +1,11 @@
 """A private PostgreSQL for the benchmark, with one filled database for each peer."""
 
+import subprocess
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from io import RawIOBase
 from operator import itemgetter
+from pathlib import Path
 from typing import Any, Final
 
 import psycopg2
@@ -12,8 +14,10 @@ from psycopg2.extensions import cursor as Cursor  # noqa: N812 - a class
 from sqlalchemy import URL, MetaData, Table, create_engine
 
 from benchmarks.data import Data, Rows
+from benchmarks.processes import parent
 from infrastructure.database.schema import Migrations
 from infrastructure.database.tables import metadata
+from tests.support.command import environment, plain
 from tests.support.postgres import running_server
 
 SERVER: Final = {"shared_buffers": "1GB", "max_wal_size": "8GB", "maintenance_work_mem": "512MB"}
@@ -38,6 +42,17 @@ class Databases:
         """Make a database of declared tables, and fill it."""
         url = self._created(name)
         declare(url, tables)
+        fill(url, tables, data)
+        return url
+
+    def first_edition(self, name: str, data: Data, command: Path) -> URL:
+        """Make a database by the migrations of the first edition, and fill it."""
+        url = self._created(name)
+        subprocess.run([command, "migrate"], env=environment(DATABASE_URL=plain(url)), check=True, capture_output=True)
+        tables = MetaData()
+        engine = create_engine(url)
+        tables.reflect(engine)
+        engine.dispose()
         fill(url, tables, data)
         return url
 
@@ -75,6 +90,14 @@ def connected(url: URL) -> Iterator[Connection]:
     with closing(psycopg2.connect(**address)) as connection:
         connection.autocommit = True
         yield connection
+
+
+def postmaster(url: URL) -> int | None:
+    """Return the id of PostgreSQL's main process; SQLite has none."""
+    if url.get_backend_name() == "sqlite":
+        return None
+    with connected(url) as database:
+        return parent(database.info.backend_pid)
 
 
 def declare(url: URL, tables: MetaData) -> None:

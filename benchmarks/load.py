@@ -6,7 +6,7 @@ import shutil
 import subprocess
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
 from typing import Any, Final
@@ -15,6 +15,10 @@ from benchmarks.peers import Running
 
 SCRIPT: Final = Path(__file__).with_name("load.lua")
 TIMEOUT_SECONDS: Final = 10
+STEADY: Final = 1.05
+"""Times the best rate so far, above which a rate still rises."""
+
+STEADY_SECONDS: Final = 2
 
 
 class LoadError(Exception):
@@ -25,7 +29,8 @@ class LoadError(Exception):
 class Measured:
     """What one round came to, or the medians of several; latencies in milliseconds.
 
-    `refused` counts answers with a status of 400 or more among the requests.
+    `refused` counts answers with a status of 400 or more among the requests. Processor time is in microseconds per
+    request, of the server's processes and of the database's.
     """
 
     requests: int
@@ -33,6 +38,8 @@ class Measured:
     p50: float
     p99: float
     refused: int = 0
+    server: float = 0.0
+    database: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,9 +56,13 @@ class Load:
         Raises:
             LoadError: some answer was an error, or wrk failed.
         """
+        before = server.processor_time()
         with self.running(server, connections, seconds) as wrk:
             output, errors = wrk.communicate()
-        return measured(f"{self.scenario} on {server.name}", output, errors)
+        after = server.processor_time()
+        found = measured(f"{self.scenario} on {server.name}", output, errors)
+        of_server, of_database = after.per_request(before, found.requests)
+        return replace(found, server=of_server, database=of_database)
 
     @contextmanager
     def running(self, server: Running, connections: int, seconds: int) -> Iterator["subprocess.Popen[str]"]:
@@ -72,7 +83,7 @@ class Load:
 
 @dataclass(frozen=True, slots=True)
 class Rounds:
-    """Number and seconds of rounds, and connections of each load."""
+    """Number and seconds of rounds, most seconds of warm-up, and connections."""
 
     rounds: int
     seconds: int
@@ -84,14 +95,23 @@ class Rounds:
 
         Alternation spreads other load of the machine over all trials.
         """
-        if self.warm_up:
-            for trial in trials.values():
-                trial(self.warm_up)
+        for trial in trials.values():
+            self._warm_up(trial)
         found: dict[str, list[Measured]] = {name: [] for name in trials}
         for _ in range(self.rounds):
             for name, trial in trials.items():
                 found[name].append(trial(self.seconds))
         return {name: medians(rounds) for name, rounds in found.items()}
+
+    def _warm_up(self, trial: Callable[[int], Measured]) -> None:
+        """Run seconds of a trial until its rate has stopped rising."""
+        best, steady = 0.0, 0
+        for _ in range(self.warm_up):
+            rate = trial(1).per_second
+            steady = 0 if rate > best * STEADY else steady + 1
+            best = max(best, rate)
+            if steady == STEADY_SECONDS:
+                return
 
 
 def require_wrk() -> str:
@@ -131,4 +151,6 @@ def medians(rounds: Sequence[Measured]) -> Measured:
         median(each.p50 for each in rounds),
         median(each.p99 for each in rounds),
         sum(each.refused for each in rounds),
+        median(each.server for each in rounds),
+        median(each.database for each in rounds),
     )

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from email.message import Message
 from http.client import HTTPConnection
 from itertools import islice
 from pathlib import Path
@@ -22,12 +23,14 @@ from sqlalchemy import URL
 
 from application.views import Claims
 from benchmarks.data import VOTERS
+from benchmarks.databases import postmaster
+from benchmarks.processes import ProcessorTime, family_seconds
 from infrastructure.tokens import JwtTokenCodec
 from tests.support.command import COMMAND, environment, plain
 from tests.support.postgres import free_port
 
 ROOT: Final = Path(__file__).parents[1]
-FASTIFY: Final = Path(__file__).with_name("fastify")
+NODE: Final = Path(__file__).with_name("node")
 SECRET_KEY: Final = secrets.token_hex(32)
 TOKEN_LIFETIME: Final = timedelta(days=1)
 START_SECONDS: Final = 60
@@ -40,49 +43,75 @@ class PeerError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A server's response."""
+    """A server's response; a body without content is None."""
 
     status: int
     body: Any
-    links: str
+    headers: Message
 
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """A server that runs. Its tokens are in a file, one a line, of the first accounts."""
+    """A server that runs. Its tokens are in a file, one a line, of the first accounts.
+
+    `database` is the first of PostgreSQL's processes; SQLite has none.
+    """
 
     name: str
     port: int
     process: int
     tokens: Path
+    database: int | None = None
 
     @property
     def address(self) -> str:
         """Where it listens."""
         return f"http://127.0.0.1:{self.port}"
 
-    def ask(self, method: str, path: str, body: object = None, *, caller: int = 1) -> Answer:
-        """Send one request, as one of the accounts.
+    def ask(
+        self,
+        method: str,
+        path: str,
+        body: object = None,
+        *,
+        caller: int | None = 1,
+        headers: Mapping[str, str] | None = None,
+    ) -> Answer:
+        """Send one request, as one of the accounts or as none.
 
         Raises:
             PeerError: the answer is no JSON.
         """
-        with self.tokens.open() as lines:
-            token = next(islice(lines, caller - 1, None)).strip()
-        headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
+        sent = {**self._authorization(caller), "Content-Type": "application/json", **(headers or {})}
         with closing(HTTPConnection("127.0.0.1", self.port, timeout=30)) as connection:
-            connection.request(method, path, None if body is None else json.dumps(body), headers)
+            connection.request(method, path, None if body is None else json.dumps(body), sent)
             response = connection.getresponse()
             whole = response.read()
         try:
-            return Answer(response.status, json.loads(whole), response.headers.get("Link", ""))
+            return Answer(response.status, json.loads(whole) if whole else None, response.headers)
         except ValueError:
             raise PeerError(f"{self.name} answered {method} {path} with {whole[:200]!r}") from None
+
+    def processor_time(self) -> ProcessorTime:
+        """Return the processor time that it and its database have used."""
+        database = family_seconds(self.database) if self.database else 0.0
+        return ProcessorTime(family_seconds(self.process), database)
+
+    def _authorization(self, caller: int | None) -> dict[str, str]:
+        if caller is None:
+            return {}
+        with self.tokens.open() as lines:
+            return {"Authorization": f"Bearer {next(islice(lines, caller - 1, None)).strip()}"}
 
 
 @contextmanager
 def agora(
-    url: URL, folder: Path, workers: int = 1, name: str = "agora", settings: Mapping[str, str] | None = None
+    url: URL,
+    folder: Path,
+    workers: int = 1,
+    name: str = "agora",
+    settings: Mapping[str, str] | None = None,
+    command: Path = COMMAND,
 ) -> Iterator[Running]:
     """Run Agora as in production, throttling included; `settings` adds others."""
     settings = {
@@ -93,8 +122,8 @@ def agora(
         "ACCESS_TOKEN_EXPIRE_MINUTES": str(int(TOKEN_LIFETIME.total_seconds() // 60)),
         "LOG_LEVEL": "WARNING",
     }
-    command: list[str | Path] = [COMMAND, "serve", "--workers", str(workers), "--port"]
-    with _served(name, lambda port: [*command, str(port)], settings, folder, _sessions(folder)) as running:
+    words: list[str | Path] = [command, "serve", "--workers", str(workers), "--port"]
+    with _served(name, lambda port: [*words, str(port)], settings, folder, _sessions(folder), url) as running:
         yield running
 
 
@@ -108,82 +137,61 @@ def naive(url: URL, folder: Path) -> Iterator[Running]:
     settings = {"DATABASE_URL": plain(url), "SECRET_KEY": SECRET_KEY}
     command: list[str | Path] = [sys.executable, "-m", "uvicorn", "--app-dir", ROOT, "benchmarks.naive.app:app"]
     quiet = ["--no-access-log", "--log-level", "warning", "--port"]
-    with _served("naive", lambda port: [*command, *quiet, str(port)], settings, folder, tokens) as running:
+    with _served("naive", lambda port: [*command, *quiet, str(port)], settings, folder, tokens, url) as running:
         yield running
 
 
 @contextmanager
-def fastify(url: URL, folder: Path) -> Iterator[Running]:
-    """Run the server that is written by hand for Node."""
-    settings = {
+def fastify(
+    url: URL, folder: Path, name: str = "fastify", settings: Mapping[str, str] | None = None
+) -> Iterator[Running]:
+    """Run the server for Node; `settings` as fastify.js names them."""
+    command: list[str | Path] = ["node", NODE / "fastify.js"]
+    settings = {**_libpq(url), **(settings or {}), "NODE_ENV": "production"}
+    with _served(name, lambda _: command, settings, folder, _sessions(folder), url) as running:
+        yield running
+
+
+@contextmanager
+def bun(url: URL, folder: Path, name: str = "bun", settings: Mapping[str, str] | None = None) -> Iterator[Running]:
+    """Run the server for Bun; `settings` as bun.js names them."""
+    binary = next((NODE / "node_modules" / "@oven").glob("*/bin/bun"), None)
+    if binary is None:
+        raise PeerError("npm installed no Bun: there is none for this platform")
+    command = [binary, NODE / "bun.js"]
+    settings = {**_libpq(url), **(settings or {}), "NODE_ENV": "production"}
+    with _served(name, lambda _: command, settings, folder, _sessions(folder), url) as running:
+        yield running
+
+
+def _libpq(url: URL) -> dict[str, str]:
+    """Name a database by libpq's variables."""
+    return {
         "PGHOST": url.host or "",
         "PGPORT": str(url.port),
         "PGUSER": url.username or "",
         "PGPASSWORD": url.password or "",
         "PGDATABASE": url.database or "",
         "SECRET_KEY": SECRET_KEY,
-        "NODE_ENV": "production",
     }
-    with _served("fastify", lambda _: ["node", FASTIFY / "server.js"], settings, folder, _sessions(folder)) as running:
-        yield running
 
 
-def install_fastify() -> None:
-    """Install what the server for Node needs, as its lock file pins it.
+def install_node_packages() -> None:
+    """Install what the servers for Node and Bun need, as their lock file pins it.
 
     Raises:
         PeerError: node or npm is missing, or npm failed.
     """
     npm = shutil.which("npm")
     if npm is None or shutil.which("node") is None:
-        raise PeerError("Fastify is left out: it needs node and npm; on Debian: apt install npm")
-    installed, lock = FASTIFY / "node_modules" / ".package-lock.json", FASTIFY / "package-lock.json"
+        raise PeerError("the servers for Node and Bun need node and npm; on Debian: apt install npm")
+    installed, lock = NODE / "node_modules" / ".package-lock.json", NODE / "package-lock.json"
     if installed.exists() and installed.stat().st_mtime > lock.stat().st_mtime:
         return
-    done = subprocess.run(
-        [npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund"],
-        cwd=FASTIFY,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    command = [npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund"]
+    done = subprocess.run(command, cwd=NODE, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise PeerError(f"Fastify is left out: npm could not install what it needs\n{done.stderr}")
-
-
-def require_agreement(peers: Sequence[Running], posts: int) -> None:
-    """Require equal responses of all peers, so that ratios compare equal work.
-
-    Raises:
-        PeerError: two of them differ.
-    """
-    new = {"title": "The same title", "content": "The same content."}
-    for status, method, path, body in (
-        (200, "GET", "/posts?limit=10", None),
-        (200, "GET", f"/posts/{posts // 2}", None),
-        (200, "PUT", f"/posts/{posts // 3}/vote", {"dir": 1}),
-        (200, "PUT", f"/posts/{posts // 3}/vote", {"dir": -1}),
-        (201, "POST", "/posts", new),
-    ):
-        answers = [peer.ask(method, path, body) for peer in peers]
-        for peer, answer in zip(peers, answers, strict=True):
-            if answer.status != status:
-                raise PeerError(f"{method} {path}: {peer.name} answers {answer.status}, not {status}")
-            differing = set(_leaves(answer.body)) ^ set(_leaves(answers[0].body))
-            names = {name for name, _ in differing} - ({"created_at", "updated_at"} if body is new else set())
-            if names:
-                raise PeerError(
-                    f"{method} {path}: {peer.name} differs from {peers[0].name} in {', '.join(sorted(names))}"
-                )
-
-
-def _leaves(value: Any, name: str = "") -> Iterator[tuple[str, str]]:
-    """Name every value in a JSON document by the way to it."""
-    if isinstance(value, dict | list):
-        for key, inner in value.items() if isinstance(value, dict) else enumerate(value):
-            yield from _leaves(inner, f"{name}.{key}" if name else str(key))
-    else:
-        yield name, repr(value)
+        raise PeerError(f"npm could not install the servers for Node and Bun\n{done.stderr}")
 
 
 def _voters() -> range:
@@ -212,6 +220,7 @@ def _served(
     settings: Mapping[str, str],
     folder: Path,
     tokens: Path,
+    url: URL,
 ) -> Iterator[Running]:
     port = free_port()
     log = folder / f"{name}.log"
@@ -224,7 +233,7 @@ def _served(
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
-    running = Running(name, port, process.pid, tokens)
+    running = Running(name, port, process.pid, tokens, postmaster(url))
     try:
         until = time.monotonic() + START_SECONDS
         while not _answers(running):

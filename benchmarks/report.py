@@ -60,14 +60,45 @@ class Finding:
 HEAD: Final = ("Measured", "Agora", "Against", "Result", "Bar", "")
 
 
-def ratio(what: str, ours: Measured, theirs: Measured, bar: Bar) -> Finding:
-    """Compare two throughputs."""
-    return Finding(what, shown(ours), shown(theirs), ours.per_second / theirs.per_second, bar)
+FIGURES: Final = {"per_second": "rate", "p50": "p50", "p99": "p99", "database": "processor time of PostgreSQL"}
+"""Figures that are compared, by their field of `Measured`."""
 
 
-def shown(figures: Measured) -> str:
-    """Show a throughput and its latency."""
-    return f"{figures.per_second:,.0f}/s, p99 {_short(figures.p99)} ms"
+def ratio(what: str, ours: Measured, theirs: Measured, bar: Bar, figure: str = "per_second") -> Finding:
+    """Compare one figure of two servers."""
+    value = getattr(ours, figure) / getattr(theirs, figure)
+    return Finding(f"{what}, {FIGURES[figure]}", shown(ours, figure), shown(theirs, figure), value, bar)
+
+
+def shown(figures: Measured, figure: str = "per_second") -> str:
+    """Show a figure; a rate with its latency."""
+    if figure == "per_second":
+        return f"{figures.per_second:,.0f}/s, p99 {_short(figures.p99)} ms"
+    return f"{_short(getattr(figures, figure))} {'us' if figure == 'database' else 'ms'}"
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """What a server did in a scenario."""
+
+    scenario: str
+    connections: int
+    server: str
+    measured: Measured
+
+    def cells(self) -> tuple[str, ...]:
+        """Show it as a row."""
+        it = self.measured
+        figures = f"{it.per_second:,.0f}", _short(it.p50), _short(it.p99), f"{it.server:,.0f}", f"{it.database:,.0f}"
+        return (self.scenario, str(self.connections), self.server, *figures)
+
+
+SAMPLE_HEAD: Final = ("Scenario", "Connections", "Server", "Requests/s", "p50 ms", "p99 ms", "Server us", "Database us")
+
+
+def samples_table(samples: Sequence[Sample]) -> str:
+    """Show every rate with its latency and processor time."""
+    return table(SAMPLE_HEAD, [sample.cells() for sample in samples])
 
 
 def findings_table(findings: Sequence[Finding]) -> str:

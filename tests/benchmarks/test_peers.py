@@ -5,10 +5,11 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.agreement import require_agreement
 from benchmarks.data import Data
 from benchmarks.databases import declare, fill
 from benchmarks.naive.models import Base
-from benchmarks.peers import FASTIFY, PeerError, agora, naive, require_agreement
+from benchmarks.peers import NODE, PeerError, agora, naive
 from infrastructure.database.tables import metadata
 from tests.support.backends import PostgresServer
 
@@ -31,8 +32,8 @@ def test_agora_and_the_naive_application_answer_the_same(postgres: PostgresServe
                 require_agreement([first, second], POSTS)
 
 
-def test_the_lock_file_of_fastify_names_no_host() -> None:
-    lock = (FASTIFY / "package-lock.json").read_text(encoding="utf-8")
+def test_the_lock_file_of_node_packages_names_no_host() -> None:
+    lock = (NODE / "package-lock.json").read_text(encoding="utf-8")
 
     assert "://" not in lock
     assert '"resolved"' not in lock

@@ -1,9 +1,10 @@
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from benchmarks.load import Measured
-from benchmarks.report import Bar, Finding, findings_table, machine, put_between, ratio
+from benchmarks.report import Bar, Finding, Sample, findings_table, machine, put_between, ratio, samples_table
 
 OURS = Measured(requests=6000, per_second=2345.6, p50=6, p99=9.46)
 THEIRS = Measured(requests=300, per_second=117.28, p50=100, p99=312.5)
@@ -15,7 +16,7 @@ def test_a_ratio_is_judged_by_its_bar() -> None:
     assert finding.value == pytest.approx(20)
     assert finding.is_met
     assert finding.cells() == (
-        "list against naive",
+        "list against naive, rate",
         "2,346/s, p99 9.46 ms",
         "117/s, p99 312 ms",
         "20.0",
@@ -23,6 +24,34 @@ def test_a_ratio_is_judged_by_its_bar() -> None:
         "met",
     )
     assert not ratio("list", THEIRS, OURS, Bar(1)).is_met
+
+
+def test_other_figures_are_compared_with_their_units() -> None:
+    ours, theirs = replace(OURS, database=30), replace(THEIRS, database=120)
+
+    latency = ratio("get against bun", ours, theirs, Bar(0.1, at_most=True), "p50").cells()
+    processor = ratio("get against bun", ours, theirs, Bar(0.2, at_most=True), "database").cells()
+
+    assert latency == ("get against bun, p50", "6.00 ms", "100 ms", "0.06", "at most 0.10", "met")
+    assert processor[0] == "get against bun, processor time of PostgreSQL"
+    assert processor[1:] == ("30.0 us", "120 us", "0.25", "at most 0.20", "NOT MET")
+
+
+def test_a_sample_shows_rate_latency_and_processor_time() -> None:
+    sample = Sample("list", 16, "bun", replace(OURS, server=186.4, database=1_192))
+
+    *_, row = samples_table([sample]).splitlines()
+
+    assert [cell.strip() for cell in row.strip("|").split("|")] == [
+        "list",
+        "16",
+        "bun",
+        "2,346",
+        "6.00",
+        "9.46",
+        "186",
+        "1,192",
+    ]
 
 
 @pytest.mark.parametrize(("value", "verdict"), [(50.0, "met"), (50.1, "NOT MET")])
