@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from contextvars import Context
-from functools import partial
+from functools import cache, partial
 from types import TracebackType
 from typing import Any, Final
 
@@ -37,6 +37,7 @@ ROWS_MAX: Final = 128
 """Rows that a batch may return: with the longest posts 32 MiB, held until each query has its own."""
 
 
+@cache
 def batched_form(statement: Statement) -> Statement:
     """Derive the statement that executes another for each row of arrays.
 
