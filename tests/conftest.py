@@ -11,7 +11,7 @@ from sqlalchemy import URL
 
 from infrastructure.database.schema import Migrations
 from infrastructure.settings import Settings
-from tests.support.backends import Backend, PostgresServer, empty, memory_backend, sql_backend
+from tests.support.backends import Backend, PostgresServer, emptying, memory_backend, sql_backend
 from tests.support.postgres import running_server
 from tests.support.reaper import passing_folder, reaper
 
@@ -67,21 +67,33 @@ def database_of(request: pytest.FixtureRequest) -> Iterator[Callable[[str], URL]
         yield database
 
 
+@pytest.fixture(scope="module")
+def emptied(database_of: Callable[[str], URL]) -> Iterator[Callable[[str], URL]]:
+    """Empty the database of a module, of one kind, and give its URL."""
+    emptiers: dict[str, Callable[[], None]] = {}
+
+    def emptied_database(kind: str) -> URL:
+        url = database_of(kind)
+        if kind not in emptiers:
+            emptiers[kind] = stack.enter_context(emptying(url))
+        emptiers[kind]()
+        return url
+
+    with ExitStack() as stack:
+        yield emptied_database
+
+
 @pytest.fixture(params=["sqlite", "postgres"])
-def url(request: pytest.FixtureRequest, database_of: Callable[[str], URL]) -> URL:
+def url(request: pytest.FixtureRequest, emptied: Callable[[str], URL]) -> URL:
     """A migrated, empty database of each kind."""
-    found = database_of(request.param)
-    empty(found)
-    return found
+    return emptied(request.param)
 
 
 @pytest.fixture(params=["memory", "sqlite", "postgres"])
-def backend(request: pytest.FixtureRequest, database_of: Callable[[str], URL]) -> Iterator[Backend]:
+def backend(request: pytest.FixtureRequest, emptied: Callable[[str], URL]) -> Iterator[Backend]:
     """An empty storage of each kind, behind the ports."""
     if request.param == "memory":
         yield memory_backend()
         return
-    found = database_of(request.param)
-    empty(found)
-    with sql_backend(found) as backend:
+    with sql_backend(emptied(request.param)) as backend:
         yield backend

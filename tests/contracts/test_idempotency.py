@@ -16,7 +16,7 @@ from infrastructure.database.engine import open_database
 from infrastructure.database.idempotency import DELETED_AT_ONCE
 from infrastructure.database.tables import answers
 from tests.fakes.services import FrozenClock
-from tests.support.backends import Backend, empty, sql_backend
+from tests.support.backends import Backend, sql_backend
 from tests.support.concurrency import all_at_once
 from tests.support.connections import connection_of
 from tests.support.samples import NOW, a_post, add_user
@@ -32,9 +32,8 @@ STORED_BY_THE_FIRST_RELEASE = (
 
 
 @pytest.fixture
-def postgres_backend(database_of: Callable[[str], URL]) -> Iterator[Backend]:
-    url = database_of("postgres")
-    empty(url)
+def postgres_backend(emptied: Callable[[str], URL]) -> Iterator[Backend]:
+    url = emptied("postgres")
     with sql_backend(url) as backend:
         yield backend
 
@@ -187,9 +186,8 @@ def test_equal_keys_of_two_users_do_not_wait_for_each_other(postgres_backend: Ba
     assert find(postgres_backend, bob) == response
 
 
-def test_expired_response_that_is_locked_delays_no_other(database_of: Callable[[str], URL]) -> None:
-    url = database_of("postgres")
-    empty(url)
+def test_expired_response_that_is_locked_delays_no_other(emptied: Callable[[str], URL]) -> None:
+    url = emptied("postgres")
     with sql_backend(url) as backend, closing(open_database(url, 1)) as other:
         ann = add_user(backend.uow)
         store(backend, ann)

@@ -27,7 +27,7 @@ from infrastructure.database.users import SqlUserReader
 from infrastructure.execution.deadline import start_deadline
 from infrastructure.execution.greenlets import GreenletExecutor
 from tests.fakes.services import FrozenClock
-from tests.support.backends import empty, sql_backend
+from tests.support.backends import sql_backend
 from tests.support.connections import connection_of
 from tests.support.round_trips import round_trips
 from tests.support.samples import NOW, add_post, add_user
@@ -38,10 +38,8 @@ Query = Callable[[], object]
 
 
 @pytest.fixture
-def url(database_of: Callable[[str], URL]) -> URL:
-    found = database_of("postgres")
-    empty(found)
-    return found
+def url(emptied: Callable[[str], URL]) -> URL:
+    return emptied("postgres")
 
 
 @pytest.fixture

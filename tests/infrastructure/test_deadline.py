@@ -20,7 +20,7 @@ from infrastructure.execution.threads import WorkerThreads
 from infrastructure.timeouts import Timeouts
 from interfaces.http.middleware import RequestContext
 from interfaces.http.proxies import Proxies
-from tests.support.backends import LOCK, empty
+from tests.support.backends import LOCK
 from tests.support.connections import connection_of
 
 PATIENCE_SECONDS = 20
@@ -200,9 +200,8 @@ def test_wait_for_a_connection_ends_with_the_request(postgres_url: URL) -> None:
     asyncio.run(main())
 
 
-def test_writers_on_sqlite_wait_together_no_longer_than_each_may(database_of: Callable[[str], URL]) -> None:
-    url = database_of("sqlite")
-    empty(url)
+def test_writers_on_sqlite_wait_together_no_longer_than_each_may(emptied: Callable[[str], URL]) -> None:
+    url = emptied("sqlite")
 
     async def main() -> None:
         with (

@@ -23,7 +23,7 @@ from infrastructure.database.wait_callback import ResponseTimeout
 from infrastructure.settings import Settings, database_url
 from infrastructure.timeouts import DEFAULT_TIMEOUTS, Timeouts
 from tests.fakes.services import CountingSpan
-from tests.support.backends import PostgresServer, empty, end_backend
+from tests.support.backends import PostgresServer, end_backend
 from tests.support.connections import connection_of
 from tests.support.postgres import free_port
 
@@ -36,10 +36,8 @@ HURRIED = Timeouts(acquire=0.01, sqlite_busy=0.01)
 
 
 @pytest.fixture
-def sqlite_url(database_of: Callable[[str], URL]) -> URL:
-    url = database_of("sqlite")
-    empty(url)
-    return url
+def sqlite_url(emptied: Callable[[str], URL]) -> URL:
+    return emptied("sqlite")
 
 
 @contextmanager

@@ -18,7 +18,6 @@ from infrastructure.execution.greenlets import Executor, GreenletExecutor
 from infrastructure.execution.retry import RetryingExecutor
 from infrastructure.execution.threads import WorkerThreads
 from infrastructure.timeouts import DEFAULT_TIMEOUTS
-from tests.support.backends import empty
 from tests.support.connections import connection_of
 from tests.support.samples import a_user, add_post, add_user
 
@@ -28,9 +27,8 @@ VOTE_UP = text("UPDATE posts SET upvotes = upvotes + 1, score = score + 1 WHERE 
 
 
 @pytest.fixture
-def database(database_of: Callable[[str], URL]) -> Iterator[Database]:
-    url = database_of("postgres")
-    empty(url)
+def database(emptied: Callable[[str], URL]) -> Iterator[Database]:
+    url = emptied("postgres")
     with closing(open_database(url, CONNECTIONS)) as database:
         yield database
 
