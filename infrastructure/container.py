@@ -32,7 +32,6 @@ from infrastructure.database.engine import HEALTH_CONNECTIONS, Database, open_da
 from infrastructure.database.posts import SqlPostReader
 from infrastructure.database.prepared import BATCHED, PREPARED
 from infrastructure.database.schema import Migrations, SqlHealth
-from infrastructure.database.standby import Standby
 from infrastructure.database.throttle import SqlThrottle
 from infrastructure.database.unit_of_work import SqlUnitOfWorkFactory
 from infrastructure.database.users import SqlUserReader
@@ -85,19 +84,6 @@ def _database(settings: Settings, timeouts: Timeouts, metrics: Metrics) -> Datab
         in_use=metrics.connections_in_use,
         waiting=metrics.connections_waiting,
     )
-
-
-def _lists(settings: Settings, database: Database, timeouts: Timeouts, metrics: Metrics) -> Database | Standby:
-    if settings.read_url is None:
-        return database
-    standby = open_database(
-        settings.read_url,
-        settings.database_connections,
-        timeouts,
-        prepared=PREPARED,
-        in_use=metrics.connections_in_use,
-    )
-    return Standby(database, standby, timeouts, metrics.read_at_standby)
 
 
 def _limits(settings: Settings) -> Limits:
@@ -164,11 +150,7 @@ class Container(containers.DeclarativeContainer):
         stored_kinds=users.provided.hash_kinds,
     )
 
-    lists = providers.Singleton(_lists, settings, database, timeouts, metrics)
-    user_lists = providers.Singleton(SqlUserReader, lists.provided.read)
-    post_lists = providers.Singleton(SqlPostReader, lists.provided.read)
-    vote_lists = providers.Singleton(SqlVoteReader, lists.provided.read)
-    dashboard = providers.Singleton(SqlDashboardReader, lists.provided.read)
+    dashboard = providers.Singleton(SqlDashboardReader, database.provided.read)
 
     migrations = providers.Singleton(Migrations, settings.provided.url, timeouts)
     health_database = providers.Singleton(open_database, settings.provided.url, HEALTH_CONNECTIONS, timeouts)
@@ -220,14 +202,14 @@ class Container(containers.DeclarativeContainer):
             Queries,
             get_user=providers.Singleton(GetUser, users),
             get_own_account=providers.Singleton(GetOwnAccount, users),
-            list_users=providers.Singleton(ListUsers, user_lists),
+            list_users=providers.Singleton(ListUsers, users),
             get_account=providers.Singleton(GetAccount, users, clock, to_ascii),
             get_actor=providers.Singleton(GetActor, users),
             list_sessions=providers.Singleton(ListSessions, users, clock),
             authenticate=providers.Singleton(Authenticate, users, tokens, clock),
             get_post=providers.Singleton(GetPost, posts),
-            list_posts=providers.Singleton(ListPosts, post_lists),
-            list_own_votes=providers.Singleton(ListOwnVotes, vote_lists),
+            list_posts=providers.Singleton(ListPosts, posts),
+            list_own_votes=providers.Singleton(ListOwnVotes, votes),
             verify_votes=verify_votes,
             get_dashboard=providers.Singleton(GetDashboard, dashboard, clock),
             health=health,

@@ -44,10 +44,10 @@ def load_settings(folder: Path | None = None) -> Settings:
         settings = Settings.model_validate(values, context=_notices(sources))
     except ValidationError as error:
         raise SettingsError("; ".join(_sentence(reason) for reason in error.errors(include_input=False))) from None
-    if not all(is_storable(str(part)) for part in (*settings.url, *(settings.read_url or ()))):
+    if not all(is_storable(str(part)) for part in settings.url):
         raise SettingsError(
-            "DATABASE_URL or DATABASE_READ_URL: an escaped NUL, or escaped bytes that are no UTF-8; remove them, and"
-            " write %25 for a % that means itself"
+            "DATABASE_URL: an escaped NUL, or escaped bytes that are no UTF-8; remove them, and write %25 for a % that"
+            " means itself"
         )
     return settings
 

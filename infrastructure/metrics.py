@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Final, Literal, get_args
+from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
@@ -26,10 +26,6 @@ Span = AbstractContextManager[object]
 UNMEASURED: Final[Span] = nullcontext()
 
 
-StandbyOutcome = Literal["answered", "behind", "left_out"]
-"""Outcome of a read that a standby may serve: served by it, or by the primary, as the standby was behind or unfit."""
-
-
 class Metrics(NoMeter):
     """The metrics of Agora; this implementation records nothing."""
 
@@ -43,9 +39,6 @@ class Metrics(NoMeter):
 
     def retried(self) -> None:
         """Count a retry of a transaction."""
-
-    def read_at_standby(self, outcome: StandbyOutcome) -> None:
-        """Count a read that a standby may serve."""
 
     def page(self) -> bytes | None:
         """Render the metrics in Prometheus' text format; None without metrics."""
@@ -84,12 +77,6 @@ class PrometheusMetrics(Metrics):
         throttled = self._counter("throttled", "Attempts refused by a rate limit.", "attempt")
         self._throttled = {attempt: throttled.labels(attempt) for attempt in ("password", "registration")}
         self._retried = self._counter("transactions_retried", "Transactions retried after a conflict.")
-        reads = self._counter(
-            "standby_reads", "Reads that a standby may serve, by the server that did and the reason.", "outcome"
-        )
-        self._reads: dict[StandbyOutcome, Counter] = {
-            outcome: reads.labels(outcome) for outcome in get_args(StandbyOutcome)
-        }
         votes = self._counter("votes", "Votes, by their effect on the voter's earlier vote.", "outcome")
         self._votes = {outcome: votes.labels(outcome.name.lower()) for outcome in Outcome}
 
@@ -115,10 +102,6 @@ class PrometheusMetrics(Metrics):
     def retried(self) -> None:
         """Count a retry of a transaction."""
         self._retried.inc()
-
-    def read_at_standby(self, outcome: StandbyOutcome) -> None:
-        """Count a read that a standby may serve."""
-        self._reads[outcome].inc()
 
     def page(self) -> bytes:
         """Render the metrics of all workers, past ones included."""

@@ -56,10 +56,6 @@ class Settings(BaseModel):
         SecretStr | None,
         Field(description="The database: `postgresql://user:password@host:5432/name` or `sqlite:///file`."),
     ] = None
-    database_read_url: Annotated[
-        SecretStr | None,
-        Field(description="A hot standby for lists: `postgresql://user:password@host:5432/name`."),
-    ] = None
     db_host: Annotated[
         str | None, Field(description="PostgreSQL's host; `localhost` if another `DB_*` name is set.")
     ] = None
@@ -220,23 +216,6 @@ class Settings(BaseModel):
         """Test whether no setting names the database, so that it is `agora.db`."""
         return self.database_url is None and all(getattr(self, part.lower()) is None for part in DATABASE_PARTS)
 
-    @property
-    def read_url(self) -> URL | None:
-        """The URL of the standby, if there is one.
-
-        Raises:
-            SettingsError: `DATABASE_READ_URL` or the primary is not PostgreSQL.
-        """
-        if self.database_read_url is None:
-            return None
-        url = database_url(self.database_read_url.get_secret_value(), "DATABASE_READ_URL")
-        if "sqlite" in (url.get_backend_name(), self.url.get_backend_name()):
-            raise SettingsError(
-                "DATABASE_READ_URL is for a standby of PostgreSQL, and SQLite has none: leave it out, or name"
-                " PostgreSQL in both"
-            )
-        return url
-
     def require_servable(self) -> None:
         """Refuse settings that are too weak for production.
 
@@ -287,6 +266,8 @@ RENAMED: Final = {"THREADS": "DATABASE_CONNECTIONS"}
 
 OBSOLETE: Final = {
     "CORS_CREDENTIALS": "is no longer a setting: CORS never allows credentials; remove it",
+    "DATABASE_READ_URL": "is no longer a setting: all reads go to DATABASE_URL; remove it",
+    "DATABASE_READ_URL_FILE": "is no longer a setting: all reads go to DATABASE_URL; remove it",
     "PREPARE_STATEMENTS": "is no longer a setting: Agora detects a connection pooler; remove it",
     **{old: f"is now called {new}; rename it" for old, new in RENAMED.items()},
 }
@@ -303,7 +284,7 @@ FILE_NAMES: Final = {
 """Names that give a secret by the path of a file that contains it."""
 
 
-def database_url(text: str, name: str = "DATABASE_URL") -> URL:
+def database_url(text: str) -> URL:
     """Parse a database URL leniently.
 
     `postgres://` and `postgresql://` mean psycopg2, although SQLAlchemy 2.1 chooses another driver for the second and
@@ -314,22 +295,22 @@ def database_url(text: str, name: str = "DATABASE_URL") -> URL:
     """
     whole = _URL.fullmatch(text.strip())
     if whole is None:
-        raise SettingsError(f"{name} is not a URL: write postgresql://user:password@host:5432/name")
+        raise SettingsError("DATABASE_URL is not a URL: write postgresql://user:password@host:5432/name")
     scheme, user, password = whole["scheme"], whole["user"], whole["password"]
     if scheme not in {"postgres", "postgresql", "postgresql+psycopg2", "sqlite", "sqlite+pysqlite"}:
         ours = next((f"; write {kind}:// instead" for kind in ("postgresql", "sqlite") if scheme.startswith(kind)), "")
-        raise SettingsError(f"{name} begins with {scheme}://: Agora speaks postgresql:// and sqlite:///{ours}")
+        raise SettingsError(f"DATABASE_URL begins with {scheme}://: Agora speaks postgresql:// and sqlite:///{ours}")
     driver = "sqlite" if scheme.startswith("sqlite") else "postgresql+psycopg2"
     try:
         url = _several_hosts(driver, whole["rest"]) or make_url(f"{driver}://{whole['rest']}")
     except (ArgumentError, ValueError):
         raise SettingsError(
-            f"{name} cannot be read: write postgresql://user:password@host:5432/name, and a / # or ? in the"
+            "DATABASE_URL cannot be read: write postgresql://user:password@host:5432/name, and a / # or ? in the"
             " name as %2F %23 or %3F"
         ) from None
     in_memory = ":memory:" in (url.database or ":memory:") or url.query.get("mode") == "memory"
     if driver == "sqlite" and in_memory:
-        raise SettingsError(f"{name} names no file: write sqlite:///agora.db; a database in memory is not shared")
+        raise SettingsError("DATABASE_URL names no file: write sqlite:///agora.db; a database in memory is not shared")
     if url.host is not None and "%" in url.host:
         url = url.set(host=unquote(url.host))  # the folder of a socket: %2Fvar%2Frun%2Fpostgresql
     if user is not None:

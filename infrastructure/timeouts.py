@@ -41,21 +41,6 @@ class Timeouts:
     sqlite_busy: float = 5.0
     """The write lock of SQLite: within the process, and again for other processes."""
 
-    standby: float = 2.5
-    """Everything that a standby is asked, so that the primary can still respond within `request`."""
-
-    standby_pauses: tuple[float, ...] = (0.0, 0.005)
-    """Before each look at how much of the log a standby has replayed."""
-
-    standby_catch_up: float = 1.0
-    """How long `agora doctor` gives a standby to replay what the primary had written."""
-
-    standby_behind: float = 0.1
-    """How long reads pass by a standby that was behind."""
-
-    standby_lost: float = 5.0
-    """How long reads pass by a standby that failed, before one read tries it again."""
-
     startup: float = 30.0
     """How long a start waits for a database that is not up."""
 

@@ -24,13 +24,12 @@ def check_env_files(settings: Settings) -> Iterator[Finding]:
 
 
 def check_connections(settings: Settings) -> Iterator[Finding]:
-    """Check the way to the primary and the standby."""
-    for name, url in (("DATABASE_URL", settings.url), ("DATABASE_READ_URL", settings.read_url)):
-        if url is not None and url.get_backend_name() == "postgresql":
-            yield from check_encryption(url, name)
+    """Check the way to the database."""
+    if settings.url.get_backend_name() == "postgresql":
+        yield from check_encryption(settings.url)
 
 
-def check_encryption(url: URL, name: str) -> Iterator[Finding]:
+def check_encryption(url: URL) -> Iterator[Finding]:
     """Warn of a connection over a network that does not verify the server's name."""
     host = str(url.host or url.query.get("host") or os.environ.get("PGHOST", ""))
     mode = str(url.query.get("sslmode") or os.environ.get("PGSSLMODE") or "prefer")
@@ -38,7 +37,7 @@ def check_encryption(url: URL, name: str) -> Iterator[Finding]:
     if remote and mode != "verify-full":
         yield warning(
             f"the connection to {', '.join(remote)} can be read or redirected on the network: sslmode is {mode}",
-            f"add sslmode=verify-full to the parameters of {name} after a ?, or set PGSSLMODE=verify-full in the"
+            "add sslmode=verify-full to the parameters of DATABASE_URL after a ?, or set PGSSLMODE=verify-full in the"
             " environment; sslrootcert names the certificate authority",
         )
 

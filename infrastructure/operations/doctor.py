@@ -5,16 +5,14 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
-from sqlalchemy import URL, Connection, select
+from sqlalchemy import Connection, select
 
 from application.errors import Unavailable
 from application.ports.services import Clock
 from application.votes import VerifyVotes
 from infrastructure.database.engine import connected
 from infrastructure.database.errors import DRIVER_ERRORS, driver_message
-from infrastructure.database.pipeline import Querier
 from infrastructure.database.schema import Migrations, encoding_fault
-from infrastructure.database.standby import position_of, replayed_by, unfit
 from infrastructure.operations.configuration import check_connections, check_env_files, check_settings
 from infrastructure.operations.findings import Finding, Level, ok, problem, warning
 from infrastructure.operations.postgres_server import (
@@ -80,8 +78,6 @@ class Doctor:
             yield from self._examined("the clock", partial(check_clock, self._clock))
             yield from self._examined("the limit on connections", limits)
             yield from self._examined("the connection pooler", check_pooler)
-        if self._settings.read_url is not None:
-            yield from _tried("the standby", self._of_standby(self._settings.read_url))
         if not count_votes:
             return
         if all(finding.level is Level.OK for finding in schema):
@@ -90,9 +86,9 @@ class Doctor:
             yield warning("the counters were not checked: the schema is not this release's, or was not checked")
 
     @contextmanager
-    def _connection(self, url: URL | None = None) -> Iterator[Connection]:
-        """Connect without a transaction, to the database or to another one."""
-        with connected(url or self._settings.url, self._timeouts) as connection:
+    def _connection(self) -> Iterator[Connection]:
+        """Connect without a transaction."""
+        with connected(self._settings.url, self._timeouts) as connection:
             yield connection.execution_options(isolation_level="AUTOCOMMIT")
 
     def _examined(self, what: str, check: Callable[[Connection], Iterator[Finding]]) -> Iterator[Finding]:
@@ -134,32 +130,6 @@ class Doctor:
             yield from differences
         else:
             yield ok("the schema is this release's")
-
-    def _of_standby(self, standby: URL) -> Iterator[Finding]:
-        """Check that the standby replicates this database.
-
-        Without one, the primary serves all reads.
-        """
-        with self._connection() as connection:
-            position = position_of(Querier(connection))
-        try:
-            with self._connection(standby) as connection:
-                replayed, is_standby = replayed_by(Querier(connection), self._timeouts.standby_catch_up)
-        except Unavailable as error:
-            yield warning(f"the standby cannot be reached: {_reason(error)}", remedy_for(_reason(error), standby))
-            return
-        if reason := unfit(replayed, position, is_standby=is_standby):
-            yield problem(
-                f"DATABASE_READ_URL names no standby of this database: {reason}",
-                "name one that streams from it, or leave DATABASE_READ_URL out; after a failover rebuild the standby",
-            )
-        elif replayed.bytes < position.bytes:
-            yield warning(
-                f"the standby is {position.bytes - replayed.bytes} bytes behind, so the primary serves all reads",
-                "run SELECT pg_is_wal_replay_paused() on the standby, SELECT * FROM pg_stat_replication on the primary",
-            )
-        else:
-            yield ok("the standby has caught up")
 
     def _of_counters(self) -> Iterator[Finding]:
         posts = wrong = 0

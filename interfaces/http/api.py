@@ -66,7 +66,7 @@ def create_api(container: Container, drain: Drain | None = None, unsent: UnsentB
     async def lifespan(_api: FastAPI) -> AsyncIterator[None]:
         await asyncio.create_task(container.executor().run(container.hasher().calibrate))  # its deadline ends with it
         yield
-        for closing in (container.executor(), container.lists(), container.database(), container.health_database()):
+        for closing in (container.executor(), container.database(), container.health_database()):
             closing.close()
 
     api = FastAPI(

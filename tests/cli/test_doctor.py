@@ -9,20 +9,17 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from dependency_injector import providers
 from sqlalchemy import URL
 
 from infrastructure.container import Container
 from infrastructure.database.engine import HEALTH_CONNECTIONS, open_engine
-from infrastructure.database.schema import Migrations
 from infrastructure.environment import load_settings
 from infrastructure.operations.configuration import check_encryption
 from infrastructure.settings import database_url
-from infrastructure.timeouts import Timeouts
 from tests.support.backends import PostgresServer, sql_backend
 from tests.support.command import plain, run, run_command
 from tests.support.course import LATE_CHAPTER, POSTGRESQL, SQLITE
-from tests.support.postgres import free_port, private_server
+from tests.support.postgres import free_port
 from tests.support.reaper import passing_folder
 from tests.support.samples import add_post, add_user
 
@@ -179,8 +176,6 @@ def test_two_ways_of_naming_the_database_are_a_warning(monkeypatch: pytest.Monke
         ({"DATABASE_URL": f"db.example/{SECRET}"}, "write postgresql://user:password@host:5432/name"),
         ({"DATABASE_URL": f"postgresql://ann:{SECRET}%00@db.example/forum"}, "write %25 for a % that means itself"),
         ({"DATABASE_CONNECTIONS": "many"}, "DATABASE_CONNECTIONS: "),
-        ({"DATABASE_READ_URL": f"db.example/{SECRET}"}, "DATABASE_READ_URL is not a URL"),
-        ({"DATABASE_READ_URL": f"postgresql://ann:{SECRET}@db.example/forum"}, "SQLite has none: leave it out"),
     ],
 )
 def test_invalid_settings_are_a_problem_with_a_remedy(
@@ -227,17 +222,9 @@ def test_connection_over_a_network_has_to_verify_the_server(
     url: str, mode: str, said: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PGSSLMODE", mode)
-    found = list(check_encryption(database_url(url), "DATABASE_URL"))
+    found = list(check_encryption(database_url(url)))
     assert [bool(said and re.search(said, each.says)) for each in found] == ([True] if said else [])
     assert all("add sslmode=verify-full to the parameters of DATABASE_URL" in each.remedy for each in found)
-
-
-def test_doctor_looks_at_the_way_to_both_databases(monkeypatch: pytest.MonkeyPatch) -> None:
-    url = f"postgresql://ann:{SECRET}@db.invalid:1/forum"
-    monkeypatch.setenv("DATABASE_URL", url)
-    monkeypatch.setenv("DATABASE_READ_URL", url)
-    said = [each for each in findings(code=1)["warning"] if "db.invalid can be read" in each]
-    assert ["DATABASE_URL" in each for each in said] == [True, False]
 
 
 # The database's door.
@@ -583,55 +570,6 @@ def test_remedy_for_too_few_connections_counts_the_reserved_ones(
     assert f"allows {most - kept}, " in said
     needed = workers * (100 + HEALTH_CONNECTIONS) + int(others[1]) + kept
     assert f"or set max_connections = {needed} in postgresql.conf and restart PostgreSQL, which keeps {kept}" in said
-
-
-# A standby.
-
-
-@pytest.fixture(scope="module")
-def followed() -> Iterator[tuple[URL, URL]]:
-    """A migrated PostgreSQL and a standby of it."""
-    with private_server() as server:
-        Migrations(server.url).upgrade()
-        with server.standby() as standby:
-            yield server.url, standby.url
-
-
-@pytest.fixture
-def standby(followed: tuple[URL, URL], monkeypatch: pytest.MonkeyPatch) -> URL:
-    """A standby of the database, which the settings name."""
-    monkeypatch.setenv("DATABASE_URL", plain(followed[0]))
-    monkeypatch.setenv("DATABASE_READ_URL", plain(followed[1]))
-    return followed[1]
-
-
-def test_a_standby_that_has_caught_up_is_fine(standby: URL) -> None:
-    assert "the standby has caught up" in findings()["ok"]
-    assert plain(standby) not in run("doctor").output
-
-
-def test_a_standby_that_repeats_nothing_is_a_warning(followed: tuple[URL, URL], standby: URL) -> None:
-    execute(standby, "SELECT pg_wal_replay_pause()")
-    execute(followed[0], "UPDATE alembic_version SET version_num = version_num")
-    with Container.timeouts.override(providers.Object(Timeouts(standby_catch_up=0.0))):
-        said = only(findings()["warning"])
-    assert re.match("the standby is [0-9]+ bytes behind, .* -> run SELECT pg_is_wal_replay_paused", said)
-    execute(standby, "SELECT pg_wal_replay_resume()")
-
-
-@pytest.mark.usefixtures("standby")
-def test_a_standby_that_cannot_be_reached_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("DATABASE_READ_URL", f"postgresql://ann:{SECRET}@127.0.0.1:{free_port()}/forum")
-    said = only(findings()["warning"])
-    assert re.match("the standby cannot be reached: .*Connection refused.* -> start PostgreSQL", said)
-
-
-@pytest.mark.usefixtures("standby")
-def test_a_standby_of_something_else_is_a_problem(own_postgres: URL, monkeypatch: pytest.MonkeyPatch) -> None:
-    said = only(findings(code=1)["problem"])
-    assert said.startswith("DATABASE_READ_URL names no standby of this database: it follows another database -> name")
-    monkeypatch.setenv("DATABASE_READ_URL", plain(own_postgres))
-    assert "it is no standby, or none any more" in only(findings(code=1)["problem"])
 
 
 # SQLite alone: its files.

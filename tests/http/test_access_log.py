@@ -72,7 +72,7 @@ def test_client_behind_a_trusted_proxy_is_logged(url: URL) -> None:
 
 
 def test_a_line_is_written_also_when_everything_failed(url: URL) -> None:
-    with running_api(url, {"post_lists": Failing(RuntimeError())}) as api:
+    with running_api(url, {"posts": Failing(RuntimeError())}) as api:
         ann = api.person("ann")
         with capture_logs() as log:
             ann("GET", "/posts")

@@ -18,9 +18,7 @@ EXPOSED = {"ETag", "Idempotency-Replayed", "Link", "Location", "Retry-After", "X
 @pytest.fixture
 def friendly(url: URL) -> Iterator[Api]:
     """The API that pages of one origin may call, and in which posts cannot be read."""
-    with running_api(
-        url, {"post_lists": Failing(RuntimeError("boom"))}, cors_origins=(FRIEND,), public_reads=True
-    ) as api:
+    with running_api(url, {"posts": Failing(RuntimeError("boom"))}, cors_origins=(FRIEND,), public_reads=True) as api:
         yield api
 
 

@@ -145,7 +145,7 @@ def test_a_schema_of_another_release_is_not_ready(api: Api) -> None:
 
 
 def test_unexpected_exception_is_a_problem_without_details(url: URL) -> None:
-    with running_api(url, {"post_lists": Failing(RuntimeError(SECRET))}) as api, capture_logs() as log:
+    with running_api(url, {"posts": Failing(RuntimeError(SECRET))}) as api, capture_logs() as log:
         ann = api.person("ann")
         answer = ann("GET", "/posts", headers={"X-Request-ID": "my-request"})
 
@@ -159,7 +159,7 @@ def test_unexpected_exception_is_a_problem_without_details(url: URL) -> None:
 def test_failing_adapter_is_unavailable(url: URL) -> None:
     unavailable = Unavailable("the database cannot answer now")
     unavailable.__cause__ = TimeoutError("a value")
-    with running_api(url, {"post_lists": Failing(unavailable)}) as api, capture_logs() as log:
+    with running_api(url, {"posts": Failing(unavailable)}) as api, capture_logs() as log:
         ann = api.person("ann")
         answer = ann("GET", "/posts")
 

@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import astuple
-from typing import Any
 
 import pytest
 from argon2 import extract_parameters
@@ -17,7 +16,6 @@ from application.views import Claims
 from domain.errors import TooManyRequests
 from domain.users import InvalidCredentials, InvalidToken
 from infrastructure.container import Container
-from infrastructure.database.standby import Standby
 from infrastructure.database.throttle import SqlThrottle
 from infrastructure.settings import Settings
 from infrastructure.tokens import key_id
@@ -171,36 +169,6 @@ def test_everything_that_checks_a_password_counts_the_same_failures() -> None:
         ):
             assert use_case.check is check
         assert app.commands.register_user.guard is check.guard
-
-
-# A standby.
-
-
-def test_without_a_standby_the_database_answers_everything() -> None:
-    with wired() as container:
-        assert container.lists() is container.database()
-
-
-def test_lists_may_be_answered_by_a_standby_and_nothing_else(postgres_url: URL) -> None:
-    url = SecretStr(postgres_url.render_as_string(hide_password=False))
-    with wired(postgres_url, database_read_url=url) as container, closing(container.lists()) as lists:
-        app, database = container.app(), container.database()
-        assert isinstance(lists, Standby)
-        there: list[Any] = [
-            app.queries.list_posts.posts,
-            app.queries.list_users.users,
-            app.queries.list_own_votes.votes,
-            app.queries.get_dashboard.dashboard,
-        ]
-        here: list[Any] = [
-            app.queries.get_post.posts,
-            app.queries.authenticate.users,
-            app.queries.get_own_account.users,
-            app.commands.sign_in.users,
-            app.queries.verify_votes.votes,
-        ]
-        assert [reader._connect for reader in there] == [lists.read] * len(there)
-        assert [reader._connect for reader in here] == [database.read] * len(here)
 
 
 # Metrics.

@@ -34,7 +34,6 @@ def test_counters_start_at_zero_on_the_page() -> None:
     assert values(page, "agora_http_errors_total") == {("500",): 0, ("503",): 0}
     assert values(page, "agora_votes_total") == {(outcome.name.lower(),): 0 for outcome in Outcome}
     assert values(page, "agora_throttled_total") == {("password",): 0, ("registration",): 0}
-    assert values(page, "agora_standby_reads_total") == {("answered",): 0, ("behind",): 0, ("left_out",): 0}
     assert values(page, "agora_transactions_retried_total") == {(): 0}
 
 
@@ -43,12 +42,10 @@ def test_votes_refusals_and_repetitions_are_counted() -> None:
     metrics.voted(Outcome.CHANGED)
     metrics.throttled("password")
     metrics.retried()
-    metrics.read_at_standby("behind")
 
     page = metrics.page()
     assert values(page, "agora_votes_total")["changed",] == 1
     assert values(page, "agora_throttled_total")["password",] == 1
-    assert values(page, "agora_standby_reads_total")["behind",] == 1
     assert values(page, "agora_transactions_retried_total") == {(): 1}
 
 

@@ -655,9 +655,17 @@ def warnings(monkeypatch: pytest.MonkeyPatch, **values: str) -> list[str]:
     return found
 
 
-def test_dropped_setting_is_warned_about(monkeypatch: pytest.MonkeyPatch) -> None:
-    (warning,) = warnings(monkeypatch, SECRET_KEY=GOOD_KEY, CORS_CREDENTIALS="true")
-    assert warning == "CORS_CREDENTIALS is no longer a setting: CORS never allows credentials; remove it"
+@pytest.mark.parametrize(
+    ("name", "because"),
+    [
+        ("CORS_CREDENTIALS", "CORS never allows credentials"),
+        ("DATABASE_READ_URL", "all reads go to DATABASE_URL"),
+        ("DATABASE_READ_URL_FILE", "all reads go to DATABASE_URL"),
+    ],
+)
+def test_dropped_setting_is_warned_about(monkeypatch: pytest.MonkeyPatch, name: str, because: str) -> None:
+    (warning,) = warnings(monkeypatch, SECRET_KEY=GOOD_KEY, **{name: SECRET})
+    assert warning == f"{name} is no longer a setting: {because}; remove it"
 
 
 @pytest.mark.parametrize(

@@ -47,11 +47,6 @@ def kill_workers_soon() -> None:
     _set(Timeouts(graceful_shutdown=0, socket_closing=0))
 
 
-def ask_standby_again_soon() -> None:
-    """Wait less long for a standby, and ask one that failed again sooner."""
-    _set(Timeouts(standby=1.0, standby_lost=0.5))
-
-
 def break_installation() -> None:
     """Take a module away that processes import when they begin to serve."""
     sys.modules["interfaces.server.protocol"] = None  # type: ignore[assignment]
