@@ -5,7 +5,16 @@ from dataclasses import dataclass
 from application.admin import GetDashboard
 from application.ports.services import Health
 from application.posts import DeletePost, EditPost, GetPost, ListPosts, WritePost, WritePostOnce
-from application.sessions import Authenticate, EndSession, EndSessions, ListSessions, RefreshSession, SignIn, SignOut
+from application.sessions import (
+    Authenticate,
+    EndSession,
+    EndSessions,
+    ListSessions,
+    RefreshSession,
+    RevokeToken,
+    SignIn,
+    SignOut,
+)
 from application.users import (
     ChangePassword,
     CreateAdmin,
@@ -40,6 +49,7 @@ class Commands:
     sign_in: SignIn
     refresh_session: RefreshSession
     sign_out: SignOut
+    revoke_token: RevokeToken
     end_session: EndSession
     end_sessions: EndSessions
 

@@ -1,13 +1,14 @@
 """Sessions: sign in, refresh, sign out, end; authentication of requests."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 
 from application.audit import Audited
 from application.passwords import CheckPassword, Guess
 from application.ports.services import Clock, DomainEncoder, PasswordHasher, RefreshTokens, SecurityLog, TokenCodec
-from application.ports.storage import UnitOfWorkFactory, UserReader
+from application.ports.storage import UnitOfWork, UnitOfWorkFactory, UserReader
 from application.views import Action, Claims, SecurityEvent, SessionView, Tokens
 from domain.errors import Invalid
 from domain.sessions import SESSIONS_MAX, Session, SessionNotFound
@@ -122,6 +123,41 @@ class SignOut:
                 tx.sessions.remove_all(actor.id)
             else:
                 tx.sessions.remove(actor.id, actor.session_id)
+
+
+@dataclass(frozen=True, slots=True)
+class RevokeToken:
+    """End the session of a token, which alone authorizes it.
+
+    Any refresh token of the session does, a spent one too: to refresh with it would end the session as well. What is
+    no token of a session changes nothing (RFC 7009, section 2.2).
+    """
+
+    uow: UnitOfWorkFactory
+    tokens: TokenCodec
+    refresh_tokens: RefreshTokens
+    clock: Clock
+    log: SecurityLog
+
+    def __call__(self, token: str) -> None:
+        """Revoke an access token or a refresh token."""
+        ended: Claims | None = None
+        with suppress(InvalidToken), self.uow() as tx:
+            claims = self._claims(tx, token)
+            if tx.sessions.remove(claims.user_id, claims.session_id):
+                ended = claims
+        if ended:
+            self.log.record(SecurityEvent(Action.SIGN_OUT, "success", None, ended.user_id))
+
+    def _claims(self, tx: UnitOfWork, token: str) -> Claims:
+        try:
+            family = self.refresh_tokens.hashes(token).family
+        except InvalidToken:
+            return self.tokens.read(token, self.clock.now())
+        session = tx.sessions.lock_family(family)
+        if session is None:
+            raise InvalidToken
+        return Claims(session.user_id, session.id)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,16 @@ from application.app import App, Commands, Queries
 from application.passwords import CheckPassword, Guard, Limits
 from application.posts import DeletePost, EditPost, GetPost, ListPosts, WritePost, WritePostOnce
 from application.quotas import Quota
-from application.sessions import Authenticate, EndSession, EndSessions, ListSessions, RefreshSession, SignIn, SignOut
+from application.sessions import (
+    Authenticate,
+    EndSession,
+    EndSessions,
+    ListSessions,
+    RefreshSession,
+    RevokeToken,
+    SignIn,
+    SignOut,
+)
 from application.users import (
     ChangePassword,
     CreateAdmin,
@@ -189,6 +198,7 @@ class Container(containers.DeclarativeContainer):
             ),
             refresh_session=providers.Singleton(RefreshSession, uow, tokens, refresh_tokens, clock, log),
             sign_out=providers.Singleton(SignOut, uow, log),
+            revoke_token=providers.Singleton(RevokeToken, uow, tokens, refresh_tokens, clock, log),
             end_session=providers.Singleton(EndSession, uow, log),
             end_sessions=providers.Singleton(EndSessions, uow, log),
             write_post=providers.Singleton(WritePost, uow, clock, quota),

@@ -36,6 +36,7 @@ from interfaces.http.problems import (
     validation_problem,
 )
 from interfaces.http.proxies import Proxies
+from interfaces.http.routing import FORM
 from interfaces.http.unsent import ResponseLimit, UnsentBytes
 
 CORS_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
@@ -54,7 +55,7 @@ NOT_A_FORM = (
     "The body is not a form by its Content-Type; send Content-Type: application/x-www-form-urlencoded, and in it"
     " username, which is the e-mail, and password"
 )
-FORMS = ("application/x-www-form-urlencoded", "multipart/form-data")
+FORMS = (FORM, "multipart/form-data")
 
 
 def create_api(container: Container, drain: Drain | None = None, unsent: UnsentBytes | None = None) -> FastAPI:

@@ -7,11 +7,13 @@ from http import HTTPStatus
 from typing import Any, Final
 
 from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
 from fastapi.routing import APIRoute
 
 from application.ports.storage import ID_MAX
 from interfaces.http.deps import OptionalCaller, ReadingCaller
 from interfaces.http.problems import GRANT_UNSUPPORTED, OAUTH_ERRORS, PROBLEMS, oauth_members
+from interfaces.http.routing import FormRoute
 
 GUIDE: Final = """\
 Users sign up, write posts, and vote them up or down.
@@ -236,11 +238,25 @@ def complete_document(api: FastAPI) -> None:
     def openapi() -> dict[str, Any]:
         document = generate()
         if "Problem" not in document["components"]["schemas"]:  # FastAPI returns the same document every time
+            _add_forms(document, api)
             _complete(document)
             _allow_anonymous(document, api)
         return document
 
     api.openapi = openapi  # type: ignore[method-assign]  # FastAPI's documented way to extend the document
+
+
+def _add_forms(document: dict[str, Any], api: FastAPI) -> None:
+    """Merge each `FormRoute` into the operation of the same path and method."""
+    routes = [route for route in api.routes if isinstance(route, FormRoute)]
+    for path, item in get_openapi(title=api.title, version=api.version, routes=routes)["paths"].items():
+        for method, form in item.items():
+            operation = document["paths"][path][method]
+            operation["description"] += f"\n\n{form['description']}"
+            operation["requestBody"]["content"] |= form["requestBody"]["content"]
+            operation["responses"] = dict(sorted((form["responses"] | operation["responses"]).items()))
+            if "security" in operation:
+                operation["security"].append({})
 
 
 def _complete(document: dict[str, Any]) -> None:
@@ -288,16 +304,16 @@ def _for_oauth(example: dict[str, Any]) -> dict[str, Any]:
 
 def _describe(body: dict[str, Any], schemas: dict[str, Any]) -> str:
     """Give each medium of a body an example, and return the description of its schema."""
-    description = "A page in HTML." if "content" in body else "Done; there is no body."
+    descriptions = []
     for media in body.get("content", {}).values():
-        schema = next(iter(media["schema"].get("anyOf", [media["schema"]])))  # of a body that may be absent
+        schema = next(iter(media["schema"].get("anyOf", [media["schema"]])))  # of several the fullest
         element = schema.get("items", schema)
         name = element.get("$ref", "").rpartition("/")[2]
         if name in schemas:
             media["example"] = _example(schema, schemas)
             described = schemas[name]["description"]
-            description = described if element is schema else f"A list; each element: {described}"
-    return description
+            descriptions.append(described if element is schema else f"A list; each element: {described}")
+    return " Or: ".join(descriptions) or ("A page in HTML." if "content" in body else "Done; there is no body.")
 
 
 def _example(schema: dict[str, Any], schemas: dict[str, Any]) -> Any:

@@ -10,13 +10,16 @@ from fastapi._compat import ModelField
 from fastapi.dependencies.models import Dependant
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
+from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.routing import Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from interfaces.http.problems import Responses, document_responses, is_oauth
 
+FORM: Final = "application/x-www-form-urlencoded"
 JSON_TYPES: Final = frozenset({b"application/json", b"application/json; charset=utf-8"})
 
 
@@ -95,6 +98,16 @@ class OAuthRoute(StrictRoute):
     """A route of OAuth2's, whose errors have the members that its clients read."""
 
     is_oauth = True
+
+
+class FormRoute(OAuthRoute):
+    """A route for forms, before one of the same path and method for other bodies."""
+
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        """Match a path, a method and a body that is a form."""
+        headers = Headers(scope=scope)
+        is_form = headers.get("Content-Type", "").lower().startswith(FORM) and headers.get("Content-Length") != "0"
+        return super().matches(scope) if is_form else (Match.NONE, {})
 
 
 class FastPathRoute(StrictRoute):

@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Form, Header, Response
+from fastapi import APIRouter, Body, Form, Header, Response
 from pydantic import BaseModel, BeforeValidator, StringConstraints
 from pydantic_core import PydanticCustomError
 
@@ -11,7 +11,7 @@ from application.views import Tokens
 from interfaces.http.deps import ClientAddress, SignedIn, StateDep
 from interfaces.http.fields import MOMENT, Flag, SessionId, Text, about
 from interfaces.http.problems import GRANT_UNSUPPORTED, problems
-from interfaces.http.routing import OAuthRoute, StrictRoute
+from interfaces.http.routing import FormRoute, OAuthRoute, StrictRoute
 
 router = APIRouter(tags=["sessions"], route_class=StrictRoute, strict_content_type=False)
 oauth = APIRouter(tags=["sessions"], route_class=OAuthRoute, strict_content_type=False)
@@ -62,6 +62,19 @@ class RefreshIn(BaseModel):
     refresh_token: Annotated[Text, StringConstraints(max_length=4096), about("The refresh token.", "2b0c6ZtUqWm4")]
 
 
+class RefreshForm(RefreshIn):
+    """A refresh token, as the form of OAuth2's refresh grant."""
+
+    grant_type: Annotated[Literal["refresh_token"], _only("refresh_token"), about("The grant.", "refresh_token")]
+
+
+class RevocationForm(BaseModel):
+    """A token to revoke, as the form of RFC 7009."""
+
+    token: Annotated[Text, about("An access token or a refresh token.", "2b0c6ZtUqWm4")]
+    token_type_hint: Annotated[Text, about("Which of them; ignored.", "refresh_token")] = ""
+
+
 class LogoutIn(BaseModel):
     """Whether to sign out everywhere."""
 
@@ -93,6 +106,25 @@ async def sign_in(
     return TokenOut.of(tokens)
 
 
+async def refresh_by_form(form: Annotated[RefreshForm, Form()], state: StateDep, response: Response) -> TokenOut:
+    """With a form this is OAuth2's refresh grant (RFC 6749, section 6)."""
+    return await refresh(form, state, response)
+
+
+async def revoke(form: Annotated[RevocationForm, Form()], state: StateDep) -> None:
+    """With a form this revokes a token (RFC 7009); the token alone authorizes it.
+
+    Its session ends, if it has one: the response is 200 in any case.
+    """
+    await state.run(state.app.commands.revoke_token, form.token)
+
+
+oauth.add_api_route(
+    "/refresh", refresh_by_form, methods=["POST"], route_class_override=FormRoute, responses=problems("invalid-token")
+)
+oauth.add_api_route("/logout", revoke, methods=["POST"], route_class_override=FormRoute, response_class=Response)
+
+
 @oauth.post("/refresh", responses=problems("invalid-token"))
 async def refresh(body: RefreshIn, state: StateDep, response: Response) -> TokenOut:
     """Exchange a refresh token for fresh tokens.
@@ -103,14 +135,10 @@ async def refresh(body: RefreshIn, state: StateDep, response: Response) -> Token
     return TokenOut.of(await state.run(state.app.commands.refresh_session, body.refresh_token))
 
 
-@router.post(
-    "/logout",
-    status_code=204,
-    response_class=Response,
-)
-async def sign_out(actor: SignedIn, state: StateDep, body: LogoutIn | None = None) -> None:
+@router.post("/logout", status_code=204, response_class=Response)
+async def sign_out(actor: SignedIn, state: StateDep, body: Annotated[LogoutIn, Body(default_factory=LogoutIn)]) -> None:
     """End this session, or all of one's own."""
-    await state.run(state.app.commands.sign_out, actor, everywhere=body is not None and body.all)
+    await state.run(state.app.commands.sign_out, actor, everywhere=body.all)
 
 
 @router.get("/users/me/sessions")

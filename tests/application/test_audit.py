@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 
 import pytest
 
@@ -123,6 +124,10 @@ def test_ends_of_sessions_are_reported(world: World) -> None:
     assert outcomes(reported(world, lambda: commands.end_session(ann, ann.session_id))) == [("end-sessions", *done)]
     ends = reported(world, lambda: commands.end_sessions(OPERATOR, ann.id))
     assert outcomes(ends) == [("end-sessions", "success", 0, ann.id, None)]
+    for kind in ("access_token", "refresh_token"):
+        token = getattr(world.sign_in(), kind)
+        revoked = reported(world, partial(commands.revoke_token, token))
+        assert outcomes(revoked) == [("sign-out", "success", None, ann.id, None)]
 
 
 def test_changes_of_the_own_account_are_reported(world: World) -> None:

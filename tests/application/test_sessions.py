@@ -204,6 +204,46 @@ def test_signing_out_everywhere_ends_all_own_sessions(world: World) -> None:
     assert world.app.queries.authenticate(bobs.access_token)
 
 
+@pytest.mark.parametrize("kind", ["access_token", "refresh_token"])
+def test_revoked_token_ends_its_session_and_no_other(world: World, kind: str) -> None:
+    world.person()
+    here, there = world.sign_in(), world.sign_in()
+
+    world.app.commands.revoke_token(getattr(here, kind))
+
+    with pytest.raises(InvalidToken):
+        world.app.queries.authenticate(here.access_token)
+    with pytest.raises(InvalidToken):
+        world.app.commands.refresh_session(here.refresh_token)
+    assert world.app.queries.authenticate(there.access_token)
+
+
+def test_revoked_spent_refresh_token_ends_its_session(world: World) -> None:
+    world.person()
+    first = world.sign_in()
+    second = world.app.commands.refresh_session(first.refresh_token)
+
+    world.app.commands.revoke_token(first.refresh_token)
+
+    with pytest.raises(InvalidToken):
+        world.app.queries.authenticate(second.access_token)
+
+
+def test_revoked_token_of_no_session_is_ignored(world: World) -> None:
+    world.person()
+    tokens = world.sign_in()
+    ended = world.sign_in()
+    world.app.commands.sign_out(world.app.queries.authenticate(ended.access_token), everywhere=False)
+    world.clock.advance(timedelta(seconds=tokens.expires_in))
+    before = len(world.log.events)
+
+    for token in ("", "nonsense", "9.9", ended.refresh_token, ended.access_token, tokens.access_token):
+        world.app.commands.revoke_token(token)
+
+    assert len(world.log.events) == before
+    assert world.app.commands.refresh_session(tokens.refresh_token)
+
+
 def test_user_lists_the_own_sessions(world: World) -> None:
     world.person("ann"), world.person("bob")
     start = world.clock.now()

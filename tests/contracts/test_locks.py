@@ -131,6 +131,7 @@ LOCKS: Final[Mapping[str, tuple[Callable[[Any, Scene], Any], list[str]]]] = {
     ),
     "refresh_session": (lambda run, of: run(of.refresh_token), ["lock sessions", "write sessions"]),
     "sign_out": (lambda run, of: run(of.ann, everywhere=False), ["write sessions"]),
+    "revoke_token": (lambda run, of: run(of.refresh_token), ["lock sessions", "write sessions"]),
     "end_session": (lambda run, of: run(of.ann, of.ann.session_id), ["write sessions"]),
     "end_sessions": (lambda run, of: run(of.root, of.ann.id), ["lock users", "write sessions"]),
     "write_post": (

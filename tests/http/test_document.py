@@ -134,8 +134,8 @@ def optional_tokens(document: dict[str, Any]) -> set[str]:
 
 
 def test_optional_tokens_are_marked() -> None:
-    assert optional_tokens(DOCUMENT) == {"GET /users/{user_id}"}
-    public = {"GET /users/{user_id}", "GET /posts", "GET /posts/{post_id}"}
+    assert optional_tokens(DOCUMENT) == {"GET /users/{user_id}", "POST /logout"}
+    public = {"GET /users/{user_id}", "POST /logout", "GET /posts", "GET /posts/{post_id}"}
     assert optional_tokens(document_of(public_reads=True)) == public
 
 
@@ -208,6 +208,26 @@ def test_bodies_of_requests_have_a_description_and_a_valid_example() -> None:
 def errors_of(schema: dict[str, Any], example: object) -> Iterator[object]:
     """Validate an example."""
     return jsonschema_rs.iter_errors({**schema, "components": DOCUMENT["components"]}, example)
+
+
+def test_bodies_of_tokens_are_json_or_a_form() -> None:
+    media = {
+        path: {name: each["schema"] for name, each in DOCUMENT["paths"][path]["post"]["requestBody"]["content"].items()}
+        for path in ("/login", "/refresh", "/logout")
+    }
+    form = "application/x-www-form-urlencoded"
+
+    def schema(name: str) -> dict[str, str]:
+        return {"$ref": f"#/components/schemas/{name}"}
+
+    assert media == {
+        "/login": {form: schema("SignInForm")},
+        "/refresh": {"application/json": schema("RefreshIn"), form: schema("RefreshForm")},
+        "/logout": {"application/json": schema("LogoutIn"), form: schema("RevocationForm")},
+    }
+    sign_out = DOCUMENT["paths"]["/logout"]["post"]
+    assert not sign_out["requestBody"].get("required")
+    assert {"200", "204"} <= sign_out["responses"].keys()
 
 
 def test_errors_for_oauth2_clients_are_documented_where_they_occur() -> None:

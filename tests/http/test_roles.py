@@ -37,7 +37,9 @@ PATCH  /users/{user_id}                own account                   401       4
 PATCH  /users/{user_id}                other account                 401       403    403    200          401
 POST   /login                          -                             403       200    200    200          403
 POST   /refresh                        -                             401       200    200    200          401
+POST   /refresh                        form                          401       200    200    200          401
 POST   /logout                         -                             401       204    204    204          401
+POST   /logout                         form                          200       200    200    200          200
 GET    /users/me/sessions              -                             401       200    200    200          401
 DELETE /users/me/sessions/{session_id} own session                   401       204    204    204          401
 DELETE /users/me/sessions/{session_id} other session                 401       404    404    404          401
@@ -72,6 +74,8 @@ PUBLIC = {
 
 
 def objects_of(operation: Operation) -> tuple[str, ...]:
+    if operation.takes == "form" and len(operation.details["requestBody"]["content"]) > 1:
+        return ("form",)
     names = {slot.name for slot in operation.slots() if slot.place in {"path", "json"}}
     if "post_id" in names:
         shown_or_hidden = ("published post, to hide", "draft, to show") if operation.method == "PATCH" else ()

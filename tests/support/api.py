@@ -18,6 +18,7 @@ from tests.fakes.services import MemoryTimer, PlainHasher
 from tests.support.app import container_with
 from tests.support.connections import connection_of
 from tests.support.documented import Documented
+from tests.support.openapi import FORM
 
 SECRET_KEY = "a key of sixty-four bytes or more, so that any algorithm can be tried with it"
 
@@ -56,9 +57,8 @@ STATUSES = {
 """The status of every problem, as promised to clients."""
 
 
-OAUTH_PATHS = {"/login", "/refresh"}
 OAUTH_ERRORS = {401: {"invalid_grant"}, 403: {"invalid_grant"}, 422: {"invalid_request", "unsupported_grant_type"}}
-"""What problems of these paths have as `error`, by status (RFC 6749, section 5.2)."""
+"""What problems for OAuth2 clients have as `error`, by status (RFC 6749, section 5.2)."""
 
 SECURITY_HEADERS = {
     "X-Content-Type-Options": "nosniff",
@@ -70,13 +70,21 @@ SECURITY_HEADERS = {
 """What keeps browsers from misreading or misusing an answer; on every one, the documentation pages' policy aside."""
 
 
+def is_oauth(request: httpx2.Request) -> bool:
+    """Tell whether OAuth2 clients send such a request."""
+    has_form = request.headers.get("Content-Type", "").lower().startswith(FORM)
+    is_empty = request.headers.get("Content-Length") == "0"
+    path = request.url.path.rstrip("/")
+    return path in {"/login", "/refresh"} or (path == "/logout" and has_form and not is_empty)
+
+
 def require_problem(answer: httpx2.Response, slug: str, *also: str) -> dict[str, Any]:
     """Require an answer to be this problem, with all that every problem has; `also` names further members."""
     assert answer.status_code == STATUSES[slug], answer.text
     assert answer.headers["Content-Type"] == "application/problem+json"
     members: dict[str, Any] = answer.json()
     extra = {"errors"} if STATUSES[slug] == 422 else set()
-    if answer.request.url.path.rstrip("/") in OAUTH_PATHS and STATUSES[slug] in OAUTH_ERRORS:
+    if STATUSES[slug] in OAUTH_ERRORS and is_oauth(answer.request):
         extra |= {"error", "error_description"}
         assert members["error"] in OAUTH_ERRORS[STATUSES[slug]]
         assert re.fullmatch(r"[\x20-\x21\x23-\x5b\x5d-\x7e]+", members["error_description"])

@@ -82,6 +82,7 @@ class FuzzUser:
             "post_id": post["id"],
             "session_id": session["id"],
             "refresh_token": tokens["refresh_token"],
+            "token": tokens["refresh_token"],
             "username": who["email"],
             "password": PASSWORD,
             "current_password": PASSWORD,

@@ -37,6 +37,8 @@ SAMPLES: Mapping[str, object] = {
     "current_password": "a sample password",
     "new_password": "another sample password",
     "refresh_token": "r" * 86,
+    "token": "r" * 86,
+    "token_type_hint": "refresh_token",
     "all": False,
     "slug": "validation",
 }
@@ -74,7 +76,8 @@ class Operation:
 
     @property
     def needs_a_token(self) -> bool:
-        return "`not-authenticated`" in self.details["responses"].get("401", {}).get("description", "")
+        names_it = "`not-authenticated`" in self.details["responses"].get("401", {}).get("description", "")
+        return names_it and not (self.takes == "form" and {} in self.details["security"])  # which is for JSON then
 
     @cached_property
     def body(self) -> dict[str, frozenset[str]]:
