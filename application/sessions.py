@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from application.audit import Audited
 from application.passwords import CheckPassword, Guess
@@ -78,7 +78,8 @@ class RefreshSession:
     """Exchange a refresh token for new tokens.
 
     A token that was used before has been copied: it ends its session, including the newest tokens. That commits
-    although the call fails.
+    although the call fails. Within `overlap` of its use it is exchanged for the same successor again, unless that was
+    used.
     """
 
     uow: UnitOfWorkFactory
@@ -86,6 +87,7 @@ class RefreshSession:
     refresh_tokens: RefreshTokens
     clock: Clock
     log: SecurityLog
+    overlap: timedelta = timedelta()
 
     def __call__(self, refresh_token: str) -> Tokens:
         """Refresh.
@@ -93,11 +95,12 @@ class RefreshSession:
         Raises:
             InvalidToken: the token is malformed, was used before, or its session has ended.
         """
-        presented, fresh = self.refresh_tokens.hashes(refresh_token), self.refresh_tokens.next(refresh_token)
+        presented, successors = self.refresh_tokens.hashes(refresh_token), self.refresh_tokens.successors(refresh_token)
         now = self.clock.now()
         with self.uow() as tx:
             session = tx.sessions.lock_family(presented.family)
-            rotated = session and session.rotated(presented, fresh.hashes, now)
+            fresh = next((each for each in successors if session and each.hashes == session.refresh), successors[0])
+            rotated = session and session.rotated(presented, fresh.hashes, now, self.overlap)
             if rotated:
                 tx.sessions.save(rotated)
             elif session:
@@ -106,6 +109,8 @@ class RefreshSession:
             if session and now < session.ends_at:  # so the token was used before
                 self.log.record(SecurityEvent(Action.REFRESH, "refused", None, session.user_id, InvalidToken.code))
             raise InvalidToken
+        if rotated is session:
+            self.log.record(SecurityEvent(Action.REFRESH, "success", None, rotated.user_id))
         return _tokens(self.tokens, rotated, fresh.token, now)
 
 

@@ -54,13 +54,21 @@ class Session:
         """End of the session: 7 days after its last use, 30 after it was opened."""
         return min(self.created_at + LIFETIME, self.last_used_at + IDLE)
 
-    def rotated(self, presented: RefreshHashes, fresh: RefreshHashes, now: datetime) -> "Session | None":
+    def rotated(
+        self, presented: RefreshHashes, fresh: RefreshHashes, now: datetime, overlap: timedelta = timedelta()
+    ) -> "Session | None":
         """Replace the presented refresh token; None means that the session must end.
 
         A token of this session that is not the latest was used before: a copy of it exists, and Agora cannot tell
-        the owner from the thief (RFC 9700, section 4.14.2). A session opened in the future, before the clock was set
-        back, counts from now.
+        the owner from the thief (RFC 9700, section 4.14.2). For the time of `overlap` it may be a request repeated or
+        sent twice: if `fresh` is the latest token, and so its unused successor, the session stays as it is.
+
+        A session opened in the future, before the clock was set back, counts from now.
         """
-        if now >= self.ends_at or not hmac.compare_digest(self.refresh.secret, presented.secret):
+        if now >= self.ends_at:
             return None
-        return replace(self, refresh=fresh, created_at=min(self.created_at, now), last_used_at=now)
+        if hmac.compare_digest(self.refresh.secret, presented.secret):
+            return replace(self, refresh=fresh, created_at=min(self.created_at, now), last_used_at=now)
+        is_successor = hmac.compare_digest(self.refresh.secret, fresh.secret)
+        # Absolute, since the token may have been spent at a server whose clock is ahead.
+        return self if is_successor and abs(now - self.last_used_at) < overlap else None

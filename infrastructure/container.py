@@ -61,13 +61,17 @@ from infrastructure.operations.doctor import Doctor
 from infrastructure.passwords import CORES, Argon2PasswordHasher
 from infrastructure.settings import Settings
 from infrastructure.timeouts import Timeouts
-from infrastructure.tokens import JwtTokenCodec, RandomRefreshTokens
+from infrastructure.tokens import DerivedRefreshTokens, JwtTokenCodec, RandomRefreshTokens
 
 
 def _codec(settings: Settings) -> JwtTokenCodec:
     previous = settings.secret_key_previous.get_secret_value() if settings.secret_key_previous else None
     lifetime = timedelta(minutes=settings.access_token_expire_minutes)
     return JwtTokenCodec(settings.signing_key(), previous, settings.algorithm, lifetime)
+
+
+def _refresh_tokens(settings: Settings) -> RandomRefreshTokens:
+    return DerivedRefreshTokens(settings.signing_keys()) if settings.refresh_overlap_seconds else RandomRefreshTokens()
 
 
 SQLITE_THREADS: Final = 100
@@ -133,7 +137,8 @@ class Container(containers.DeclarativeContainer):
     common = providers.Singleton(BundledCommonPasswords)
     reserved_usernames = providers.Singleton(_reserved_usernames, settings)
     tokens = providers.Singleton(_codec, settings)
-    refresh_tokens = providers.Singleton(RandomRefreshTokens)
+    refresh_tokens = providers.Singleton(_refresh_tokens, settings)
+    refresh_overlap = providers.Singleton(timedelta, seconds=settings.provided.refresh_overlap_seconds)
 
     database = providers.Singleton(_database, settings, timeouts, metrics)
     executor = providers.Singleton(
@@ -196,7 +201,9 @@ class Container(containers.DeclarativeContainer):
             sign_in=providers.Singleton(
                 SignIn, users, uow, check, hasher, tokens, refresh_tokens, clock, log, to_ascii
             ),
-            refresh_session=providers.Singleton(RefreshSession, uow, tokens, refresh_tokens, clock, log),
+            refresh_session=providers.Singleton(
+                RefreshSession, uow, tokens, refresh_tokens, clock, log, refresh_overlap
+            ),
             sign_out=providers.Singleton(SignOut, uow, log),
             revoke_token=providers.Singleton(RevokeToken, uow, tokens, refresh_tokens, clock, log),
             end_session=providers.Singleton(EndSession, uow, log),

@@ -84,6 +84,15 @@ class Settings(BaseModel):
     access_token_expire_minutes: Annotated[
         int, Field(ge=1, le=1440, description="Minutes that an access token lives.")
     ] = 30
+    refresh_overlap_seconds: Annotated[
+        int,
+        Field(
+            ge=0,
+            le=60,
+            description="Seconds in which a spent refresh token is exchanged again, for the same successor, while that"
+            " is unused; 0 for never.",
+        ),
+    ] = 0
     cors_origins: Annotated[
         tuple[str, ...],
         AfterValidator(web_origins),

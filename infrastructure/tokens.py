@@ -1,8 +1,10 @@
-"""Access tokens, which are signed (RFC 7519, RFC 9068), and random refresh tokens."""
+"""Access tokens, which are signed (RFC 7519, RFC 9068), and refresh tokens."""
 
+import hmac
 import re
 import secrets
 from base64 import urlsafe_b64encode
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from functools import lru_cache
 from hashlib import sha256
@@ -135,19 +137,19 @@ class RandomRefreshTokens:
 
     def first(self) -> FreshRefreshToken:
         """Generate the first token of a session."""
-        return self._fresh(secrets.token_urlsafe(SECRET_BYTES))
+        return self._fresh(secrets.token_urlsafe(SECRET_BYTES), secrets.token_bytes(SECRET_BYTES))
 
-    def next(self, token: str) -> FreshRefreshToken:
-        """Generate the successor of a token, in the same family."""
-        return self._fresh(self._parts(token)[0])
+    def successors(self, token: str) -> Sequence[FreshRefreshToken]:
+        """Generate a successor of a token, in the same family."""
+        return [self._fresh(self._parts(token)[0], secrets.token_bytes(SECRET_BYTES))]
 
     def hashes(self, token: str) -> RefreshHashes:
         """Hash both parts of a token."""
         family, secret = self._parts(token)
         return RefreshHashes(_hash(family), _hash(secret))
 
-    def _fresh(self, family: str) -> FreshRefreshToken:
-        token = family + secrets.token_urlsafe(SECRET_BYTES)
+    def _fresh(self, family: str, secret: bytes) -> FreshRefreshToken:
+        token = family + urlsafe_b64encode(secret).rstrip(b"=").decode()
         return FreshRefreshToken(token, self.hashes(token))
 
     @staticmethod
@@ -156,6 +158,22 @@ class RandomRefreshTokens:
         if found is None:
             raise InvalidToken
         return found[1], found[2]
+
+
+class DerivedRefreshTokens(RandomRefreshTokens):
+    """Refresh tokens with one successor each, for refreshes that are repeated.
+
+    It is an HMAC of the token: storage still holds hashes only, and a token alone does not yield the next. The
+    candidates under the previous secret key are for repeats during a rotation of keys.
+    """
+
+    def __init__(self, secret_keys: Sequence[str]) -> None:
+        self._keys = [sha256(b"refresh\0" + key.encode()).digest() for key in secret_keys]
+
+    def successors(self, token: str) -> Sequence[FreshRefreshToken]:
+        """Derive the successor of a token under each key, the current one first."""
+        family = self._parts(token)[0]
+        return [self._fresh(family, hmac.digest(key, token.encode(), "sha256")) for key in self._keys]
 
 
 def key_id(secret_key: str) -> str:

@@ -97,8 +97,11 @@ class RefreshTokens(Protocol):
         """Make the first token of a new session, with a new family."""
         ...
 
-    def next(self, token: str) -> FreshRefreshToken:
-        """Make the next token in the family of a token.
+    def successors(self, token: str) -> Sequence[FreshRefreshToken]:
+        """Make the next token in the family of a token, or list the candidates.
+
+        The first is for a session to be refreshed now. Where a token always has the same successor, the others are
+        those that a server with another key makes.
 
         Raises:
             InvalidToken: the token is malformed.

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from datetime import timedelta
 from functools import partial
 
 import pytest
@@ -112,6 +113,15 @@ def test_only_a_replayed_refresh_token_is_reported(world: World) -> None:
     ended = world.sign_in().refresh_token
     world.clock.advance(IDLE)
     assert reported(world, lambda: refresh(ended), InvalidToken) == []
+
+
+def test_repeated_refresh_is_reported_as_a_success(world: World) -> None:
+    ann = world.person()
+    refresh = replace(world.app.commands.refresh_session, overlap=timedelta(seconds=10))
+    first = world.sign_in().refresh_token
+
+    assert reported(world, lambda: refresh(first)) == []
+    assert outcomes(reported(world, lambda: refresh(first))) == [("refresh", "success", None, ann.id, None)]
 
 
 def test_ends_of_sessions_are_reported(world: World) -> None:

@@ -10,7 +10,7 @@ import pytest
 from application.passwords import Limits
 from application.views import SessionView, Tokens, Verification
 from domain.errors import TooManyRequests
-from domain.sessions import IDLE, LIFETIME, SESSIONS_MAX, SessionNotFound
+from domain.sessions import IDLE, LIFETIME, SESSIONS_MAX, Session, SessionNotFound
 from domain.users import (
     OPERATOR,
     AccountInactive,
@@ -21,6 +21,7 @@ from domain.users import (
     Role,
     UserNotFound,
 )
+from infrastructure.tokens import DerivedRefreshTokens
 from tests.fakes.services import PlainHasher
 from tests.support.app import ELSEWHERE, HOME, PASSWORD, REGISTRATIONS, World
 
@@ -135,6 +136,60 @@ def test_spent_refresh_token_ends_its_session_with_newest_tokens(world: World) -
         with pytest.raises(InvalidToken):
             world.app.queries.authenticate(ended.access_token)
     assert world.app.commands.refresh_session(other.refresh_token)
+
+
+OVERLAP = timedelta(seconds=10)
+
+
+def test_refresh_is_repeated_within_the_overlap(world: World) -> None:
+    ann = world.person()
+    refresh = replace(world.app.commands.refresh_session, overlap=OVERLAP)
+    first = world.sign_in()
+    second = refresh(first.refresh_token)
+    world.clock.advance(OVERLAP - A_SECOND)
+
+    again = [refresh(first.refresh_token), refresh(first.refresh_token)]
+
+    assert {tokens.refresh_token for tokens in again} == {second.refresh_token}
+    assert {tokens.refresh_expires_in for tokens in again} == {second.refresh_expires_in - 9}
+    for tokens in (second, *again):
+        assert world.app.queries.authenticate(tokens.access_token).id == ann.id
+    assert refresh(second.refresh_token).refresh_token != second.refresh_token
+
+
+@pytest.mark.parametrize("is_used", [True, False])
+def test_repeat_beyond_the_overlap_ends_the_session(world: World, is_used: bool) -> None:
+    world.person()
+    refresh = replace(world.app.commands.refresh_session, overlap=OVERLAP)
+    first = world.sign_in()
+    second = refresh(first.refresh_token)
+    if is_used:
+        refresh(second.refresh_token)
+    else:
+        world.clock.advance(OVERLAP)
+
+    for token in (first, second):
+        with pytest.raises(InvalidToken):
+            refresh(token.refresh_token)
+    with pytest.raises(InvalidToken):
+        world.app.queries.authenticate(second.access_token)
+
+
+def test_refresh_is_repeated_after_the_secret_key_was_replaced(world: World) -> None:
+    world.person()
+    strict, keys = world.app.commands.refresh_session, ["the old key", "the new key"]
+    before = replace(strict, overlap=OVERLAP, refresh_tokens=DerivedRefreshTokens(keys))
+    after = replace(before, refresh_tokens=DerivedRefreshTokens(keys[::-1]))
+    without = replace(before, refresh_tokens=DerivedRefreshTokens(keys[1:]))
+    first = before.refresh_tokens.first()
+    world.database.rows.sessions[1] = Session.open(
+        user_id=1, user_agent="", refresh=first.hashes, now=world.clock.now()
+    ).with_id(1)
+    second = before(first.token)
+
+    assert after(first.token).refresh_token == second.refresh_token
+    with pytest.raises(InvalidToken):
+        without(first.token)
 
 
 def test_unknown_refresh_token_ends_no_session(world: World) -> None:

@@ -3,23 +3,25 @@
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
+from datetime import timedelta
 from functools import partial
 from time import monotonic, sleep
 from typing import Any
 
 from application.paging import NEWEST_FIRST, Window
 from application.passwords import CheckPassword, Guard, Guess, Limits
+from application.ports.services import RefreshTokens
 from application.posts import EditPost
-from application.sessions import RefreshSession
+from application.sessions import RefreshSession, RevokeToken
 from application.users import EditUser, RegisterUser
-from application.views import PostFilter, Tokens
+from application.views import FreshRefreshToken, PostFilter, Tokens
 from application.votes import CastVote, RepairVotes, VerifyVotes
 from domain.errors import DomainError
 from domain.posts import PostChanges
 from domain.sessions import Session
 from domain.users import ANONYMOUS, Actor, InvalidToken, Role
 from domain.votes import Direction, Tally, Vote
-from infrastructure.tokens import RandomRefreshTokens
+from infrastructure.tokens import DerivedRefreshTokens, RandomRefreshTokens
 from tests.fakes.services import FrozenClock, MemorySecurityLog, MemoryTimer, PlainHasher, PlainTokens
 from tests.support.backends import Backend
 from tests.support.concurrency import all_at_once
@@ -27,6 +29,7 @@ from tests.support.samples import NOW, a_user, add_post, add_user
 
 CROWD = 64
 PATIENCE_SECONDS = 10
+OVERLAP = timedelta(seconds=10)
 
 
 def a_crowd(backend: Backend, size: int = CROWD) -> list[Actor]:
@@ -241,13 +244,21 @@ def test_post_removed_during_votes_takes_every_vote_along(backend: Backend) -> N
     assert backend.dashboard.get(NOW).total.votes == 0
 
 
-def test_one_of_concurrent_refreshes_succeeds_and_the_session_ends(backend: Backend) -> None:
-    ann = add_user(backend.uow, "ann")
-    refresh_tokens, clock = RandomRefreshTokens(), FrozenClock(NOW)
-    token = refresh_tokens.first()
+def open_session(backend: Backend, ann: Actor, token: FreshRefreshToken) -> None:
     with backend.uow() as tx:
         tx.sessions.add(Session.open(user_id=ann.id, user_agent="", refresh=token.hashes, now=NOW))
-    refresh = RefreshSession(backend.uow, PlainTokens(), refresh_tokens, clock, MemorySecurityLog())
+
+
+def refreshing(backend: Backend, refresh_tokens: RefreshTokens, overlap: timedelta = timedelta()) -> RefreshSession:
+    return RefreshSession(backend.uow, PlainTokens(), refresh_tokens, FrozenClock(NOW), MemorySecurityLog(), overlap)
+
+
+def test_one_of_concurrent_refreshes_succeeds_and_the_session_ends(backend: Backend) -> None:
+    ann = add_user(backend.uow, "ann")
+    refresh_tokens = RandomRefreshTokens()
+    token = refresh_tokens.first()
+    open_session(backend, ann, token)
+    refresh = refreshing(backend, refresh_tokens)
 
     outcomes = all_at_once([partial(refresh, token.token)] * 50)
 
@@ -256,6 +267,57 @@ def test_one_of_concurrent_refreshes_succeeds_and_the_session_ends(backend: Back
     newest = next(outcome for outcome in outcomes if isinstance(outcome, Tokens))
     assert isinstance(all_at_once([partial(refresh, newest.refresh_token)])[0], InvalidToken)
     assert list(backend.users.sessions(ann.id, NOW)) == []
+
+
+def test_concurrent_refreshes_within_the_overlap_get_one_successor(backend: Backend) -> None:
+    ann = add_user(backend.uow, "ann")
+    refresh_tokens = DerivedRefreshTokens(["a secret key"])
+    token = refresh_tokens.first()
+    open_session(backend, ann, token)
+    refresh = refreshing(backend, refresh_tokens, OVERLAP)
+
+    outcomes = all_at_once([partial(refresh, token.token)] * 50)
+
+    (newest,) = {outcome.refresh_token for outcome in outcomes}
+    assert newest == refresh_tokens.successors(token.token)[0].token
+    assert refresh(newest).refresh_token != newest
+    assert len(list(backend.users.sessions(ann.id, NOW))) == 1
+
+
+def test_repeats_beside_a_use_of_the_successor_get_it_or_end_the_session(backend: Backend) -> None:
+    refresh_tokens = DerivedRefreshTokens(["a secret key"])
+    refresh = refreshing(backend, refresh_tokens, OVERLAP)
+    for number in range(5):
+        ann = add_user(backend.uow, f"ann{number}")
+        token = refresh_tokens.first()
+        open_session(backend, ann, token)
+        successor = refresh(token.token).refresh_token
+        repeats = [partial(refresh, token.token)] * 8
+
+        outcomes = all_at_once([*repeats, partial(refresh, successor), *repeats])
+
+        used = outcomes.pop(8)
+        refused = [outcome for outcome in outcomes if isinstance(outcome, InvalidToken)]
+        assert {outcome.refresh_token for outcome in outcomes if isinstance(outcome, Tokens)} <= {successor}
+        assert len(list(backend.users.sessions(ann.id, NOW))) == (0 if refused else 1)
+        assert isinstance(used, Tokens), "only a repeat after its use ends the session"
+
+
+def test_session_revoked_during_refreshes_is_gone(backend: Backend) -> None:
+    refresh_tokens, log = DerivedRefreshTokens(["a secret key"]), MemorySecurityLog()
+    refresh = refreshing(backend, refresh_tokens, OVERLAP)
+    revoke = RevokeToken(backend.uow, PlainTokens(), refresh_tokens, FrozenClock(NOW), log)
+    for number in range(5):
+        ann = add_user(backend.uow, f"ann{number}")
+        token = refresh_tokens.first()
+        open_session(backend, ann, token)
+        calls = [partial(refresh, token.token)] * 4
+
+        outcomes = all_at_once([*calls, partial(revoke, token.token), *calls])
+
+        assert {type(outcome) for outcome in outcomes} <= {Tokens, InvalidToken, type(None)}
+        assert list(backend.users.sessions(ann.id, NOW)) == []
+        assert len(log.events) == number + 1
 
 
 def test_administrators_who_demote_each_other_at_once_leave_one(backend: Backend) -> None:

@@ -1,13 +1,14 @@
 """Contract of token codecs."""
 
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 import pytest
 
 from application.ports.services import RefreshTokens, TokenCodec
 from application.views import Claims
 from domain.users import InvalidToken
-from infrastructure.tokens import JwtTokenCodec, RandomRefreshTokens
+from infrastructure.tokens import DerivedRefreshTokens, JwtTokenCodec, RandomRefreshTokens
 from tests.fakes.services import NumberedRefreshTokens, PlainTokens
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -40,7 +41,10 @@ def test_anything_else_is_no_token(codec: TokenCodec, token: str) -> None:
         codec.read(token, NOW)
 
 
-@pytest.fixture(params=[NumberedRefreshTokens, RandomRefreshTokens])
+KEYS = ["a key of thirty-two bytes or more, for tests", "another one"]
+
+
+@pytest.fixture(params=[NumberedRefreshTokens, RandomRefreshTokens, partial(DerivedRefreshTokens, KEYS)])
 def refresh_tokens(request: pytest.FixtureRequest) -> RefreshTokens:
     made: RefreshTokens = request.param()
     return made
@@ -48,7 +52,7 @@ def refresh_tokens(request: pytest.FixtureRequest) -> RefreshTokens:
 
 def test_every_refresh_token_is_another_and_families_stay(refresh_tokens: RefreshTokens) -> None:
     first, other = refresh_tokens.first(), refresh_tokens.first()
-    second = refresh_tokens.next(first.token)
+    second = refresh_tokens.successors(first.token)[0]
 
     assert len({first.token, second.token, other.token}) == 3
     assert first.hashes.family == second.hashes.family != other.hashes.family
@@ -61,9 +65,18 @@ def test_a_refresh_token_has_the_hashes_it_was_made_with(refresh_tokens: Refresh
     assert refresh_tokens.hashes(fresh.token) == fresh.hashes
 
 
+@pytest.mark.parametrize("tokens", [NumberedRefreshTokens(), DerivedRefreshTokens(KEYS)])
+def test_a_token_has_the_same_successor_every_time(tokens: RefreshTokens) -> None:
+    token = tokens.first().token
+    second = tokens.successors(token)
+
+    assert tokens.successors(token) == second
+    assert tokens.successors(second[0].token)[0] not in second
+
+
 @pytest.mark.parametrize("token", ["", "x", "\ud800", "\xe9" * 86, "x" * 10_000])
 def test_anything_else_is_no_refresh_token(refresh_tokens: RefreshTokens, token: str) -> None:
     with pytest.raises(InvalidToken):
         refresh_tokens.hashes(token)
     with pytest.raises(InvalidToken):
-        refresh_tokens.next(token)
+        refresh_tokens.successors(token)

@@ -3,6 +3,8 @@
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
+import pytest
+
 from domain.sessions import IDLE, LIFETIME, RefreshHashes, Session
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -39,6 +41,52 @@ def test_a_spent_token_is_not_exchanged() -> None:
     assert rotated is not None
 
     assert rotated.rotated(FIRST, SECOND, NOW) is None
+
+
+OVERLAP = timedelta(seconds=10)
+A_MOMENT = timedelta(microseconds=1)
+THIRD, FORGED = RefreshHashes("family", "third"), RefreshHashes("family", "forged")
+
+
+def refreshed() -> Session:
+    rotated = opened().rotated(FIRST, SECOND, NOW)
+    assert rotated is not None
+    return rotated
+
+
+@pytest.mark.parametrize("later", [timedelta(), OVERLAP - A_MOMENT, A_MOMENT - OVERLAP])
+def test_spent_token_is_repeated_within_the_overlap(later: timedelta) -> None:
+    session = refreshed()
+
+    assert session.rotated(FIRST, SECOND, NOW + later, OVERLAP) is session
+
+
+@pytest.mark.parametrize("later", [OVERLAP, -OVERLAP, timedelta(days=1)])
+def test_spent_token_is_not_repeated_after_the_overlap(later: timedelta) -> None:
+    assert refreshed().rotated(FIRST, SECOND, NOW + later, OVERLAP) is None
+
+
+def test_overlap_ends_when_the_successor_is_used() -> None:
+    session = refreshed().rotated(SECOND, THIRD, NOW, OVERLAP)
+    assert session is not None
+
+    assert session.rotated(FIRST, SECOND, NOW, OVERLAP) is None
+
+
+def test_overlap_is_for_the_token_before_the_latest_only() -> None:
+    assert refreshed().rotated(FORGED, THIRD, NOW, OVERLAP) is None
+
+
+def test_latest_token_is_exchanged_within_the_overlap() -> None:
+    rotated = refreshed().rotated(SECOND, THIRD, NOW, OVERLAP)
+
+    assert rotated == replace(opened(), refresh=THIRD)
+
+
+def test_nothing_is_repeated_after_the_end() -> None:
+    session = replace(refreshed(), created_at=NOW - LIFETIME)
+
+    assert session.rotated(FIRST, SECOND, NOW, OVERLAP) is None
 
 
 def test_nothing_is_exchanged_after_the_end() -> None:

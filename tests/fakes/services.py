@@ -81,20 +81,20 @@ class NumberedRefreshTokens:
     """Numbered refresh tokens: those of family 1 are 1.1, 1.2 and so on."""
 
     def __init__(self) -> None:
-        self._made = 0
+        self._families = 0
 
     def first(self) -> FreshRefreshToken:
-        self._made += 1
-        return self.next(f"{self._made}.0")
+        self._families += 1
+        return self.successors(f"{self._families}.0")[0]
 
-    def next(self, token: str) -> FreshRefreshToken:
-        self._made += 1
-        fresh = f"{self.hashes(token).family}.{self._made}"
-        return FreshRefreshToken(fresh, self.hashes(fresh))
+    def successors(self, token: str) -> Sequence[FreshRefreshToken]:
+        spent = self.hashes(token)
+        fresh = RefreshHashes(spent.family, str(int(spent.secret) + 1))
+        return [FreshRefreshToken(f"{fresh.family}.{fresh.secret}", fresh)]
 
     def hashes(self, token: str) -> RefreshHashes:
-        family, dot, secret = token.partition(".")
-        if not dot:
+        family, _, secret = token.partition(".")
+        if not secret.isdecimal():
             raise InvalidToken
         return RefreshHashes(family, secret)
 

@@ -587,6 +587,55 @@ def test_a_refresh_token_is_nowhere_in_the_database(api: Api, ann: Person) -> No
         assert part not in str(rows)
 
 
+@pytest.fixture
+def overlapping_api(url: URL, clock: FrozenClock) -> Iterator[Api]:
+    """The API, with ten seconds in which a refresh may be repeated."""
+    with running_api(url, {"clock": clock}, refresh_overlap_seconds=10) as api:
+        yield api
+
+
+def test_refreshes_that_cross_get_the_same_successor(overlapping_api: Api, clock: FrozenClock) -> None:
+    ann = overlapping_api.person("ann")
+
+    answers = all_at_once([partial(refresh, overlapping_api, ann.refresh_token)] * 20)
+    clock.advance(timedelta(seconds=9))
+    answers.append(refresh(overlapping_api, ann.refresh_token))
+
+    assert {answer.status_code for answer in answers} == {200}
+    (successor,) = {answer.json()["refresh_token"] for answer in answers}
+    assert successor != ann.refresh_token
+    assert all(works(overlapping_api, answer.json()["access_token"]) for answer in answers)
+    assert len(ann("GET", "/users/me/sessions").json()) == 1
+
+
+def test_repeatable_refresh_tokens_are_nowhere_in_the_database(overlapping_api: Api) -> None:
+    ann = overlapping_api.person("ann")
+    _, successor = spend(overlapping_api, ann.refresh_token)
+    with overlapping_api.container.database().read() as link:
+        rows = connection_of(link).exec_driver_sql("SELECT * FROM sessions").all()
+
+    assert len(rows) == 1
+    for part in (successor, successor[:43], successor[43:], ann.refresh_token[43:]):
+        assert part not in str(rows)
+
+
+@pytest.mark.parametrize("is_used", [True, False])
+def test_overlap_ends_with_its_seconds_or_the_use_of_the_successor(
+    overlapping_api: Api, clock: FrozenClock, is_used: bool
+) -> None:
+    ann = overlapping_api.person("ann")
+    access_token, successor = spend(overlapping_api, ann.refresh_token)
+    if is_used:
+        spend(overlapping_api, successor)
+    else:
+        clock.advance(timedelta(seconds=10))
+
+    require_problem(refresh(overlapping_api, ann.refresh_token), "invalid-token")
+
+    assert not works(overlapping_api, access_token)
+    require_problem(refresh(overlapping_api, successor), "invalid-token")
+
+
 # Signing out.
 
 
