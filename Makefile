@@ -1,7 +1,7 @@
 # What people do with Agora. A fresh machine needs Python 3.11 or newer and make; everything else is installed
 # into .venv from pinned, hashed requirements.
 .DEFAULT_GOAL := help
-.PHONY: help install run test fuzz faults checklist pooler proxy browser bench bench-growth sbom audit docs check lint types walls mutants migrate migration lock clean
+.PHONY: help install run test fuzz faults checklist pooler proxy browser bench bench-full sbom audit docs check lint types walls mutants migrate migration lock clean
 
 PYTHON ?= python3
 CHROMIUM ?= /usr/bin/chromium
@@ -82,7 +82,8 @@ proxy: .venv/installed-dev ## Run the tests that need nginx, the system's, with 
 bench: .venv/installed-dev ## Measure Agora beside other servers, into docs/performance.md; takes half an hour
 	$(BIN)/python -m benchmarks compare --markdown docs/performance.md
 
-bench-growth: .venv/installed-dev ## Measure Agora with more and more posts, into docs/performance.md and its chart
+bench-full: .venv/installed-dev ## Measure the rest: memory, and up to three million posts, into docs/performance.md
+	$(BIN)/python -m benchmarks compare --scenarios memory --peers agora --section memory --markdown docs/performance.md
 	$(BIN)/python -m benchmarks growth --markdown docs/performance.md --chart docs/performance-growth.svg
 
 .venv-audit/installed: .venv/bin/python requirements-audit.txt

@@ -1,4 +1,4 @@
-"""The command behind `make bench` and `make bench-growth`."""
+"""The command behind `make bench` and `make bench-full`."""
 
 import os
 import shutil
@@ -21,9 +21,9 @@ from benchmarks.fairness import fairness
 from benchmarks.first_edition import FirstEditionError
 from benchmarks.hostile import costs, memory
 from benchmarks.load import LoadError, Measured, Rounds, require_wrk
-from benchmarks.peers import PeerError, agora
+from benchmarks.peers import PeerError, Running, agora
 from benchmarks.report import Finding, findings_table, machine, put_between, samples_table, shown, table
-from benchmarks.scenarios import CONNECTIONS, LENGTHY, SCENARIOS, growth
+from benchmarks.scenarios import CONNECTIONS, LENGTHY, SCENARIOS, growth, list_at_sizes
 from benchmarks.signins import durations
 from benchmarks.stage import PEERS, Stage
 from benchmarks.startup import startup
@@ -65,6 +65,7 @@ def compare(
     scenarios: Annotated[str, typer.Option(help=f"Of: {', '.join(SCENARIOS)}.")] = ",".join(USUAL),
     peers: Annotated[str, typer.Option(help=f"Servers, of: {', '.join(PEERS)}.")] = ",".join(PEERS),
     markdown: MarkdownOption = None,
+    section: Annotated[str, typer.Option(help="Name of the markers in that file.")] = "results",
 ) -> None:
     """Measure Agora beside other servers, and against its own bars."""
     chosen = _chosen("--scenarios", scenarios, SCENARIOS)
@@ -89,10 +90,11 @@ def compare(
     missed = sum(not finding.is_met for finding in findings)
     summary = f"{len(findings) - missed} of {len(findings)} bars are met."
     conditions = f"{posts:,} posts, {len(chosen)} scenarios, medians of {rounds} rounds of {seconds} seconds ({where})."
-    text = "\n".join([conditions, "", samples_table(stage.samples), findings_table(findings), summary, *failures])
+    measured = samples_table(stage.samples), findings_table(findings)
+    text = "\n".join([conditions, *stage.notes, "", *measured, summary, *failures])
     typer.echo(text)
     if markdown:
-        put_between(markdown, "results", text)
+        put_between(markdown, section, text)
     if failures:
         raise LoadError(f"{len(failures)} of {len(chosen)} scenarios could not be measured")
 
@@ -111,6 +113,8 @@ def measure_growth(
     plan = Rounds(rounds, seconds, warm_up, connections)
     require_wrk()
     found: dict[int, dict[str, Measured]] = {}
+    smallest: Running | None = None
+    findings: list[Finding] = []
     with _stack() as (stack, folder):
         server = stack.enter_context(databases())
         for posts in _numbers("--sizes", sizes):
@@ -118,14 +122,22 @@ def measure_growth(
                 _say(f"{posts:,} posts are left out: they need {posts * BYTES_A_POST / 1e9:.0f} GB of disk")
                 continue
             _say(f"filling a database with {posts:,} posts")
-            with agora(server.agora(f"agora_{posts}", Data(posts, _now())), folder) as running:
+            name = f"agora_{posts}"
+            with ExitStack() as passing:
+                lasting = passing if smallest else stack  # the first is compared with each of the others
+                running = lasting.enter_context(agora(server.agora(name, Data(posts, _now())), folder, name=name))
                 found[posts] = growth(running, posts, plan)
-            server.drop(f"agora_{posts}")
+                if smallest:
+                    what = f"list at {posts:,} posts against {min(found):,}"
+                    findings.append(list_at_sizes(what, smallest, running, plan))
+            if smallest:
+                server.drop(name)
+            smallest = smallest or running
         where = machine(server.version())
     names = list(next(iter(found.values())))
     rows = [[f"{posts:,}", *(shown(figures[name]) for name in names)] for posts, figures in found.items()]
     conditions = f"Medians of {rounds} rounds of {seconds} seconds, {connections} connections ({where})."
-    text = "\n".join([conditions, "", table(["Posts", *names], rows)])
+    text = "\n".join([conditions, "", table(["Posts", *names], rows), findings_table(findings)])
     typer.echo(text)
     if chart:
         lines = {name: [figures[name].per_second for figures in found.values()] for name in names}
@@ -191,8 +203,7 @@ def measure_startup(
     ] = 5,
 ) -> None:
     """Measure the processor time of commands against that of importing typer."""
-    for name, multiple, limit in startup(rounds):
-        typer.echo(f"{name:<17} {multiple:4.1f} times, at most {limit}: {'met' if multiple <= limit else 'missed'}")
+    typer.echo(findings_table(list(startup(rounds))))
 
 
 def main() -> None:

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cached_property
-from itertools import accumulate, pairwise
+from itertools import accumulate, chain, pairwise
 from pathlib import Path
 from typing import Final
 
@@ -18,6 +18,10 @@ VOTES_A_POST: Final = 10
 POSTS_A_USER: Final = 15
 VOTERS: Final = 1_000
 """Accounts with a session; the minimum number of accounts."""
+
+DRAFTS_A_VOTER: Final = 10
+NEWER_THAN_DRAFTS: Final = 100
+"""Posts that are newer than all drafts, so that first pages show the same posts to every account."""
 
 PASSWORD: Final = "correct horse battery"
 
@@ -52,10 +56,14 @@ class Rows:
 
 @dataclass(frozen=True)
 class Data:
-    """Posts one minute apart until now, ten votes each on average, and their users."""
+    """Posts one minute apart until now, ten votes each on average, and their users.
+
+    Each voter has drafts, whose ids follow those of the posts, and whose times lie among theirs.
+    """
 
     posts: int
     now: datetime
+    drafts_a_voter: int = DRAFTS_A_VOTER
 
     @property
     def users(self) -> int:
@@ -156,31 +164,23 @@ class Data:
         def rows() -> Iterator[tuple[str, ...]]:
             text = " ".join(WORDS * 2)
             for post, votes in enumerate(self.votes_on, 1):
-                written = self._written(post)
-                down = downvotes(votes)
-                score = votes - 2 * down
                 start = post * 7 % 400
-                yield (
-                    str(post),
-                    str(post * SPREAD % self.users + 1),
-                    self.title(post),
-                    text[start : start + CONTENT_WORDS * 6],
-                    "t",
-                    written.isoformat(),
-                    written.isoformat(),
-                    "1",
-                    str(votes - down),
-                    str(down),
-                    str(score),
-                    repr(hotness(score, written)),
+                content = text[start : start + CONTENT_WORDS * 6]
+                yield post_row(
+                    post, post * SPREAD % self.users + 1, self.title(post), content, self._written(post), votes
                 )
+            for draft in range(1, VOTERS * self.drafts_a_voter + 1):
+                written = self._written(draft * SPREAD % (self.posts - NEWER_THAN_DRAFTS) + 1) + MINUTE / 2
+                yield post_row(self.posts + draft, draft % VOTERS + 1, f"Draft {draft}", text[:360], written)
 
         return Rows(columns, rows())
 
     def _titles(self) -> Rows:
+        titles = ((post, self.title(post)) for post in range(1, self.posts + 1))
+        drafts = ((self.posts + draft, f"Draft {draft}") for draft in range(1, VOTERS * self.drafts_a_voter + 1))
         return Rows(
             ("post_id", "title_key", "title_folded"),
-            ((str(post), *[fold(self.title(post))] * 2) for post in range(1, self.posts + 1)),
+            ((str(post), fold(title), fold(title)) for post, title in chain(titles, drafts)),
         )
 
     def _votes(self) -> Rows:
@@ -195,6 +195,28 @@ class Data:
 
     def _written(self, post: int) -> datetime:
         return self.now - (self.posts - post + 1) * MINUTE
+
+
+def post_row(
+    post: int, owner: int, title: str, content: str, written: datetime, votes: int | None = None
+) -> tuple[str, ...]:
+    """Return the values of a post; without votes, of a draft."""
+    down = downvotes(votes or 0)
+    score = (votes or 0) - 2 * down
+    return (
+        str(post),
+        str(owner),
+        title,
+        content,
+        "f" if votes is None else "t",
+        written.isoformat(),
+        written.isoformat(),
+        "1",
+        str(score + down),
+        str(down),
+        str(score),
+        repr(hotness(score, written)),
+    )
 
 
 def email(user: int) -> str:

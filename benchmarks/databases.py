@@ -1,9 +1,11 @@
 """A private PostgreSQL for the benchmark, with one filled database for each peer."""
 
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from datetime import UTC, datetime
 from io import RawIOBase
+from itertools import islice
 from operator import itemgetter
 from pathlib import Path
 from typing import Any, Final
@@ -17,12 +19,25 @@ from benchmarks.data import Data, Rows
 from benchmarks.processes import parent
 from infrastructure.database.schema import Migrations
 from infrastructure.database.tables import metadata
-from tests.support.command import environment, plain
-from tests.support.postgres import running_server
+from tests.support.command import COMMAND, environment, plain
+from tests.support.postgres import private_server, running_server
 
-SERVER: Final = {"shared_buffers": "1GB", "max_wal_size": "8GB", "maintenance_work_mem": "512MB"}
+SERVER: Final = {"shared_buffers": "2GB", "max_wal_size": "8GB", "maintenance_work_mem": "512MB"}
 """Enough that neither a checkpoint nor the cache decides about a round. Like the tests' server it runs without
-fsync: a commit costs its work, not this machine's disk. All peers share it."""
+fsync, except for what is measured on a disk: a commit costs its work. All peers share it."""
+
+
+CONVERTERS: Final[dict[type, Callable[[str], object]]] = {
+    bool: "t".__eq__,
+    datetime: lambda text: datetime.fromisoformat(text).astimezone(UTC).replace(tzinfo=None),
+    float: float,
+    int: int,
+    str: lambda text: text.replace(r"\n", "\n"),
+}
+"""From the form of COPY to values, by their type."""
+
+BATCH: Final = 10_000
+"""Rows that one INSERT takes."""
 
 
 class Databases:
@@ -48,7 +63,7 @@ class Databases:
     def first_edition(self, name: str, data: Data, command: Path) -> URL:
         """Make a database by the migrations of the first edition, and fill it."""
         url = self._created(name)
-        subprocess.run([command, "migrate"], env=environment(DATABASE_URL=plain(url)), check=True, capture_output=True)
+        migrate(url, command)
         tables = MetaData()
         engine = create_engine(url)
         tables.reflect(engine)
@@ -84,6 +99,13 @@ def databases() -> Iterator[Databases]:
 
 
 @contextmanager
+def databases_on_disk(folder: Path) -> Iterator[Databases]:
+    """Run a server below a folder of a disk, with fsync, until the block ends."""
+    with private_server(folder, **SERVER, fsync="on") as server:
+        yield Databases(server.url)
+
+
+@contextmanager
 def connected(url: URL) -> Iterator[Connection]:
     """Yield a connection that commits each statement."""
     address: dict[str, Any] = url.translate_connect_args(username="user", database="dbname")
@@ -98,6 +120,11 @@ def postmaster(url: URL) -> int | None:
         return None
     with connected(url) as database:
         return parent(database.info.backend_pid)
+
+
+def migrate(url: URL, command: Path = COMMAND) -> None:
+    """Make the tables by an edition's own migrations."""
+    subprocess.run([command, "migrate"], env=environment(DATABASE_URL=plain(url)), check=True, capture_output=True)
 
 
 def declare(url: URL, tables: MetaData) -> None:
@@ -125,6 +152,22 @@ def fill(url: URL, tables: MetaData, data: Data) -> None:
                     f"SELECT setval(pg_get_serial_sequence('{table.name}', 'id'), max(id)) FROM {table.name}"
                 )
             cursor.execute(f"VACUUM (ANALYZE) {table.name}")
+
+
+def fill_sqlite(path: Path, data: Data) -> None:
+    """Insert the data into the tables of an SQLite database."""
+    engine = create_engine(URL.create("sqlite", database=str(path)))
+    tables = MetaData()
+    tables.reflect(engine)
+    with engine.begin() as connection:
+        for name, rows in data.tables.items():
+            table = tables.tables[name]
+            columns = [(rows.columns.index(column.name), column) for column in table.columns]
+            convert = [(index, column.name, CONVERTERS[column.type.python_type]) for index, column in columns]
+            values = ({name: to(row[index]) for index, name, to in convert} for row in rows.values)
+            while batch := list(islice(values, BATCH)):
+                connection.execute(table.insert(), batch)
+    engine.dispose()
 
 
 def _take_off_indexes(cursor: Cursor, table: str) -> list[str]:

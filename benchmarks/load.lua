@@ -1,7 +1,10 @@
 -- The requests that wrk sends. Arguments after "--": scenario, file of tokens, number of posts, seed, and text that
 -- the scenario may want.
 
-local tokens, posts, text = {}, 0, ""
+local tokens, paths, posts, text = {}, {}, 0, ""
+
+-- Percent of the readers without an account in the mix of a day.
+local ANONYMOUS = 30
 
 -- Maximum voters per post: with more, most votes of a round would change nothing.
 local CROWD = 200
@@ -37,10 +40,34 @@ local function login()
   return wrk.format("POST", "/login", { ["Content-Type"] = "application/x-www-form-urlencoded" }, form)
 end
 
+-- A file of paths, read at the first request.
+local function any_path()
+  if #paths == 0 then
+    for path in io.lines(text) do paths[#paths + 1] = path end
+  end
+  return get(paths[math.random(#paths)])
+end
+
+local function read_by_anyone(path)
+  if math.random(100) <= ANONYMOUS then return wrk.format("GET", path) end
+  return get(path)
+end
+
+-- Of a hundred requests 70 are lists, 20 read a post, 8 vote and 2 write a post.
+local function day()
+  local drawn = math.random(100)
+  if drawn <= 70 then return read_by_anyone("/posts?limit=10") end
+  if drawn <= 90 then return read_by_anyone("/posts/" .. math.random(posts)) end
+  if drawn <= 98 then return vote() end
+  return create()
+end
+
 local scenarios = {
   list = function() return get("/posts?limit=10") end,
   get = function() return get("/posts/" .. math.random(posts)) end,
   path = function() return get(text) end,
+  paths = any_path,
+  day = day,
   vote = vote,
   create = create,
   login = login,

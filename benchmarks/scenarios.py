@@ -1,17 +1,25 @@
 """Measured scenarios and their bars."""
 
-import re
-from collections.abc import Callable
+import os
+import random
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import islice
+from pathlib import Path
 from typing import Final
 
-from benchmarks.data import ABSENT, COMMON, PASSWORD, RARE
+from benchmarks import first_edition, hostile
+from benchmarks.agreement import next_link
+from benchmarks.data import ABSENT, COMMON, PASSWORD, RARE, Data
+from benchmarks.disk import flush_milliseconds, on_postgres, on_sqlite
 from benchmarks.load import Load, Measured, Rounds, measured, medians
 from benchmarks.peers import PeerError, Running
 from benchmarks.processes import resident_kib
 from benchmarks.report import Bar, Finding, ratio, shown
 from benchmarks.stage import SMALL, Stage
+from benchmarks.startup import startup
+from tests.support.command import COMMAND
 
 CONNECTIONS: Final = 16
 LIST: Final = "/posts?limit=10"
@@ -47,6 +55,17 @@ AGAINST: Final = {
 }
 """Bars by action and number of connections."""
 
+ON_ALL_CORES: Final = {
+    action: (Against("bun", Bar(least, goal=1)),)
+    for action, least in {"list": 0.4, "get": 0.4, "vote": 0.5, "create": 0.5}.items()
+}
+ON_SQLITE: Final = (Against("first-edition", Bar(5, goal=10)),)
+EDITIONS: Final[dict[str, Callable[[], Path]]] = {"agora": lambda: COMMAND, "first-edition": first_edition.install}
+SPREADING: Final = ("agora", "bun")
+"""Servers that run with several processes."""
+
+CORES: Final = os.cpu_count() or 1
+
 DEEP_PAGE: Final = Bar(0.9)
 LARGE_LIST: Final = Bar(0.9)
 SEARCHES: Final = {RARE: Bar(50, at_most=True), COMMON: Bar(150, at_most=True), ABSENT: Bar(50, at_most=True)}
@@ -55,10 +74,14 @@ LOGINS: Final = Bar(3, at_most=True)
 HOT_POST: Final = Bar(0.9, goal=1)
 HOT_P99: Final = Bar(60, at_most=True)
 MEMORY: Final = Bar(1.05, at_most=True)
+MOST_MEMORY: Final = Bar(300, at_most=True)
 
 HOT_CONNECTIONS: Final = 64
 SPREAD_POSTS: Final = 10_000
 LOGIN_CLIENTS: Final = 16
+DISTINCT: Final = 100
+"""Pages by cursor in the scenario of unequal lists."""
+
 FEW_REQUESTS: Final = 10_000
 MANY_REQUESTS: Final = 200_000
 
@@ -71,21 +94,50 @@ def against(action: str, stage: Stage, rounds: Rounds) -> list[Finding]:
     load = Load(action, stage.data.posts, CONTENT)
     findings = []
     for connections in stage.connections:
-        peers = [peer for peer in stage.peers if peer != "naive" or connections == rounds.connections]
+        peers = stage.peers if connections == rounds.connections else _tuned(stage)
         trials = {peer: (load, stage.server(peer)) for peer in peers}
         found = stage.measure(action, trials, replace(rounds, connections=connections))
-        findings += [
-            ratio(
-                f"{action} against {each.peer}, {connections} connections",
-                found["agora"],
-                found[each.peer],
-                each.bar,
-                each.figure,
-            )
-            for each in AGAINST.get((action, connections), ())
-            if {"agora", each.peer} <= found.keys()
-        ]
+        findings += _against(found, f"{action}, {connections} connections", AGAINST.get((action, connections), ()))
     return findings
+
+
+def lists(stage: Stage, rounds: Rounds) -> list[Finding]:
+    """Compare lists of which few are equal: pages, drafts, posts of one account."""
+    trials = {}
+    for peer in _tuned(stage):
+        server = stage.server(peer)
+        paths = stage.folder / f"{peer}.paths"
+        paths.write_text("".join(f"{path}\n" for path in _unequal_lists(server, stage.data)))
+        trials[peer] = (Load("paths", text=str(paths)), server)
+    return _against(stage.measure("lists", trials, rounds), "lists of many kinds", ())
+
+
+def day(stage: Stage, rounds: Rounds) -> list[Finding]:
+    """Compare the mix of a day, in which some readers have no account."""
+    load = Load("day", stage.data.posts, CONTENT)
+    trials = {peer: (load, stage.server(peer, public=True)) for peer in _tuned(stage)}
+    return _against(stage.measure("day", trials, rounds), "mix of a day", ())
+
+
+def cores(stage: Stage, rounds: Rounds) -> list[Finding]:
+    """Compare single actions of Agora and Bun, each with one process per core."""
+    findings = []
+    peers = [peer for peer in stage.peers if peer in SPREADING]
+    for action, bars in ON_ALL_CORES.items():
+        load = Load(action, stage.data.posts, CONTENT)
+        trials = {peer: (load, stage.server(peer, processes=CORES)) for peer in peers}
+        found = stage.measure(f"{action}, {CORES} processes", trials, rounds)
+        findings += _against(found, f"{action}, {CORES} processes", bars)
+    return findings
+
+
+def disk(stage: Stage, rounds: Rounds) -> list[Finding]:
+    """Compare writes that are flushed to a disk, on PostgreSQL and on SQLite."""
+    on_postgres(stage, tuple(_tuned(stage)), CONTENT, rounds)
+    editions = {peer: command() for peer, command in EDITIONS.items() if peer in stage.peers}
+    found = on_sqlite(stage, editions, rounds)
+    stage.notes.append(f"A flush of 8 KiB to the disk takes {flush_milliseconds():.2f} ms.")
+    return _against(found, "votes on SQLite, on a disk", ON_SQLITE)
 
 
 def deep_page(stage: Stage, rounds: Rounds) -> list[Finding]:
@@ -163,21 +215,26 @@ def hot_post(stage: Stage, rounds: Rounds) -> list[Finding]:
 
 
 def memory(stage: Stage, rounds: Rounds) -> list[Finding]:
-    """Compare the memory of a worker after many requests with that after a few."""
-    load = _trial(Load("mixed", stage.data.posts), stage.server("agora"), rounds)
+    """Compare a worker's memory after many requests with that after a few."""
+    server = stage.server("agora")
+    load = _trial(Load("mixed", stage.data.posts), server, rounds)
     requests, sizes = 0, []
     for goal in (FEW_REQUESTS, MANY_REQUESTS):
         while requests < goal:
             requests += load(rounds.seconds).requests
-        sizes.append(resident_kib(stage.server("agora").process))
+        sizes.append(resident_kib(server.process))
     few, many = sizes
     what = f"memory after {MANY_REQUESTS:,} requests against after {FEW_REQUESTS:,}"
-    return [Finding(what, f"{many:,} KiB", f"{few:,} KiB", many / few, MEMORY)]
+    found = [Finding(what, f"{many:,} KiB", f"{few:,} KiB", many / few, MEMORY)]
+    found += hostile.memory(server)
+    mib = resident_kib(server.process) / 1_024
+    return [*found, Finding("memory after requests and refused bodies", f"{mib:.0f} MiB", "", mib, MOST_MEMORY, " MiB")]
 
 
 SCENARIOS: Final[dict[str, Callable[[Stage, Rounds], list[Finding]]]] = {
     "list": partial(against, "list"),
     "get": partial(against, "get"),
+    "lists": lists,
     "pages": deep_page,
     "size": large_list,
     "search": search,
@@ -186,12 +243,39 @@ SCENARIOS: Final[dict[str, Callable[[Stage, Rounds], list[Finding]]]] = {
     "vote": partial(against, "vote"),
     "create": partial(against, "create"),
     "hot": hot_post,
+    "day": day,
+    "cores": cores,
+    "disk": disk,
+    "startup": lambda _stage, rounds: list(startup(rounds.rounds)),
     "memory": memory,
 }
 """By name, in the order in which they run: what reads comes before what writes."""
 
 LENGTHY: Final = ("memory",)
 """Left out unless named: they take minutes."""
+
+
+def _tuned(stage: Stage) -> list[str]:
+    """List the peers but the naive application, which has neither filters nor cursors."""
+    return [peer for peer in stage.peers if peer != "naive"]
+
+
+def _against(found: Mapping[str, Measured], what: str, bars: Iterable[Against]) -> list[Finding]:
+    """Judge Agora's figures against those peers that were measured."""
+    return [
+        ratio(f"{what}, against {each.peer}", found["agora"], found[each.peer], each.bar, each.figure)
+        for each in bars
+        if {"agora", each.peer} <= found.keys()
+    ]
+
+
+def _unequal_lists(server: Running, data: Data) -> Iterator[str]:
+    """Give pages by cursor, own drafts, an account's posts, the first page: in turn."""
+    for page in islice(_pages(server), DISTINCT):
+        yield page.replace("limit=100", "limit=10")
+        yield f"{LIST}&published=false"
+        yield f"{LIST}&owner_id={random.randrange(data.users) + 1}"  # noqa: S311 - requests, not secrets
+        yield LIST
 
 
 def growth(server: Running, posts: int, rounds: Rounds) -> dict[str, Measured]:
@@ -206,6 +290,13 @@ def growth(server: Running, posts: int, rounds: Rounds) -> dict[str, Measured]:
     return rounds.interleaved({name: _trial(load, server, rounds) for name, load in loads.items()})
 
 
+def list_at_sizes(what: str, few: Running, many: Running, rounds: Rounds) -> Finding:
+    """Compare lists of two servers, alternating."""
+    trials = {"few": _trial(Load("list"), few, rounds), "many": _trial(Load("list"), many, rounds)}
+    found = rounds.interleaved(trials)
+    return ratio(what, found["many"], found["few"], LARGE_LIST)
+
+
 def _trial(load: Load, server: Running, rounds: Rounds) -> Callable[[int], Measured]:
     return partial(load.on, server, rounds.connections)
 
@@ -217,13 +308,20 @@ def _search(word: str) -> Load:
 def _cursor_at(server: Running, depth: int) -> str:
     """Follow links from the deepest offset until the given number of posts."""
     passed = min(depth, 10_000)
-    path = f"/posts?limit=100&skip={passed - 100}"
+    pages = _pages(server, f"/posts?limit=100&skip={passed - 100}")
+    page = next(islice(pages, (depth - passed) // 100, None))
+    return page.partition("cursor=")[2].partition("&")[0]
+
+
+def _pages(server: Running, path: str = "/posts?limit=100") -> Iterator[str]:
+    """Give the path of each page that follows, by the links.
+
+    Raises:
+        PeerError: a page links to none.
+    """
     while True:
-        links = server.ask("GET", path).headers.get("Link", "")
-        found = re.search(r'<([^>]*[?&]cursor=([^&>]+)[^>]*)>; rel="next"', links)
-        if found is None:
-            raise PeerError(f"{server.name} sent no next link with {path}: {links!r}")
-        if passed >= depth:
-            return found[2]
-        path = found[1]
-        passed += 100
+        link = next_link(server.ask("GET", path))
+        if link is None:
+            raise PeerError(f"{server.name} sent no next link with {path}")
+        path = link
+        yield path

@@ -2,8 +2,8 @@
 
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, ExitStack
-from dataclasses import dataclass, field
-from functools import partial
+from dataclasses import dataclass, field, replace
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Final
 
@@ -33,6 +33,7 @@ class Stage:
     peers: tuple[str, ...]
     connections: tuple[int, ...]
     samples: list[Sample] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         """Fill the databases: a copy has Agora's indexes too, and pays for them."""
@@ -46,7 +47,7 @@ class Stage:
             if peer == "agora":
                 self._urls[peer] = agora_url
             elif peer == "naive":
-                self._urls[peer] = self.databases.declared(name, Base.metadata, self.data)
+                self._urls[peer] = self.databases.declared(name, Base.metadata, replace(self.data, drafts_a_voter=0))
             elif peer == "first-edition":
                 self._urls[peer] = self.databases.first_edition(name, self.data, first_edition.install())
             else:
@@ -75,15 +76,11 @@ class Stage:
             return agora(url, self.folder, processes, name, settings, first_edition.install())
         return agora(url, self.folder, processes, name, settings)
 
-    @property
+    @cached_property
     def small(self) -> Running:
         """Agora with few posts."""
-        known = self._servers.get(("small", 1, False))
-        if known is None:
-            url = self.databases.agora("small", Data(SMALL, self.data.now))
-            known = self.stack.enter_context(agora(url, self.folder, name="agora with few posts"))
-            self._servers["small", 1, False] = known
-        return known
+        url = self.databases.agora("small", Data(SMALL, self.data.now))
+        return self.stack.enter_context(agora(url, self.folder, name="agora with few posts"))
 
     def measure(self, scenario: str, trials: Mapping[str, tuple[Load, Running]], rounds: Rounds) -> dict[str, Measured]:
         """Measure loads on servers, alternating; store a sample of each."""

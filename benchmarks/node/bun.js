@@ -4,7 +4,7 @@
 
 import { createHmac, timingSafeEqual } from "node:crypto";
 import {
-  BODY_LIMIT, CACHED_TOKENS, CALLER, CLAIMS, CONNECTION, DEFAULT_LIMIT, PORT, PROBLEMS, PUBLIC_READS, SECRET,
+  BODY_LIMIT, CACHED_TOKENS, CALLER, CLAIMS, CONNECTION, DEFAULT_LIMIT, HEADERS, PORT, PROBLEMS, PUBLIC_READS, SECRET,
   UNCHANGED, entityTag, links, moment, ofAccount, positionOf, statements, voteMessage,
 } from "./posts.js";
 
@@ -78,20 +78,19 @@ let requests = 0;
 
 function headersFor(request, more) {
   return {
+    ...HEADERS,
     "Content-Type": "application/json; charset=utf-8",
     "X-Request-ID": request.headers.get("x-request-id") ?? `req-${(++requests).toString(36)}`,
-    "X-Content-Type-Options": "nosniff",
-    "Cache-Control": "private, no-cache",
-    Vary: "Authorization",
     ...more,
   };
 }
 
 const respond = (request, body, more, status = 200) => new Response(body, { status, headers: headersFor(request, more) });
 
-function refuse(request, [status, slug, title, detail]) {
+function refuse(request, [status, slug, title, detail, challenge]) {
   const headers = headersFor(request, { "Content-Type": "application/problem+json" });
   const problem = { type: `/problems/${slug}`, title, status, detail, instance: headers["X-Request-ID"] };
+  if (challenge) headers["WWW-Authenticate"] = challenge;
   return new Response(JSON.stringify(problem), { status, headers });
 }
 

@@ -7,7 +7,7 @@ import { createVerifier } from "fast-jwt";
 import Fastify from "fastify";
 import pg from "pg";
 import {
-  BODY_LIMIT, CACHED_TOKENS, CALLER, CLAIMS, CONNECTION, DEFAULT_LIMIT, PORT, PROBLEMS, PUBLIC_READS, SECRET,
+  BODY_LIMIT, CACHED_TOKENS, CALLER, CLAIMS, CONNECTION, DEFAULT_LIMIT, HEADERS, PORT, PROBLEMS, PUBLIC_READS, SECRET,
   UNCHANGED, entityTag, links, moment, ofAccount, positionOf, voteMessage,
 } from "./posts.js";
 
@@ -51,19 +51,14 @@ const verify = createVerifier({
 });
 
 class Problem extends Error {
-  constructor([status, slug, title, detail]) {
+  constructor([status, slug, title, detail, challenge]) {
     super(detail);
-    Object.assign(this, { status, slug, title });
+    Object.assign(this, { status, slug, title, challenge });
   }
 }
 
 async function authenticate(request, reply) {
-  reply.headers({
-    "X-Request-ID": request.id,
-    "X-Content-Type-Options": "nosniff",
-    "Cache-Control": "private, no-cache",
-    Vary: "Authorization",
-  });
+  reply.headers(HEADERS).header("X-Request-ID", request.id);
   const header = request.headers.authorization;
   if (header === undefined && PUBLIC_READS && request.method === "GET") {
     request.caller = 0;
@@ -199,6 +194,7 @@ app.put(
 
 app.setErrorHandler((error, request, reply) => {
   const status = error.status ?? (error.validation ? 422 : (error.statusCode ?? 500));
+  if (error.challenge) reply.header("WWW-Authenticate", error.challenge);
   reply
     .code(status)
     .type("application/problem+json")

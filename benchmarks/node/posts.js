@@ -13,6 +13,17 @@ export const CLAIMS = ["iss", "aud", "sub", "iat", "exp", "jti", "sid"];
 export const CACHED_TOKENS = 10_000;
 export const CONNECTION = { TimeZone: "UTC", statement_timeout: "5000", plan_cache_mode: "force_generic_plan" };
 
+// What each response has beside its own headers.
+export const HEADERS = {
+  "X-Content-Type-Options": "nosniff",
+  "Cache-Control": "private, no-cache",
+  "Content-Security-Policy": "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+  "Cross-Origin-Resource-Policy": "same-origin",
+  "Referrer-Policy": "no-referrer",
+  "X-Frame-Options": "DENY",
+  Vary: "Origin, Authorization",
+};
+
 // The account of a session that has not ended: one row, or none where the caller is refused.
 export const CALLER = `SELECT u.id FROM sessions s JOIN users u ON u.id = s.user_id
   WHERE s.id = $1 AND u.id = $2 AND u.is_active AND s.ends_at > now()`;
@@ -37,10 +48,9 @@ export function statements(caller, id, next) {
     ].join(" ");
     const scan = (which) =>
       `(SELECT * FROM posts WHERE ${which} ${conditions} ORDER BY created_at DESC, id DESC LIMIT ${limit + 1})`;
-    const scans = [`owner_id = ${id} AND NOT published`, ...(drafts ? [] : ["published"])].map(scan);
-    return `SELECT ${view} FROM (
-        ${scans.join(" UNION ALL ")} ORDER BY created_at DESC, id DESC LIMIT ${limit + 1}
-      ) p JOIN users u ON u.id = p.owner_id WHERE (SELECT true FROM (${caller}) a)
+    const own = scan(`owner_id = ${id} AND NOT published`);
+    const both = `${scan("published")} UNION ALL ${own} ORDER BY created_at DESC, id DESC LIMIT ${limit + 1}`;
+    return `SELECT ${view} FROM (${drafts ? own : both}) p JOIN users u ON u.id = p.owner_id WHERE (SELECT true FROM (${caller}) a)
       ORDER BY p.created_at DESC, p.id DESC`;
   };
   const lists = new Map();
@@ -60,7 +70,9 @@ export function statements(caller, id, next) {
         SELECT a.id, ${parameter(0)}::text, ${parameter(1)}::text, ${parameter(2)}::bool, now(), now(), 1, 0, 0, 0,
           extract(epoch FROM now()) / 45000
         FROM (${caller}) a RETURNING *
-      ), t AS (INSERT INTO titles (post_id, title_key, title_folded) SELECT id, ${parameter(3)}::text, ${parameter(3)}::text FROM p)
+      ), t AS (
+        INSERT INTO titles (post_id, title_key, title_folded) SELECT id, ${parameter(3)}::text, ${parameter(3)}::text FROM p
+      )
       SELECT ${view} FROM p JOIN users u ON u.id = p.owner_id`,
     // The vote's row is locked before the post's. A changed vote had the other direction, so it counts twice. No row says
     // that nothing changed: the tally then tells why.
@@ -113,9 +125,10 @@ export function links({ limit, drafts, owner }, last) {
 export const voteMessage = (added) => (added ? "successfully added vote" : "successfully changed vote");
 export const UNCHANGED = "vote unchanged";
 
+// Status, type, title, detail, and the challenge of a 401.
 export const PROBLEMS = {
-  notAuthenticated: [401, "not-authenticated", "Not authenticated", "sign in"],
-  invalidToken: [401, "invalid-token", "Invalid token", "sign in again"],
+  notAuthenticated: [401, "not-authenticated", "Not authenticated", "sign in", "Bearer"],
+  invalidToken: [401, "invalid-token", "Invalid token", "sign in again", 'Bearer error="invalid_token"'],
   invalidCursor: [422, "invalid-cursor", "Invalid cursor", "start again without it"],
   postNotFound: (id) => [404, "post-not-found", "Post not found", `post with id: ${id} not found`],
 };

@@ -3,22 +3,28 @@
 from collections import Counter
 from datetime import UTC, datetime
 from functools import cache
+from pathlib import Path
 
 import pytest
+from sqlalchemy import URL, create_engine, func, select
 
-from benchmarks.data import ABSENT, COMMON, RARE, VOTERS, Data
+from benchmarks.data import ABSENT, COMMON, DRAFTS_A_VOTER, NEWER_THAN_DRAFTS, RARE, VOTERS, Data
+from benchmarks.databases import fill_sqlite
+from infrastructure.database.schema import Migrations
 from infrastructure.database.tables import metadata
 
 POSTS = 1_500
+NOW = datetime(2026, 11, 25, tzinfo=UTC)
+TABLES = ["users", "sessions", "posts", "titles", "votes"]
 
 
 @cache
 def rows(table: str) -> list[dict[str, str]]:
-    made = Data(POSTS, datetime(2026, 11, 25, tzinfo=UTC)).tables[table]
+    made = Data(POSTS, NOW).tables[table]
     return [dict(zip(made.columns, row, strict=True)) for row in made.values]
 
 
-@pytest.mark.parametrize("table", ["users", "sessions", "posts", "titles", "votes"])
+@pytest.mark.parametrize("table", TABLES)
 def test_every_column_of_agora_is_made_up(table: str) -> None:
     assert set(metadata.tables[table].columns.keys()) <= set(rows(table)[0])
 
@@ -37,6 +43,33 @@ def test_counters_are_those_of_the_votes() -> None:
         assert int(post["upvotes"]) == cast[post["id"], "1"]
         assert int(post["downvotes"]) == cast[post["id"], "-1"]
         assert int(post["score"]) == int(post["upvotes"]) - int(post["downvotes"])
+
+
+def test_each_voter_has_drafts_older_than_the_newest_posts() -> None:
+    drafts = [post for post in rows("posts") if post["published"] == "f"]
+    times = sorted(post["created_at"] for post in rows("posts") if post["published"] == "t")
+
+    assert Counter(draft["owner_id"] for draft in drafts) == {str(n): DRAFTS_A_VOTER for n in range(1, VOTERS + 1)}
+    assert max(draft["created_at"] for draft in drafts) < times[-NEWER_THAN_DRAFTS + 1]
+    assert {draft["id"] for draft in drafts} <= {title["post_id"] for title in rows("titles")}
+
+
+def test_sqlite_stores_the_same_rows_with_types(tmp_path: Path) -> None:
+    file = tmp_path / "agora.db"
+    Migrations(URL.create("sqlite", database=str(file))).upgrade()
+
+    fill_sqlite(file, Data(POSTS, NOW))
+
+    engine = create_engine(URL.create("sqlite", database=str(file)))
+    with engine.connect() as connection:
+        counts = {name: connection.scalar(select(func.count()).select_from(metadata.tables[name])) for name in TABLES}
+        post = connection.execute(select(metadata.tables["posts"]).order_by("id")).first()
+    engine.dispose()
+    assert counts == {name: len(rows(name)) for name in TABLES}
+    expected = rows("posts")[0]
+    assert post is not None
+    assert (post.published, post.title, post.upvotes) == (True, expected["title"], int(expected["upvotes"]))
+    assert post.created_at == datetime.fromisoformat(expected["created_at"])
 
 
 def test_each_user_votes_once_per_post_and_every_user_exists() -> None:

@@ -45,10 +45,10 @@ def running_server(**options: str) -> Iterator[URL]:
 
 
 @contextmanager
-def private_server(**options: str) -> Iterator["Postgres"]:
-    """Run a private PostgreSQL server with these options."""
+def private_server(parent: Path = Path("/tmp"), /, **options: str) -> Iterator["Postgres"]:
+    """Run a private PostgreSQL server with these options, its files in a folder of its own below `parent`."""
     # Not in TMPDIR, which may be private: the server runs as another user when we are root.
-    with passing_folder("agora-pg-", Path("/tmp")) as folder:
+    with passing_folder("agora-pg-", parent) as folder:
         user = _unprivileged_user()
         if user is not None:
             os.chown(folder, user.pw_uid, user.pw_gid)
