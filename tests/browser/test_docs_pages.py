@@ -102,6 +102,21 @@ def test_docs_keeps_nothing_of_a_sign_in_but_the_access_token(browser: Browser, 
     assert authorized["token"]["access_token"] not in browser.driver.execute_script(STATE)
 
 
+def test_docs_says_why_a_sign_in_was_refused(browser: Browser, server: Server) -> None:
+    browser.driver.get(f"{server.address}/docs")
+
+    wait_for(browser, ".scheme-container .authorize")[0].click()
+    wait_for(browser, "#oauth_username")[0].send_keys("bob@example.com")
+    wait_for(browser, "#oauth_password")[0].send_keys("a wrong password")
+    wait_for(browser, ".auth-btn-wrapper .authorize")[0].click()
+
+    (said,) = wait_for(browser, ".auth-container .errors")
+    assert "error: invalid_grant, description: e-mail or password is wrong" in said.text
+    (complaint,) = browser.complaints()
+    assert "/login" in complaint
+    assert "403" in complaint
+
+
 def test_redoc_shows_every_operation_and_loads_nothing_from_elsewhere(
     browser: Browser, server: Server, operations: list[tuple[str, str]]
 ) -> None:

@@ -9,7 +9,7 @@ import httpx2
 import pytest
 import requests_oauthlib
 from authlib.integrations import requests_client
-from oauthlib.oauth2 import LegacyApplicationClient
+from oauthlib.oauth2 import LegacyApplicationClient, OAuth2Error
 
 from tests.support.servers import Server
 
@@ -27,8 +27,8 @@ class OAuthLibrary:
     revoke: Callable[[str, str], Any]
     """Revokes a token of a kind, and returns the response."""
 
-    def sign_in(self, email: str, password: str = PASSWORD, **more: str) -> Any:
-        return self.session.fetch_token(f"{self.address}/login", username=email, password=password, **more)
+    def sign_in(self, email: str, password: str = PASSWORD) -> Any:
+        return self.session.fetch_token(f"{self.address}/login", username=email, password=password)
 
     def refresh(self, token: str | None = None) -> Any:
         return self.session.refresh_token(f"{self.address}/refresh", refresh_token=token)
@@ -56,7 +56,7 @@ def requests_oauth(address: str) -> OAuthLibrary:
     session = requests_oauthlib.OAuth2Session(client=client, **refresh)
 
     def refuses(error: str) -> Any:
-        return pytest.raises(Exception, match=rf"^\({error}\) ")
+        return pytest.raises(OAuth2Error, match=rf"^\({error}\) ")
 
     def revoke(token: str, kind: str) -> Any:
         url, headers, body = client.prepare_token_revocation_request(f"{address}/logout", token, kind)
