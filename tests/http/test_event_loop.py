@@ -52,7 +52,7 @@ def test_deadline_of_a_request_is_not_that_of_the_next(url: URL) -> None:
 
     with running_api(url, {"executor": executor}, public_reads=True) as api:
         executor.expired.clear()
-        asyncio.run(serve(api.client.app))
+        asyncio.run(serve(api.app))
     assert statuses == [404, 0, 404, 0]
     assert executor.expired == [False, False]
 
@@ -138,8 +138,7 @@ def test_nothing_slow_runs_on_the_event_loop(url: URL) -> None:
     hashing, querying = Threads(), Threads()
     hasher = Argon2PasswordHasher(8, 1, 1, running=hashing)
     with running_api(url, {"hasher": hasher}) as api:
-        assert api.client.portal is not None
-        loop_thread = api.client.portal.call(get_ident)
+        loop_thread = api.portal.call(get_ident)
         sqlite = url.get_backend_name() == "sqlite"
         if sqlite:
             event.listen(

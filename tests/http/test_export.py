@@ -39,8 +39,7 @@ def export(api: Api, person: Person, taken: Callable[[int], None]) -> dict[str, 
         "server": ("127.0.0.1", 80),
         "state": {},
     }
-    assert api.client.portal is not None
-    api.client.portal.call(api.client.app, scope, receive, send)
+    api.portal.call(api.app, scope, receive, send)
     found: dict[str, Any] = json.loads(b"".join(parts))
     return found
 

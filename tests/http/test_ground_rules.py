@@ -130,8 +130,7 @@ def raw(api: Api, method: str, path: str, body: Iterator[bytes] | None = None) -
         "state": {},
         "extensions": {},
     }
-    assert api.client.portal is not None
-    api.client.portal.call(api.client.app, scope, receive, send)
+    api.portal.call(api.app, scope, receive, send)
     return sent
 
 
