@@ -4,12 +4,13 @@ from dataclasses import dataclass
 
 from application.admin import GetDashboard
 from application.ports.services import Health
-from application.posts import DeletePost, EditPost, GetPost, ListPosts, WritePost, WritePostOnce
+from application.posts import DeletePost, EditPost, GetPost, ListPosts, WritePost, WritePostOnce, WritePosts
 from application.sessions import (
     Authenticate,
     EndSession,
     EndSessions,
     ListSessions,
+    ReadToken,
     RefreshSession,
     RevokeToken,
     SignIn,
@@ -29,7 +30,7 @@ from application.users import (
     RegisterUser,
     SetPassword,
 )
-from application.votes import CastVote, ListOwnVotes, RepairVotes, VerifyVotes
+from application.votes import CastVote, CastVotes, ListOwnVotes, RepairVotes, VerifyVotes
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,12 +56,14 @@ class Commands:
 
     # posts
     write_post: WritePost
+    write_posts: WritePosts
     write_post_once: WritePostOnce
     edit_post: EditPost
     delete_post: DeletePost
 
     # votes
     cast_vote: CastVote
+    cast_votes: CastVotes
     repair_votes: RepairVotes
 
 
@@ -77,6 +80,7 @@ class Queries:
 
     # sessions
     authenticate: Authenticate
+    read_token: ReadToken
     list_sessions: ListSessions
 
     # posts

@@ -1,4 +1,9 @@
-"""Errors of ports that no rule of the domain raises."""
+"""Errors of ports that no rule of the domain raises, and errors as results."""
+
+from collections.abc import Sequence
+from typing import TypeVar
+
+T = TypeVar("T")
 
 
 class Unavailable(Exception):
@@ -21,3 +26,18 @@ class TransactionAborted(Unavailable):
 
     Nothing was committed, so the use case may run again.
     """
+
+
+class RowLocked(TransactionAborted):
+    """Another transaction holds the row that one command of a group is about.
+
+    The command may run again, with others about the same row, which wait for it.
+    """
+
+
+def only(results: Sequence[T | Exception]) -> T:
+    """Return the only result of a batch of one, or raise it if it is an error."""
+    (result,) = results
+    if isinstance(result, Exception):
+        raise result
+    return result

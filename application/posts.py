@@ -1,15 +1,17 @@
 """Posts: write, read, edit, delete."""
 
-from collections.abc import Container
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Final
 
+from application.errors import only
 from application.paging import Order, Page, Window
 from application.ports.services import Clock
 from application.ports.storage import PostReader, UnitOfWorkFactory
 from application.quotas import NO_QUOTA, Quota
-from application.views import PostFilter, PostView
+from application.views import Caller, PostCommand, PostFilter, PostView
+from domain.errors import DomainError, Invalid
 from domain.posts import KeyReused, Post, PostChanges
 from domain.users import Actor
 
@@ -17,26 +19,60 @@ KEY_LIFETIME: Final = timedelta(hours=24)
 
 
 @dataclass(frozen=True, slots=True)
-class WritePost:
-    """Store a post, published or as a draft of its owner."""
+class WritePosts:
+    """Store posts of several callers in one transaction, each published or as a draft of its owner."""
 
     uow: UnitOfWorkFactory
     clock: Clock
     quota: Quota = NO_QUOTA
 
-    def __call__(self, actor: Actor, title: str, content: str, published: bool) -> PostView:
+    def __call__(self, commands: Sequence[PostCommand]) -> Sequence[PostView | DomainError]:
+        """Write, and return for each command what `WritePost` returns or raises; each is refused alone.
+
+        Raises:
+            InvalidToken: an owner's account was just removed; no post is written.
+            QuotaExceeded: an owner wrote too much in this hour; no post is written.
+        """
+        now = self.clock.now()
+        posts = [_post(command, now) for command in commands]
+        with self.uow() as tx:
+            valid = [(each.caller, post) for each, post in zip(commands, posts, strict=True) if isinstance(post, Post)]
+            added = tx.posts.add_all(valid)
+            views = sorted((view for view in added if isinstance(view, PostView)), key=lambda view: view.owner.id)
+            for view in views:
+                self.quota.charge(tx, view.owner.id, now, view.title, view.content)
+        written = iter(added)
+        return [next(written) if isinstance(post, Post) else post for post in posts]
+
+
+def _post(command: PostCommand, now: datetime) -> Post | Invalid:
+    try:
+        return Post.write(
+            owner_id=command.caller.id,
+            title=command.title,
+            content=command.content,
+            published=command.published,
+            now=now,
+        )
+    except Invalid as refusal:
+        return refusal
+
+
+@dataclass(frozen=True, slots=True)
+class WritePost:
+    """Store a post, published or as a draft of its owner."""
+
+    write_posts: WritePosts
+
+    def __call__(self, caller: Caller, title: str, content: str, published: bool) -> PostView:
         """Write a post.
 
         Raises:
-            QuotaExceeded: the actor wrote too much in this hour.
             Invalid: the title or the content breaks a rule.
-            InvalidToken: the actor's account was just removed.
+            InvalidToken: the caller's account is not active any more, or the session has ended.
+            QuotaExceeded: the caller wrote too much in this hour.
         """
-        now = self.clock.now()
-        post = Post.write(owner_id=actor.id, title=title, content=content, published=published, now=now)
-        with self.uow() as tx:
-            self.quota.charge(tx, actor.id, now, post.title, post.content)
-            return tx.posts.add(post)
+        return only(self.write_posts([PostCommand(caller, title, content, published)]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +102,7 @@ class WritePostOnce:
             stored = tx.idempotency.find(actor.id, key, now, now + KEY_LIFETIME)
             if stored is None:
                 self.quota.charge(tx, actor.id, now, post.title, post.content, copies=2)  # the post and the response
-                written = tx.posts.add(post)
+                written = only(tx.posts.add_all([(actor, post)]))
                 tx.idempotency.add(actor.id, key, written, now, now + KEY_LIFETIME)
                 return written, False
         if (stored.title, stored.content, stored.published) != (post.title, post.content, post.published):
@@ -76,28 +112,33 @@ class WritePostOnce:
 
 @dataclass(frozen=True, slots=True)
 class GetPost:
-    """Return one post to an actor who may see it."""
+    """Return one post to a caller who may see it."""
 
     posts: PostReader
 
-    def __call__(self, actor: Actor, post_id: int) -> PostView:
+    def __call__(self, caller: Caller, post_id: int) -> PostView:
         """Return a post.
 
         Raises:
-            PostNotFound: the actor may not see the post, or it does not exist.
+            PostNotFound: the caller may not see the post, or it does not exist.
+            InvalidToken: the caller's account is not active any more, or the session has ended.
         """
-        return self.posts.get(actor, post_id)
+        return self.posts.get(caller, post_id)
 
 
 @dataclass(frozen=True, slots=True)
 class ListPosts:
-    """List the posts that the actor may see, in the requested order."""
+    """List the posts that the caller may see, in the requested order."""
 
     posts: PostReader
 
-    def __call__(self, actor: Actor, which: PostFilter, order: Order, window: Window) -> Page[PostView]:
-        """List posts."""
-        return self.posts.list(actor, which, order, window)
+    def __call__(self, caller: Caller, which: PostFilter, order: Order, window: Window) -> Page[PostView]:
+        """List posts.
+
+        Raises:
+            InvalidToken: the caller's account is not active any more, or the session has ended.
+        """
+        return self.posts.list(caller, which, order, window)
 
 
 @dataclass(frozen=True, slots=True)

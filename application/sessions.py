@@ -9,7 +9,7 @@ from application.audit import Audited
 from application.passwords import CheckPassword, Guess
 from application.ports.services import Clock, DomainEncoder, PasswordHasher, RefreshTokens, SecurityLog, TokenCodec
 from application.ports.storage import UnitOfWork, UnitOfWorkFactory, UserReader
-from application.views import Action, Claims, SecurityEvent, SessionView, Tokens
+from application.views import Action, Bearer, Claims, SecurityEvent, SessionView, Tokens
 from domain.errors import Invalid
 from domain.sessions import SESSIONS_MAX, Session, SessionNotFound
 from domain.users import AccountInactive, Actor, InvalidCredentials, InvalidToken, User, UserNotFound, email_key
@@ -220,8 +220,7 @@ class Authenticate:
     """Identify the actor of a request, from account and session as they are now."""
 
     users: UserReader
-    tokens: TokenCodec
-    clock: Clock
+    read_token: "ReadToken"
 
     def __call__(self, access_token: str) -> Actor:
         """Return the actor of an access token.
@@ -229,11 +228,25 @@ class Authenticate:
         Raises:
             InvalidToken: the token is invalid or expired, its session has ended, or its account is not active.
         """
+        return self.users.find_actor(self.read_token(access_token))
+
+
+@dataclass(frozen=True, slots=True)
+class ReadToken:
+    """Read an access token without storage, for use cases that check its bearer."""
+
+    tokens: TokenCodec
+    clock: Clock
+
+    def __call__(self, access_token: str) -> Bearer:
+        """Return the bearer of an access token.
+
+        Raises:
+            InvalidToken: the token is invalid or expired.
+        """
         now = self.clock.now()
-        actor = self.users.find_actor(self.tokens.read(access_token, now), now)
-        if actor is None:
-            raise InvalidToken
-        return actor
+        claims = self.tokens.read(access_token, now)
+        return Bearer(claims.user_id, claims.session_id, now)
 
 
 def _tokens(codec: TokenCodec, session: Session, refresh_token: str, now: datetime) -> Tokens:

@@ -12,7 +12,7 @@ from typing import Literal
 
 from domain.sessions import RefreshHashes
 from domain.users import Actor, Role
-from domain.votes import Tally
+from domain.votes import Direction, Tally
 
 
 @dataclass(slots=True)
@@ -107,6 +107,51 @@ class Claims:
 
     user_id: int
     session_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class Bearer:
+    """Holder of an access token whose signature and time are right.
+
+    Account and session are still to be checked, as of `at`: by the statement that serves the bearer, in one round trip.
+    """
+
+    id: int
+    session_id: int
+    at: datetime
+
+
+Caller = Actor | Bearer
+"""Identity that a use case serves; a `Bearer` is checked on the way."""
+
+
+@dataclass(frozen=True, slots=True)
+class VoteCommand:
+    """A vote to cast; without `repeatable`, one that changes nothing is refused."""
+
+    caller: Caller
+    post_id: int
+    direction: Direction
+    repeatable: bool = True
+
+    @property
+    def row(self) -> int:
+        """Row that a transaction with this command locks: its post."""
+        return self.post_id
+
+
+@dataclass(frozen=True, slots=True)
+class PostCommand:
+    """A post to write."""
+
+    caller: Caller
+    title: str
+    content: str
+    published: bool
+
+    @property
+    def row(self) -> None:
+        """No existing row is locked."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ from math import copysign, log10
 from typing import Final
 
 from domain.errors import Conflict, NotFound
+from domain.users import Actor
 
 
 class AlreadyVoted(Conflict):
@@ -88,6 +89,7 @@ class Vote:
 class VoteContext:
     """State that a vote depends on: parts of the post, and the voter's vote so far."""
 
+    voter: Actor
     post_id: int
     owner_id: int
     published: bool
@@ -109,3 +111,26 @@ def outcome(earlier: Direction, wanted: Direction) -> Outcome:
     if wanted is Direction.NONE:
         return Outcome.DELETED
     return Outcome.CHANGED
+
+
+class Count:
+    """Votes of one transaction, counted in their order."""
+
+    def __init__(self) -> None:
+        self.votes: dict[tuple[int, int], Vote] = {}
+        """The latest vote that changed something, by voter and post."""
+        self.contexts: dict[int, VoteContext] = {}
+        """The latest state of each post whose votes changed."""
+
+    def cast(self, context: VoteContext, direction: Direction, now: datetime) -> tuple[Outcome, Tally]:
+        """Count a vote after those before it; return its effect and the tally of the post."""
+        key = context.voter.id, context.post_id
+        if latest := self.contexts.get(context.post_id):
+            context = replace(context, tally=latest.tally)
+        if own := self.votes.get(key):
+            context = replace(context, direction=own.direction)
+        done = outcome(context.direction, direction)
+        if done is not Outcome.UNCHANGED:
+            self.votes[key] = vote = Vote(*key, direction, now)
+            self.contexts[context.post_id] = context = context.counting(vote)
+        return done, context.tally

@@ -1,18 +1,21 @@
 """The wiring diagram: the one place that binds adapters to ports."""
 
+from collections.abc import Callable
 from datetime import timedelta
-from typing import Final
+from functools import partial
+from typing import Any, Final
 
 from application.admin import GetDashboard
 from application.app import App, Commands, Queries
 from application.passwords import CheckPassword, Guard, Limits
-from application.posts import DeletePost, EditPost, GetPost, ListPosts, WritePost, WritePostOnce
+from application.posts import DeletePost, EditPost, GetPost, ListPosts, WritePost, WritePostOnce, WritePosts
 from application.quotas import Quota
 from application.sessions import (
     Authenticate,
     EndSession,
     EndSessions,
     ListSessions,
+    ReadToken,
     RefreshSession,
     RevokeToken,
     SignIn,
@@ -32,7 +35,8 @@ from application.users import (
     RegisterUser,
     SetPassword,
 )
-from application.votes import CastVote, ListOwnVotes, RepairVotes, VerifyVotes
+from application.views import PostCommand, VoteCommand
+from application.votes import CastVote, CastVotes, ListOwnVotes, RepairVotes, VerifyVotes
 from domain.users import RESERVED_USERNAMES
 from infrastructure.clock import SystemClock
 from infrastructure.common_passwords import BundledCommonPasswords
@@ -49,11 +53,12 @@ from infrastructure.domain_names import to_ascii
 from infrastructure.environment import load_settings
 from infrastructure.execution.deadline import BoundedTimer
 from infrastructure.execution.greenlets import Executor, GreenletExecutor
+from infrastructure.execution.group_commit import Group, GroupCommit
 from infrastructure.execution.retry import RetryingExecutor
 from infrastructure.execution.threads import WorkerThreads
 from infrastructure.injection import containers, providers
 from infrastructure.logs import StructlogSecurityLog
-from infrastructure.metrics import Metrics, PrometheusMetrics, Span
+from infrastructure.metrics import Metrics, PrometheusMetrics
 from infrastructure.operations.adoption import Adoption
 from infrastructure.operations.archive import Archive
 from infrastructure.operations.demo import Demo
@@ -78,12 +83,26 @@ SQLITE_THREADS: Final = 100
 """More than SQLite has connections: use cases wait on them for a connection, and for a core to hash on."""
 
 
-def _executor(settings: Settings, timeouts: Timeouts, waiting: Span) -> Executor:
-    if settings.url.get_backend_name() != "sqlite":
-        return GreenletExecutor()
-    reason = "all threads are in use; try again"
-    share = max(1, settings.database_connections // 2)
-    return WorkerThreads(SQLITE_THREADS, reason, timeouts.acquire, waiting=waiting, share=share)
+def _executor(
+    settings: Settings,
+    timeouts: Timeouts,
+    metrics: Metrics,
+    cast_vote: CastVote,
+    cast_votes: CastVotes,
+    write_post: WritePost,
+    write_posts: WritePosts,
+) -> RetryingExecutor:
+    executor: Executor = GreenletExecutor()
+    if settings.url.get_backend_name() == "sqlite":
+        reason = "all threads are in use; try again"
+        share = max(1, settings.database_connections // 2)
+        waiting = metrics.connections_waiting
+        executor = WorkerThreads(SQLITE_THREADS, reason, timeouts.acquire, waiting=waiting, share=share)
+    groups: dict[Callable[..., Any], Group] = {
+        cast_vote: Group(VoteCommand, partial(cast_votes, wait=False), cast_votes),
+        write_post: Group(PostCommand, write_posts, write_posts),
+    }
+    return RetryingExecutor(GroupCommit(executor, groups, timeouts), timeouts, metrics.retried)
 
 
 def _database(settings: Settings, timeouts: Timeouts, metrics: Metrics) -> Database:
@@ -141,12 +160,6 @@ class Container(containers.DeclarativeContainer):
     refresh_overlap = providers.Singleton(timedelta, seconds=settings.provided.refresh_overlap_seconds)
 
     database = providers.Singleton(_database, settings, timeouts, metrics)
-    executor = providers.Singleton(
-        RetryingExecutor,
-        providers.Singleton(_executor, settings, timeouts, metrics.provided.connections_waiting),
-        timeouts,
-        metrics.provided.retried,
-    )
     uow = providers.Singleton(SqlUnitOfWorkFactory, database)
     users = providers.Singleton(SqlUserReader, database.provided.read)
     posts = providers.Singleton(SqlPostReader, database.provided.read)
@@ -178,7 +191,16 @@ class Container(containers.DeclarativeContainer):
     limits = providers.Singleton(_limits, settings)
     quota = providers.Singleton(_quota, settings)
     guard = providers.Singleton(Guard, throttle, limits, metrics)
+    read_token = providers.Singleton(ReadToken, tokens, clock)
     check = providers.Singleton(CheckPassword, hasher, guard, clock, timer)
+
+    cast_votes = providers.Singleton(CastVotes, uow, clock, metrics, quota)
+    cast_vote = providers.Singleton(CastVote, cast_votes)
+    write_posts = providers.Singleton(WritePosts, uow, clock, quota)
+    write_post = providers.Singleton(WritePost, write_posts)
+    executor = providers.Singleton(
+        _executor, settings, timeouts, metrics, cast_vote, cast_votes, write_post, write_posts
+    )
 
     verify_votes = providers.Singleton(VerifyVotes, votes)
     doctor = providers.Singleton(Doctor, settings, migrations, verify_votes, clock, timeouts)
@@ -208,11 +230,13 @@ class Container(containers.DeclarativeContainer):
             revoke_token=providers.Singleton(RevokeToken, uow, tokens, refresh_tokens, clock, log),
             end_session=providers.Singleton(EndSession, uow, log),
             end_sessions=providers.Singleton(EndSessions, uow, log),
-            write_post=providers.Singleton(WritePost, uow, clock, quota),
+            write_post=write_post,
+            write_posts=write_posts,
             write_post_once=providers.Singleton(WritePostOnce, uow, clock, quota),
             edit_post=providers.Singleton(EditPost, uow, clock, quota),
             delete_post=providers.Singleton(DeletePost, uow),
-            cast_vote=providers.Singleton(CastVote, uow, clock, metrics, quota),
+            cast_vote=cast_vote,
+            cast_votes=cast_votes,
             repair_votes=providers.Singleton(RepairVotes, verify_votes, uow),
         ),
         queries=providers.Singleton(
@@ -223,7 +247,8 @@ class Container(containers.DeclarativeContainer):
             get_account=providers.Singleton(GetAccount, users, clock, to_ascii),
             get_actor=providers.Singleton(GetActor, users),
             list_sessions=providers.Singleton(ListSessions, users, clock),
-            authenticate=providers.Singleton(Authenticate, users, tokens, clock),
+            authenticate=providers.Singleton(Authenticate, users, read_token),
+            read_token=read_token,
             get_post=providers.Singleton(GetPost, posts),
             list_posts=providers.Singleton(ListPosts, posts),
             list_own_votes=providers.Singleton(ListOwnVotes, votes),

@@ -15,7 +15,7 @@ from sqlalchemy import URL, text
 from sqlalchemy.exc import ProgrammingError
 
 from application.errors import Unavailable
-from application.votes import CastVote
+from application.votes import CastVote, CastVotes
 from domain.votes import Direction
 from infrastructure.database.engine import HEALTH_CONNECTIONS, open_engine
 from infrastructure.database.schema import Migrations
@@ -61,7 +61,7 @@ def fill(url: URL, name: str) -> None:
         ann, bob = add_user(backend.uow, f"{name}_ann"), add_user(backend.uow, f"{name}_bob")
         post = add_post(backend.uow, ann)
         add_post(backend.uow, ann, published=False)
-        CastVote(backend.uow, FrozenClock())(bob, post.id, Direction.DOWN)
+        CastVote(CastVotes(backend.uow, FrozenClock()))(bob, post.id, Direction.DOWN)
 
 
 def stored(url: URL) -> dict[str, list[Any]]:

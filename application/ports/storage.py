@@ -10,11 +10,12 @@ from contextlib import AbstractContextManager
 from datetime import datetime
 from typing import Final, Protocol
 
+from application.errors import RowLocked
 from application.paging import Order, Page, Window
-from application.views import Claims, Dashboard, OwnVote, PostFilter, PostView, Recount, SessionView, UserView
-from domain.posts import Post
+from application.views import Bearer, Caller, Dashboard, OwnVote, PostFilter, PostView, Recount, SessionView, UserView
+from domain.posts import Post, PostNotFound
 from domain.sessions import Session
-from domain.users import OPERATOR, Actor, User
+from domain.users import OPERATOR, Actor, InvalidToken, User
 from domain.votes import Direction, Vote, VoteContext
 
 ID_MAX: Final = 2**63 - 1
@@ -103,11 +104,14 @@ class SessionRepository(Protocol):
 class PostRepository(Protocol):
     """Posts. Changes of a post and of its votes need the lock on the post."""
 
-    def add(self, post: Post) -> PostView:
-        """Store a new post and return it as its owner sees it.
+    def add_all(self, written: Sequence[tuple[Caller, Post]]) -> Sequence[PostView | InvalidToken]:
+        """Store new posts of callers, and return each as its owner sees it.
+
+        A caller that is refused gets `InvalidToken`: a bearer whose account is not active or whose session has ended,
+        or an account that does not exist any more.
 
         Raises:
-            InvalidToken: its owner's account does not exist any more.
+            InvalidToken: an owner's account was removed meanwhile; the commit raises it at the latest.
         """
         ...
 
@@ -133,23 +137,30 @@ class PostRepository(Protocol):
 class VoteRepository(Protocol):
     """Votes. The lock on their post guards them."""
 
-    def lock_context(self, actor: Actor, post_id: int) -> VoteContext:
-        """Lock a post; return what a vote of the actor on it depends on.
+    def lock_contexts(
+        self, asked: Sequence[tuple[Caller, int]], *, wait: bool = True
+    ) -> Sequence[VoteContext | PostNotFound | InvalidToken | RowLocked]:
+        """Lock posts by ascending id; return what a vote of each caller on each depends on.
 
-        A post that the actor may not see is neither read nor locked, so that it costs what a missing one costs.
+        A post that a caller may not see is neither read nor locked for this caller, so that it costs what a missing one
+        costs: it is `PostNotFound`, as is an id that no post has, which may be any integer. A bearer whose account is
+        not active or whose session has ended gets `InvalidToken`.
+
+        This waits for posts that other transactions have locked. Without `wait`, such a post is skipped, with
+        `RowLocked`.
 
         Raises:
-            PostNotFound: no post has this id, which may be any integer, or the actor may not see it.
+            TransactionAborted: all posts are one, which is locked, and this does not wait.
         """
         ...
 
-    def record(self, vote: Vote, counted: VoteContext) -> None:
-        """Replace the user's vote on a locked post, and store the tally that counts it.
+    def record_all(self, cast: Sequence[Vote], counted: Sequence[VoteContext]) -> None:
+        """Replace users' votes on locked posts, and store the tallies that count them.
 
-        A vote of direction NONE removes the earlier vote. The commit stores the vote at the latest.
+        A vote of direction NONE removes the earlier vote. The commit stores the votes at the latest.
 
         Raises:
-            InvalidToken: the voter's account does not exist any more.
+            InvalidToken: a voter's account does not exist any more.
         """
         ...
 
@@ -215,10 +226,11 @@ class UserReader(Protocol):
         """List accounts by id whose e-mail or username contains `search`, in any case."""
         ...
 
-    def find_actor(self, claims: Claims, now: datetime) -> Actor | None:
-        """Return the actor of an access token with a running session.
+    def find_actor(self, bearer: Bearer) -> Actor:
+        """Check a bearer. One statement that reads by primary key.
 
-        None if the account is not active or the session has ended. One statement that reads by primary key.
+        Raises:
+            InvalidToken: the account is not active, or the session has ended.
         """
         ...
 
@@ -236,18 +248,23 @@ class UserReader(Protocol):
 
 
 class PostReader(Protocol):
-    """Queries about posts. Each returns only what the actor `reader` may see."""
+    """Queries about posts. Each returns only what `reader` may see, and checks a bearer."""
 
-    def get(self, reader: Actor, post_id: int) -> PostView:
-        """Return one post.
+    def get(self, reader: Caller, post_id: int) -> PostView:
+        """Return one post, by one query.
 
         Raises:
             PostNotFound: the reader may not see it, or it does not exist.
+            InvalidToken: the reader's account is not active, or the session has ended.
         """
         ...
 
-    def list(self, reader: Actor, which: PostFilter, order: Order, window: Window) -> Page[PostView]:
-        """List posts in this order."""
+    def list(self, reader: Caller, which: PostFilter, order: Order, window: Window) -> Page[PostView]:
+        """List posts in this order, by one query unless a bearer asks for drafts.
+
+        Raises:
+            InvalidToken: the reader's account is not active, or the session has ended.
+        """
         ...
 
 

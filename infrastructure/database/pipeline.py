@@ -1,20 +1,35 @@
 """Statements, and the pipeline that sends them in few round trips."""
 
 import logging
-from collections.abc import Callable, Container, Hashable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from contextlib import suppress
 from functools import cached_property
 from hashlib import blake2b
 from typing import Any, Final, Protocol
 
 import psycopg2
-from sqlalchemy import Connection, Executable, text
+from sqlalchemy import (
+    BigInteger,
+    BindParameter,
+    Connection,
+    Executable,
+    bindparam,
+    column,
+    func,
+    literal_column,
+    select,
+    text,
+    true,
+)
 from sqlalchemy.dialects import postgresql
+from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.sql import visitors
 
 from infrastructure.database.wait_callback import ResponseTimeout
 
 Values = Mapping[str, Any]
+Rows = Sequence[tuple[Any, ...]]
 
 _sql_log: Final = logging.getLogger("sqlalchemy.engine.Engine")  # where SQLAlchemy logs its statements
 
@@ -62,8 +77,35 @@ class Statement:
         return f"EXECUTE {self.name} ({values})" if values else f"EXECUTE {self.name}"
 
     @cached_property
+    def batched(self) -> "Statement":
+        """Statement that executes this query for each row of arrays, one array per parameter.
+
+        Its rows begin with the number of their query, from 1. LATERAL executes the query once for each, in a nested
+        loop, which keeps the order of queries and of rows (PostgreSQL's manual, section 7.2.1.5).
+        """
+        types: dict[str, Any] = {}
+
+        def replace(element: Any, **_: object) -> Any:
+            if not isinstance(element, BindParameter) or not element.required:
+                return None
+            types[element.key] = BigInteger() if element.type._isnull else element.type  # noqa: SLF001
+            return literal_column(f"asked.{element.key}", types[element.key])
+
+        inner = visitors.replacement_traverse(self.postgres, {}, replace).lateral("found")
+        arrays = [bindparam(name, type_=ARRAY(kind)) for name, kind in types.items()]
+        asked = func.unnest(*arrays).table_valued(*(column(name) for name in types), with_ordinality="number")
+        asked = asked.render_derived(name="asked")
+        numbered: Any = select(literal_column("asked.number"), literal_column("found.*"))
+        return Statement(numbered.select_from(asked.join(inner, true())))
+
+    @cached_property
     def _numbered(self) -> Any:
         return self.postgres.compile(dialect=_dialect("numeric_dollar"))
+
+
+def arrays_of(statement: Statement, many: Sequence[Values]) -> Values:
+    """Return the values of the batched form of a statement."""
+    return {name: [values[name] for values in many] for name in statement.names}
 
 
 def _dialect(style: Any) -> Any:
@@ -95,15 +137,18 @@ class Querier:
         """Execute a statement, and return its first row or None."""
         return next(iter(self.fetch_all(statement, values)), None)
 
+    def fetch_many(self, statement: Statement, many: Sequence[Values]) -> Sequence[Rows]:
+        """Execute a statement once for each values, in their order, and return the rows of each."""
+        return [self.fetch_all(statement, values) for values in many]
+
     def enqueue(self, statement: Statement, values: Values) -> None:
         """Queue a statement; its errors surface at the next query or at commit."""
         self._connection.execute(statement.clause, values)
 
-    def limit(self, key: Hashable) -> None:
-        """Queue with other transactions that lock the same row.
-
-        This has no effect where the database has no such queue.
-        """
+    def enqueue_many(self, statement: Statement, many: Sequence[Values]) -> None:
+        """Queue a query once for each values, in their order, for its locks."""
+        for values in many:
+            self.enqueue(statement, values)
 
 
 class SessionState(Protocol):
@@ -127,16 +172,8 @@ class Pipeline(Querier):
     had happened.
     """
 
-    def __init__(
-        self,
-        acquire: Callable[[], Connection],
-        queue: Callable[[Hashable], None],
-        session: "SessionState",
-        *,
-        transaction: bool,
-    ) -> None:
+    def __init__(self, acquire: Callable[[], Connection], session: "SessionState", *, transaction: bool) -> None:
         self._acquire = acquire
-        self._queue = queue
         self._session = session
         self._is_transaction = transaction
         self._raw: Any = None
@@ -153,13 +190,21 @@ class Pipeline(Querier):
         """Queue a statement for the next round trip."""
         self._pending.append((statement, values))
 
-    def limit(self, key: Hashable) -> None:
-        """Queue with other transactions that lock the same row.
+    def fetch_many(self, statement: Statement, many: Sequence[Values]) -> Sequence[Rows]:
+        """Execute a statement once for each values, in one round trip."""
+        if len(many) <= 1:
+            return super().fetch_many(statement, many)
+        found: list[list[tuple[Any, ...]]] = [[] for _ in many]
+        for number, *row in self.fetch_all(statement.batched, arrays_of(statement, many)):
+            found[number - 1].append(tuple(row))
+        return found
 
-        This has no effect once a connection is acquired: a waiter must not hold one.
-        """
-        if not self._is_used:
-            self._queue(key)
+    def enqueue_many(self, statement: Statement, many: Sequence[Values]) -> None:
+        """Queue a query once for each values, in one statement."""
+        if len(many) == 1:
+            self.enqueue(statement, many[0])
+        else:
+            self.enqueue(statement.batched, arrays_of(statement, many))
 
     def commit(self) -> None:
         """Send the queued statements, and commit."""

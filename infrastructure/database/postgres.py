@@ -18,7 +18,7 @@ from sqlalchemy.util.concurrency import in_greenlet
 
 from application.errors import Refused
 from infrastructure.database import wait_callback
-from infrastructure.database.batching import BatchedReads, Batcher, batched_form
+from infrastructure.database.batching import BatchedReads, Batcher
 from infrastructure.database.errors import (
     is_prepared_conflict,
     is_read_only,
@@ -28,7 +28,7 @@ from infrastructure.database.errors import (
 )
 from infrastructure.database.pipeline import Pipeline, Querier, Statement
 from infrastructure.database.wait_callback import WaitCallback, WatchedConnection, resolve_hosts
-from infrastructure.execution.limiter import KeyedLimiter, Limiter, current_client
+from infrastructure.execution.limiter import Limiter, current_client
 from infrastructure.metrics import Span
 from infrastructure.timeouts import Timeouts
 
@@ -82,9 +82,8 @@ class PostgresDatabase:
     ) -> None:
         self.in_use = in_use
         self._timeouts = timeouts
-        batches = {statement: batched_form(statement) for statement in batched}
-        self._prepared: Sequence[Statement] = (*prepared, *batches.values())
-        self._batcher = Batcher(batches, partial(_Checkout, self, transaction=False), timeouts) if batches else None
+        self._prepared = prepared
+        self._batcher = Batcher(batched, partial(_Checkout, self, transaction=False), timeouts) if batched else None
         self._session = session_settings(timeouts, INDEX_SCANS)
         self.prologue = b""
         self.engine = create_engine(
@@ -108,7 +107,6 @@ class PostgresDatabase:
             waiting,
             share=max(1, connections // 2),
         )
-        self.rows = KeyedLimiter("too many requests are changing the same rows; try again", timeouts.acquire, waiting)
         self._idle: list[Connection] = []
         self._has_connected = False
         self._connecting: asyncio.Task[None] | None = None
@@ -240,11 +238,10 @@ class _Checkout:
         self._database = database
         self._is_transaction = transaction
         self._connection: Connection | None = None
-        self._key: Hashable = None
         self._client = current_client.get()
 
     def __enter__(self) -> Pipeline:
-        self._pipeline = Pipeline(self._acquire, self._queue, self._database, transaction=self._is_transaction)
+        self._pipeline = Pipeline(self._acquire, self._database, transaction=self._is_transaction)
         return self._pipeline
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
@@ -266,23 +263,14 @@ class _Checkout:
         self._database.in_use.__enter__()
         return self._connection
 
-    def _queue(self, key: Hashable) -> None:
-        if in_greenlet() and self._key is None:
-            await_only(self._database.rows.acquire(key))
-            self._key = key
-
     def _release(self, error: BaseException | None) -> None:
-        try:
-            if self._connection is not None:
-                self._database.in_use.__exit__(None, None, None)
-                if is_prepared_conflict(error):
-                    self._database.adapt_to_pooler("a connection pooler shares the sessions of PostgreSQL")
-                if is_read_only(error) or is_stale_plan(error):
-                    self._connection.invalidate()  # a new one may reach another server, and plans afresh
-                self._database.release(self._connection, self._client)
-        finally:
-            if self._key is not None:
-                self._database.rows.release(self._key)
+        if self._connection is not None:
+            self._database.in_use.__exit__(None, None, None)
+            if is_prepared_conflict(error):
+                self._database.adapt_to_pooler("a connection pooler shares the sessions of PostgreSQL")
+            if is_read_only(error) or is_stale_plan(error):
+                self._connection.invalidate()  # a new one may reach another server, and plans afresh
+            self._database.release(self._connection, self._client)
 
     def _end(self, *, failed: bool) -> None:
         try:

@@ -13,18 +13,22 @@ from sqlalchemy import (
     bindparam,
     delete,
     insert,
+    literal_column,
+    null,
     or_,
     select,
+    true,
     union_all,
     update,
 )
 
 from application.paging import Order, Page, PageCursor, SortBy, Window
-from application.views import PostFilter, PostView, PublicUser
+from application.views import Bearer, Caller, PostFilter, PostView, PublicUser
 from domain.posts import Post, PostNotFound
 from domain.text import fold
-from domain.users import OPERATOR, Actor
+from domain.users import OPERATOR, Actor, InvalidToken
 from domain.votes import Tally, hotness
+from infrastructure.database.callers import CALLER, IS_ADMIN, caller_values, find_actor
 from infrastructure.database.pipeline import Querier, Statement
 from infrastructure.database.sql import (
     FENCE,
@@ -56,16 +60,18 @@ _LOCK: Final = (
     .with_for_update(key_share=True)  # FOR NO KEY UPDATE; on SQLite the transaction has locked the database
 )
 LOCK_ANY: Final = Statement(_LOCK)
-LOCK_VISIBLE: Final = Statement(_LOCK.where(or_(posts.c.published, posts.c.owner_id == bindparam("reader_id"))))
-_OWNER: Final = select(users.c.username, users.c.created_at).where(users.c.id == bindparam("owner_id"))
+LOCK_VISIBLE: Final = Statement(_LOCK.where(or_(posts.c.published, posts.c.owner_id == bindparam("caller_id"))))
+_NEXT_ID: Final[Any] = literal_column("nextval(pg_get_serial_sequence('posts', 'id'))")
+OWNER: Final = Statement(
+    select(_NEXT_ID, CALLER.c.username, CALLER.c.created_at),
+    sqlite=select(null(), CALLER.c.username, CALLER.c.created_at),
+)
+"""The id of a post to insert, where the database knows it before, and the owner of the post."""
 INSERT: Final = Statement(
-    insert(posts)
+    insert(posts).values({column.name: bindparam(column.name) for column in posts.c}),
+    sqlite=insert(posts)
     .values({column.name: bindparam(column.name) for column in posts.c if column is not posts.c.id})
-    .returning(
-        posts.c.id,
-        _OWNER.with_only_columns(users.c.username).scalar_subquery(),
-        _OWNER.with_only_columns(users.c.created_at).scalar_subquery(),
-    )
+    .returning(posts.c.id),
 )
 INSERT_TITLE: Final = Statement(insert(titles).values({column.name: bindparam(column.name) for column in titles.c}))
 SAVE: Final = Statement(
@@ -95,14 +101,19 @@ _SHOWN: Final = select(
     posts.c.downvotes,
     # No join: the planner might first read every vote of the reader.
     select(votes.c.dir)
-    .where(votes.c.post_id == posts.c.id, votes.c.user_id == bindparam("reader_id"))
+    .where(votes.c.post_id == posts.c.id, votes.c.user_id == bindparam("caller_id"))
     .scalar_subquery()
     .label("dir"),
 )
 _OWNED: Final = posts.join(users, users.c.id == posts.c.owner_id)
 _GET: Final = _SHOWN.select_from(_OWNED).where(posts.c.id == bindparam("post_id"))
 GET_ANY: Final = Statement(_GET)
-GET_VISIBLE: Final = Statement(_GET.where(or_(posts.c.published, posts.c.owner_id == bindparam("reader_id"))))
+_VISIBLE: Final = or_(posts.c.published, posts.c.owner_id == bindparam("caller_id"))
+GET_VISIBLE: Final = Statement(_GET.where(_VISIBLE))
+GET_FOR_BEARER: Final = Statement(
+    _SHOWN.select_from(CALLER.outerjoin(_OWNED, and_(posts.c.id == bindparam("post_id"), or_(_VISIBLE, IS_ADMIN))))
+)
+"""One row, of nulls if the caller sees no such post; none if the caller is refused."""
 
 RANKS: Final = {SortBy.DATE: posts.c.created_at, SortBy.VOTES: posts.c.score, SortBy.HOT: posts.c.hot}
 
@@ -113,7 +124,7 @@ class IndexRange:
 
     published: bool
     owner: str | None = None
-    """Name of the parameter with the owner's id: "owner_id" or "reader_id"."""
+    """Name of the parameter with the owner's id: "owner_id" or "caller_id"."""
 
     @property
     def condition(self) -> ColumnElement[bool]:
@@ -125,7 +136,7 @@ class IndexRange:
 def index_ranges(reader: Actor, which: PostFilter) -> tuple[IndexRange, ...]:
     """Return the disjoint ranges that hold what a reader may see of a filter."""
     owner = None if which.owner_id is None else "owner_id"
-    public, own = IndexRange(published=True, owner=owner), IndexRange(published=False, owner="reader_id")
+    public, own = IndexRange(published=True, owner=owner), IndexRange(published=False, owner="caller_id")
     if which.published:
         return (public,)
     if which.published is False and reader.is_admin:
@@ -144,6 +155,8 @@ class ListQuery:
     since: bool = False
     until: bool = False
     search: bool = False
+    by_bearer: bool = False
+    """Whether it checks the caller, and returns a row of nulls if there are no posts."""
 
     @property
     def rank(self) -> Any:
@@ -172,7 +185,9 @@ def list_statement(query: ListQuery) -> Statement:
 def _shown(query: ListQuery, page: Any) -> Select[Any]:
     """Fetch the posts of a page."""
     found = page.subquery("page")
-    shown = _SHOWN.add_columns(query.rank.label("rank")).select_from(_OWNED.join(found, found.c.id == posts.c.id))
+    listed = _OWNED.join(found, found.c.id == posts.c.id)
+    shown = _SHOWN.add_columns(query.rank.label("rank"))
+    shown = shown.select_from(CALLER.outerjoin(listed, true()) if query.by_bearer else listed)
     return shown.order_by(*query.keyset(query.rank, posts.c.id).order)
 
 
@@ -228,9 +243,19 @@ class SqlPostRepository:
     def __init__(self, querier: Querier) -> None:
         self._querier = querier
 
-    def add(self, post: Post) -> PostView:
-        """Store a new post."""
-        ((post_id, username, owner_created_at),) = self._querier.fetch_all(INSERT, post_row(post))
+    def add_all(self, written: Sequence[tuple[Caller, Post]]) -> Sequence[PostView | InvalidToken]:
+        """Store new posts of callers."""
+        owners = self._querier.fetch_many(OWNER, [caller_values(caller) for caller, _ in written])
+        return [
+            self._add(post, *found[0]) if found else InvalidToken()
+            for (_, post), found in zip(written, owners, strict=True)
+        ]
+
+    def _add(self, post: Post, post_id: int | None, username: str | None, owner_created_at: datetime) -> PostView:
+        if post_id is None:
+            ((post_id,),) = self._querier.fetch_all(INSERT, post_row(post))
+        else:
+            self._querier.enqueue(INSERT, {"id": post_id, **post_row(post)})
         self._querier.enqueue(INSERT_TITLE, {"post_id": post_id, **title_row(post)})
         return PostView(
             id=post_id,
@@ -249,7 +274,7 @@ class SqlPostRepository:
     def lock(self, post_id: int, actor: Actor = OPERATOR) -> Post:
         """Return a post that the actor may see, and lock it until the transaction ends."""
         statement = LOCK_ANY if actor.is_admin else LOCK_VISIBLE
-        values = {"post_id": post_id, "reader_id": actor.id}
+        values = {"post_id": post_id, "caller_id": actor.id}
         row = self._querier.fetch_one(statement, values) if is_id(post_id) else None
         if row is None:
             raise PostNotFound(post_id)
@@ -284,32 +309,47 @@ class SqlPostReader:
     def __init__(self, connect: ConnectionProvider) -> None:
         self._connect = connect
 
-    def get(self, reader: Actor, post_id: int) -> PostView:
+    def get(self, reader: Caller, post_id: int) -> PostView:
         """Return one post."""
-        if is_id(post_id):
-            statement = GET_ANY if reader.is_admin else GET_VISIBLE
-            with self._connect() as querier:
-                row = querier.fetch_one(statement, {"post_id": post_id, "reader_id": reader.id})
-            if row is not None:
-                return _view(row)
-        raise PostNotFound(post_id)
+        statement = GET_FOR_BEARER if isinstance(reader, Bearer) else GET_ANY if reader.is_admin else GET_VISIBLE
+        # 0 is no post's id: an id that no post can have does not spare a bearer the check.
+        values = {"post_id": post_id if is_id(post_id) else 0, **caller_values(reader)}
+        with self._connect() as querier:
+            row = querier.fetch_one(statement, values)
+        if row is None and statement is GET_FOR_BEARER:
+            raise InvalidToken
+        if row is None or row[0] is None:
+            raise PostNotFound(post_id)
+        return _view(row)
 
-    def list(self, reader: Actor, which: PostFilter, order: Order, window: Window) -> Page[PostView]:
+    def list(self, reader: Caller, which: PostFilter, order: Order, window: Window) -> Page[PostView]:
         """List posts."""
-        ranges = index_ranges(reader, which)
-        if not ranges:
-            return Page([])
         since, until = which.since is not None, which.until is not None
-        query = ListQuery(ranges, order, WindowShape.of(window), since, until, search=bool(which.search))
         values = {
-            "reader_id": reader.id,
+            **caller_values(reader),
             "owner_id": which.owner_id,
             "since": which.since,
             "until": which.until,
             "needle": pattern(which.search),
+            **window_values(window),
         }
         with self._connect() as querier:
-            rows = querier.fetch_all(list_statement(query), values | window_values(window))
+            if by_bearer := isinstance(reader, Bearer):
+                # Whose drafts are listed depends on the role: only there it is read first.
+                actor = find_actor(querier, reader) if which.published is False else Actor(reader.id)
+            else:
+                actor = reader
+            ranges = index_ranges(actor, which)
+            if not ranges:
+                return Page([])
+            query = ListQuery(
+                ranges, order, WindowShape.of(window), since, until, search=bool(which.search), by_bearer=by_bearer
+            )
+            rows = querier.fetch_all(list_statement(query), values)
+        if by_bearer:
+            if not rows:
+                raise InvalidToken
+            rows = [row for row in rows if row[0] is not None]
         return page_of(rows, window, _view, lambda row: PageCursor(row[-1], row[0]))
 
 

@@ -8,10 +8,11 @@ from typing import Any, Final
 from sqlalchemy import bindparam, case, delete, func, insert, literal_column, select, text, union, update
 
 from application.paging import Page, PageCursor, Window
-from application.views import Claims, SessionView, UserView
+from application.views import Bearer, SessionView, UserView
 from domain.text import fold
 from domain.users import Actor, Role, User, UserNotFound
 from domain.votes import Direction, Tally
+from infrastructure.database.callers import find_actor
 from infrastructure.database.pipeline import Querier, Statement
 from infrastructure.database.quotas import DELETE as DELETE_QUOTA
 from infrastructure.database.sql import (
@@ -29,16 +30,6 @@ from infrastructure.database.votes import store_tally
 
 _VIEW: Final = select(users.c.id, users.c.username, users.c.created_at, users.c.email, users.c.role, users.c.is_active)
 GET: Final = Statement(_VIEW.where(users.c.id == bindparam("user_id")))
-FIND_ACTOR: Final = Statement(
-    select(users.c.role)
-    .join_from(sessions, users, users.c.id == sessions.c.user_id)
-    .where(
-        sessions.c.id == bindparam("session_id"),
-        users.c.id == bindparam("user_id"),
-        users.c.is_active,
-        sessions.c.ends_at > bindparam("now"),
-    )
-)
 SESSIONS: Final = Statement(
     select(sessions.c.id, sessions.c.created_at, sessions.c.last_used_at, sessions.c.user_agent)
     .where(sessions.c.user_id == bindparam("user_id"), sessions.c.ends_at > bindparam("now"))
@@ -204,14 +195,10 @@ class SqlUserReader:
             rows = querier.fetch_all(statement, {"needle": pattern(search), **window_values(window)})
         return page_of(rows, window, _view, lambda row: PageCursor(row[0], row[0]))
 
-    def find_actor(self, claims: Claims, now: datetime) -> Actor | None:
-        """Return the actor of an access token."""
-        if not (is_id(claims.user_id) and is_id(claims.session_id)):
-            return None
-        values = {"user_id": claims.user_id, "session_id": claims.session_id, "now": now}
+    def find_actor(self, bearer: Bearer) -> Actor:
+        """Check a bearer."""
         with self._connect() as querier:
-            row = querier.fetch_one(FIND_ACTOR, values)
-        return None if row is None else Actor(claims.user_id, Role(row[0]), claims.session_id)
+            return find_actor(querier, bearer)
 
     def find_by_email(self, email_key: str) -> User | None:
         """Return the account with an e-mail."""

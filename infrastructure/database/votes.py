@@ -3,38 +3,47 @@
 The lock on a post guards its votes and its tally.
 """
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from datetime import datetime
 from functools import lru_cache
+from operator import itemgetter
 from typing import Any, Final
 
-from sqlalchemy import Select, bindparam, case, delete, func, literal_column, or_, select, union_all, update
+from sqlalchemy import Select, and_, bindparam, case, delete, func, literal_column, or_, select, union_all, update
 from sqlalchemy.dialects import postgresql, sqlite
 
+from application.errors import RowLocked
 from application.paging import Page, PageCursor, Window
-from application.views import OwnVote, Recount
+from application.views import Caller, OwnVote, Recount
 from domain.posts import PostNotFound
-from domain.users import Actor
+from domain.users import Actor, InvalidToken, Role
 from domain.votes import Direction, Tally, Vote, VoteContext, hotness
-from infrastructure.database.pipeline import Querier, Statement
+from infrastructure.database.callers import CALLER, HAS_ADMIN_ROLE, IS_ADMIN, caller_values
+from infrastructure.database.pipeline import Querier, Rows, Statement
 from infrastructure.database.posts import tally_row
 from infrastructure.database.sql import FENCE, ConnectionProvider, Keyset, WindowShape, is_id, page_of, window_values
 from infrastructure.database.tables import posts, votes
 
-_LOCK: Final = select(posts.c.id).where(posts.c.id == bindparam("of_post")).with_for_update(key_share=True)
-_VISIBLE: Final = or_(posts.c.published, posts.c.owner_id == bindparam("of_user"))
-LOCK_ANY: Final = Statement(_LOCK)
-LOCK_VISIBLE: Final = Statement(_LOCK.where(_VISIBLE))  # FOR NO KEY UPDATE
-_CONTEXT: Final = select(
-    posts.c.owner_id,
-    posts.c.published,
-    posts.c.created_at,
-    posts.c.upvotes,
-    posts.c.downvotes,
-    select(votes.c.dir).where(votes.c.post_id == posts.c.id, votes.c.user_id == bindparam("of_user")).scalar_subquery(),
-).where(posts.c.id == bindparam("of_post"))
-ANY_CONTEXT: Final = Statement(_CONTEXT)
-VISIBLE_CONTEXT: Final = Statement(_CONTEXT.where(_VISIBLE))
+_IS_POST: Final = posts.c.id == bindparam("of_post")
+_VISIBLE: Final = or_(posts.c.published, posts.c.owner_id == bindparam("caller_id"))
+_FOUND: Final = select(posts.c.id).where(_IS_POST, or_(_VISIBLE, HAS_ADMIN_ROLE))
+LOCK: Final = Statement(_FOUND.with_for_update(key_share=True))  # FOR NO KEY UPDATE
+LOCK_AT_ONCE: Final = Statement(_FOUND.with_for_update(key_share=True, nowait=True))
+LOCK_FREE: Final = Statement(_FOUND.with_for_update(key_share=True, skip_locked=True))
+CONTEXT: Final = Statement(
+    select(
+        CALLER.c.role,
+        posts.c.owner_id,
+        posts.c.published,
+        posts.c.created_at,
+        posts.c.upvotes,
+        posts.c.downvotes,
+        select(votes.c.dir)
+        .where(votes.c.post_id == bindparam("of_post"), votes.c.user_id == bindparam("caller_id"))
+        .scalar_subquery(),
+    ).select_from(CALLER.outerjoin(posts, and_(_IS_POST, or_(_VISIBLE, IS_ADMIN))))
+)
+"""One row, of nulls but the role if the caller sees no such post; none if the caller is refused."""
 
 
 def _put(insert: Any) -> Any:
@@ -125,36 +134,52 @@ class SqlVoteRepository:
     def __init__(self, querier: Querier) -> None:
         self._querier = querier
 
-    def lock_context(self, actor: Actor, post_id: int) -> VoteContext:
-        """Lock a post; return what voting on it depends on.
+    def lock_contexts(
+        self, asked: Sequence[tuple[Caller, int]], *, wait: bool = True
+    ) -> Sequence[VoteContext | PostNotFound | InvalidToken | RowLocked]:
+        """Lock posts; return what voting on them depends on.
 
-        Two statements: one that waits for a lock sees only the locked row as it is after the wait.
+        Locks have statements of their own: one that waits for a lock sees only the locked row as it is after the wait.
         """
-        if not is_id(post_id):
-            raise PostNotFound(post_id)
-        lock, read = (LOCK_ANY, ANY_CONTEXT) if actor.is_admin else (LOCK_VISIBLE, VISIBLE_CONTEXT)
-        values = {"of_post": post_id, "of_user": actor.id}
-        self._querier.limit(post_id)
-        self._querier.enqueue(lock, values)
-        row = self._querier.fetch_one(read, values)
-        if row is None:
-            raise PostNotFound(post_id)
-        owner_id, published, created_at, upvotes, downvotes, direction = row
-        tally = Tally(upvotes, downvotes)
-        return VoteContext(post_id, owner_id, published, created_at, tally, Direction(direction or 0))
-
-    def record(self, vote: Vote, counted: VoteContext) -> None:
-        """Store a vote, and the tally that counts it."""
-        if vote.direction is Direction.NONE:
-            self._querier.enqueue(DELETE, {"of_post": vote.post_id, "of_user": vote.user_id})
+        # 0 is no post's id: an id that no post can have does not spare a bearer the check.
+        values = [{"of_post": post_id if is_id(post_id) else 0, **caller_values(caller)} for caller, post_id in asked]
+        ascending = sorted(values, key=itemgetter("of_post"))
+        locked = {each["of_post"] for each in values}
+        if wait or len(locked) == 1:
+            self._querier.enqueue_many(LOCK if wait else LOCK_AT_ONCE, ascending)
         else:
-            self._querier.enqueue(PUT, vote_row(vote))
-        store_tally(self._querier, vote.post_id, counted.tally, counted.created_at)
+            locked = {row[0] for rows in self._querier.fetch_many(LOCK_FREE, ascending) for row in rows}
+        found = self._querier.fetch_many(CONTEXT, values)
+        return [_context(*each, rows, locked) for each, rows in zip(asked, found, strict=True)]
+
+    def record_all(self, cast: Sequence[Vote], counted: Sequence[VoteContext]) -> None:
+        """Store votes, and the tallies that count them."""
+        for vote in cast:
+            if vote.direction is Direction.NONE:
+                self._querier.enqueue(DELETE, {"of_post": vote.post_id, "of_user": vote.user_id})
+            else:
+                self._querier.enqueue(PUT, vote_row(vote))
+        for context in counted:
+            store_tally(self._querier, context.post_id, context.tally, context.created_at)
 
     def recount(self, post_id: int) -> None:
         """Count the votes on a locked post; a statement after the lock sees all of them."""
         ((created_at, ups, downs),) = self._querier.fetch_all(RECOUNT_ONE, {"of_post": post_id})
         store_tally(self._querier, post_id, Tally(ups, downs), created_at)
+
+
+def _context(
+    caller: Caller, post_id: int, rows: Rows, locked: Container[int]
+) -> VoteContext | PostNotFound | InvalidToken | RowLocked:
+    if not rows:
+        return InvalidToken()
+    ((role, owner_id, published, created_at, upvotes, downvotes, direction),) = rows
+    if owner_id is None:
+        return PostNotFound(post_id)
+    if post_id not in locked:
+        return RowLocked("another transaction is changing this post; try again")
+    voter, tally = Actor(caller.id, Role(role), caller.session_id), Tally(upvotes, downvotes)
+    return VoteContext(voter, post_id, owner_id, published, created_at, tally, Direction(direction or 0))
 
 
 class SqlVoteReader:

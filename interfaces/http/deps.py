@@ -9,6 +9,7 @@ from fastapi.security import OAuth2PasswordBearer
 from fastapi.security.base import SecurityBase
 
 from application.app import App
+from application.views import Bearer, Caller
 from domain.users import ANONYMOUS, Actor, NotAuthenticated
 from interfaces.http.drain import Drain
 from interfaces.http.paging import Cursors
@@ -17,6 +18,7 @@ from interfaces.http.proxies import Proxies
 
 P = ParamSpec("P")
 T = TypeVar("T")
+CallerT = TypeVar("CallerT", Actor, Bearer)
 
 
 class Run(Protocol):
@@ -89,13 +91,27 @@ class OptionalCaller(SecurityBase):
             return None
         state: ApiState = request.app.state.api
         actor = await state.run(state.app.queries.authenticate, token)
-        request.state.user_id = actor.id
-        state.serve(actor.id)
-        return actor
+        return _noted(request, actor)
+
+    async def verify(self, request: Request) -> Bearer | None:
+        """Return the bearer of the token, whom a use case has yet to check."""
+        token = await self._bearer(request)
+        if not token:
+            return None
+        state: ApiState = request.app.state.api
+        return _noted(request, state.app.queries.read_token(token))
 
     async def __call__(self, request: Request) -> Actor | None:
         """Return the caller, or None without a token."""
         return await self.authenticate(request)
+
+
+def _noted(request: Request, caller: CallerT) -> CallerT:
+    """Note the account for the log, and for the order of waiting requests."""
+    request.state.user_id = caller.id
+    state: ApiState = request.app.state.api
+    state.serve(caller.id)
+    return caller
 
 
 class RequiredCaller(OptionalCaller):
@@ -109,6 +125,20 @@ class RequiredCaller(OptionalCaller):
         return actor
 
 
+class CheckedByUseCase(RequiredCaller):
+    """Require a token, and leave the check of account and session to a use case that takes a bearer.
+
+    FastAPI's path checks them at once, so that an invalid token is refused before an invalid request.
+    """
+
+    async def on_fast_path(self, request: Request) -> Bearer:
+        """Return the bearer of the token of a valid request."""
+        bearer = await self.verify(request)
+        if bearer is None:
+            raise NotAuthenticated
+        return bearer
+
+
 class RequiredAdmin(RequiredCaller):
     """Require an administrator's token, before the rest of the request is validated."""
 
@@ -120,13 +150,19 @@ class RequiredAdmin(RequiredCaller):
 
 
 class ReadingCaller(OptionalCaller):
-    """Require a token unless `PUBLIC_READS` is on."""
+    """Require a token unless `PUBLIC_READS` is on; see `CheckedByUseCase`."""
 
     async def __call__(self, request: Request) -> Actor:
         """Return the caller, or `ANONYMOUS`."""
         actor = await self.authenticate(request)
-        if actor is not None:
-            return actor
+        return self._anonymous(request) if actor is None else actor
+
+    async def on_fast_path(self, request: Request) -> Caller:
+        """Return the bearer of the token of a valid request, or `ANONYMOUS`."""
+        bearer = await self.verify(request)
+        return self._anonymous(request) if bearer is None else bearer
+
+    def _anonymous(self, request: Request) -> Actor:
         state: ApiState = request.app.state.api
         if not state.public_reads:
             raise NotAuthenticated
@@ -139,4 +175,5 @@ _TOKEN_PROBLEMS = Raises({"not-authenticated", "invalid-token"})
 MaybeSignedIn = Annotated[Actor | None, Depends(OptionalCaller()), Raises({"invalid-token"})]
 SignedIn = Annotated[Actor, Depends(RequiredCaller()), _TOKEN_PROBLEMS]
 Admin = Annotated[Actor, Depends(RequiredAdmin()), _TOKEN_PROBLEMS, Raises({"admins-only"})]
-ReadingActor = Annotated[Actor, Depends(ReadingCaller()), _TOKEN_PROBLEMS]
+ServedCaller = Annotated[Caller, Depends(CheckedByUseCase()), _TOKEN_PROBLEMS]
+Reader = Annotated[Caller, Depends(ReadingCaller()), _TOKEN_PROBLEMS]

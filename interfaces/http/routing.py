@@ -132,7 +132,9 @@ class _FastPath:
         self._fallback = fallback
         self._endpoint: Any = route.endpoint
         dependant = route.dependant
-        self._dependencies: list[tuple[Any, Any]] = [(each.name, each.call) for each in dependant.dependencies]
+        self._dependencies: list[tuple[Any, Any]] = [
+            (each.name, getattr(each.call, "on_fast_path", each.call)) for each in dependant.dependencies
+        ]
         self._path = [(field.name, field) for field in dependant.path_params]
         self._headers = frozenset(field.alias.lower().replace("_", "-").encode() for field in dependant.header_params)
         self._body: ModelField | None = next(iter(dependant.body_params), None)

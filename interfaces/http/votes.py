@@ -10,7 +10,7 @@ from pydantic_core import to_json
 
 from application.views import VoteReceipt
 from domain.votes import Direction
-from interfaces.http.deps import SignedIn, StateDep
+from interfaces.http.deps import ServedCaller, SignedIn, StateDep
 from interfaces.http.fields import (
     MOMENT,
     NAMED_UP_DOWN,
@@ -77,12 +77,12 @@ def _response(receipt: VoteReceipt, status: HTTPStatus = HTTPStatus.OK) -> Respo
     response_model=VoteOut,
     responses=problems("post-not-found", "vote-not-found", "already-voted", "rate-limited"),
 )
-async def post_vote(body: ClassicVoteIn, actor: SignedIn, state: StateDep) -> Response:
+async def post_vote(body: ClassicVoteIn, caller: ServedCaller, state: StateDep) -> Response:
     """Vote on a visible post.
 
     A vote that changes nothing is refused; `PUT /posts/{post_id}/vote` accepts it.
     """
-    vote = (actor, body.post_id, Direction(body.dir))
+    vote = (caller, body.post_id, Direction(body.dir))
     receipt = await state.run(state.app.commands.cast_vote, *vote, repeatable=False)
     return _response(receipt, HTTPStatus.CREATED)
 
@@ -139,13 +139,13 @@ async def list_own_votes(
 
 
 @router.put("/posts/{post_id}/vote", response_model=VoteOut, responses=problems("rate-limited"))
-async def put_vote(post_id: PostId, body: VoteIn, actor: SignedIn, state: StateDep) -> Response:
+async def put_vote(post_id: PostId, body: VoteIn, caller: ServedCaller, state: StateDep) -> Response:
     """Set your vote on a post, whether or not one exists."""
-    return _response(await state.run(state.app.commands.cast_vote, actor, post_id, Direction(body.dir)))
+    return _response(await state.run(state.app.commands.cast_vote, caller, post_id, Direction(body.dir)))
 
 
 @router.delete("/posts/{post_id}/vote", status_code=204, response_class=Response, responses=problems("rate-limited"))
-async def delete_vote(post_id: PostId, actor: SignedIn, state: StateDep) -> Response:
+async def delete_vote(post_id: PostId, caller: ServedCaller, state: StateDep) -> Response:
     """Remove your vote on a post, if one exists."""
-    await state.run(state.app.commands.cast_vote, actor, post_id, Direction.NONE)
+    await state.run(state.app.commands.cast_vote, caller, post_id, Direction.NONE)
     return Response(status_code=HTTPStatus.NO_CONTENT.value)

@@ -10,7 +10,7 @@ import pytest
 from application.errors import TransactionAborted
 from application.paging import Window
 from application.ports.storage import UnitOfWork
-from application.views import Recount, VoteReceipt
+from application.views import Recount, VoteCommand, VoteReceipt
 from application.votes import BATCH, RepairVotes, VerifyVotes
 from domain.posts import PostNotFound
 from domain.votes import AlreadyVoted, Direction, Outcome, Tally, VoteNotFound, hotness
@@ -113,7 +113,7 @@ def test_vote_is_metered_once_its_transaction_is_committed(world: World, post_id
 
     for _ in range(2):
         with pytest.raises(TransactionAborted):
-            replace(world.app.commands.cast_vote, uow=aborted)(ann, post_id, UP)
+            replace(world.app.commands.cast_votes, uow=aborted)([VoteCommand(ann, post_id, UP)])
     assert world.meter.votes == []
     world.app.commands.cast_vote(ann, post_id, UP)
 

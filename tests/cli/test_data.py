@@ -21,7 +21,7 @@ from typing import IO
 import pytest
 from sqlalchemy import URL, inspect, text
 
-from application.votes import CastVote
+from application.votes import CastVote, CastVotes
 from domain.posts import PostChanges
 from domain.sessions import RefreshHashes, Session
 from domain.users import Role, User
@@ -36,7 +36,7 @@ from tests.fakes.services import FrozenClock
 from tests.support.backends import PostgresServer, contents, empty, require_true_counters, sql_backend
 from tests.support.command import COMMAND, environment, plain, run, run_command
 from tests.support.process import kept
-from tests.support.samples import NOW, a_post, a_user, add_post, add_user
+from tests.support.samples import NOW, a_post, a_user, add, add_post, add_user
 from tests.support.schema import shape
 
 # demo
@@ -157,10 +157,10 @@ def fill(url: URL) -> None:
         with backend.uow() as tx:
             edited = tx.posts.lock(odd.id).edited_by(bob, PostChanges(content=TEXT), NOW + timedelta(days=1))
             tx.posts.save(replace(edited, title=TEXT))  # older than the rule for titles
-            tx.posts.remove(tx.posts.add(a_post(ann)).id)
+            tx.posts.remove(add(tx, a_post(ann)).id)
             refresh = RefreshHashes("family", "secret")
             tx.sessions.add(Session.open(user_id=ann.id, user_agent="", refresh=refresh, now=NOW))
-        cast = CastVote(backend.uow, FrozenClock(NOW + timedelta(microseconds=1)))
+        cast = CastVote(CastVotes(backend.uow, FrozenClock(NOW + timedelta(microseconds=1))))
         cast(ann, liked.id, Direction.UP)
         cast(bob, liked.id, Direction.DOWN)
         cast(bob, odd.id, Direction.UP)

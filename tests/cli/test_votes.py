@@ -6,7 +6,7 @@ import pytest
 from sqlalchemy import URL
 
 from application.ports.storage import UnitOfWorkFactory
-from application.votes import CastVote
+from application.votes import CastVote, CastVotes
 from domain.votes import Direction, Tally
 from infrastructure.database.engine import open_engine
 from tests.fakes.services import FrozenClock
@@ -21,7 +21,7 @@ def uow(at: URL) -> Iterator[UnitOfWorkFactory]:
     with sql_backend(at) as backend:
         ann = add_user(backend.uow)
         for _ in range(30):
-            CastVote(backend.uow, FrozenClock())(ann, add_post(backend.uow, ann).id, Direction.DOWN)
+            CastVote(CastVotes(backend.uow, FrozenClock()))(ann, add_post(backend.uow, ann).id, Direction.DOWN)
         yield backend.uow
 
 

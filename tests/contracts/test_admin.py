@@ -4,11 +4,11 @@ from dataclasses import replace
 from datetime import timedelta
 
 from application.views import EntityCounts, TopPost
-from application.votes import CastVote
+from application.votes import CastVote, CastVotes
 from domain.votes import Direction
 from tests.fakes.services import FrozenClock
 from tests.support.backends import Backend
-from tests.support.samples import NOW, a_post, a_user, add_post, add_user
+from tests.support.samples import NOW, a_post, a_user, add, add_post, add_user
 
 AN_HOUR = timedelta(hours=1)
 
@@ -26,10 +26,10 @@ def test_dashboard_counts_all_and_new(backend: Backend) -> None:
         new = tx.users.add(a_user("new"))
     ann = add_user(backend.uow, "ann")
     with backend.uow() as tx:
-        post = tx.posts.add(replace(a_post(ann), created_at=NOW - AN_HOUR))
-        tx.posts.add(a_post(ann, published=False))
+        post = add(tx, replace(a_post(ann), created_at=NOW - AN_HOUR))
+        add(tx, a_post(ann, published=False))
     for voter, moment in ((old, NOW - AN_HOUR), (new, NOW)):
-        CastVote(backend.uow, FrozenClock(moment))(replace(ann, id=voter.id), post.id, Direction.DOWN)
+        CastVote(CastVotes(backend.uow, FrozenClock(moment)))(replace(ann, id=voter.id), post.id, Direction.DOWN)
 
     dashboard = backend.dashboard.get(NOW)
 
@@ -41,7 +41,7 @@ def test_the_ten_best_published_posts_are_ranked(backend: Backend) -> None:
     ann, bob = add_user(backend.uow, "ann"), add_user(backend.uow, "bob")
     posts = [add_post(backend.uow, ann, f"post {number}") for number in range(12)]
     draft = add_post(backend.uow, ann, "draft", published=False)
-    cast = CastVote(backend.uow, FrozenClock())
+    cast = CastVote(CastVotes(backend.uow, FrozenClock()))
     cast(ann, draft.id, Direction.UP)
     cast(ann, posts[3].id, Direction.UP)
     cast(bob, posts[3].id, Direction.UP)

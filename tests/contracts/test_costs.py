@@ -6,9 +6,10 @@ from contextlib import closing
 import pytest
 from sqlalchemy import URL, text
 
+from application.errors import only
 from application.passwords import CheckPassword, Guard, Guess, Limits
 from application.quotas import Quota
-from application.votes import CastVote
+from application.votes import CastVote, CastVotes
 from domain.errors import DomainError
 from domain.votes import Direction, Vote
 from infrastructure.database.engine import open_database
@@ -39,7 +40,7 @@ def rows_read(querier: Querier) -> int:
 def test_vote_takes_the_same_round_trips_on_a_post_with_many(url: URL) -> None:
     with round_trips() as sent, sql_backend(url) as backend:
         ann = add_user(backend.uow, "ann")
-        cast = CastVote(backend.uow, FrozenClock(), quota=Quota(1_000, 1_000))
+        cast = CastVote(CastVotes(backend.uow, FrozenClock(), quota=Quota(1_000, 1_000)))
         quiet, busy = add_post(backend.uow, ann), add_post(backend.uow, ann)
         for number in range(VOTES):
             cast(add_user(backend.uow, f"user{number}"), busy.id, Direction.UP)
@@ -58,15 +59,17 @@ def test_vote_reads_the_same_rows_on_a_post_with_many(url: URL) -> None:
         ann = add_user(backend.uow, "ann")
         quiet, busy = add_post(backend.uow, ann), add_post(backend.uow, ann)
         for number in range(VOTES):
-            CastVote(backend.uow, FrozenClock())(add_user(backend.uow, f"user{number}"), busy.id, Direction.UP)
+            CastVote(CastVotes(backend.uow, FrozenClock()))(
+                add_user(backend.uow, f"user{number}"), busy.id, Direction.UP
+            )
         rows = []
         for post in (quiet, busy):
             with database.write() as querier:
                 before = rows_read(querier)
                 votes = SqlVoteRepository(querier)
-                context = votes.lock_context(ann, post.id)
+                context = only(votes.lock_contexts([(ann, post.id)]))
                 vote = Vote(ann.id, post.id, Direction.UP, NOW)
-                votes.record(vote, context.counting(vote))
+                votes.record_all([vote], [context.counting(vote)])
                 rows.append(rows_read(querier) - before)
 
     assert rows[0] == rows[1] > 0

@@ -19,7 +19,7 @@ from tests.fakes.services import FrozenClock
 from tests.support.backends import Backend, sql_backend
 from tests.support.concurrency import all_at_once
 from tests.support.connections import connection_of
-from tests.support.samples import NOW, a_post, add_user
+from tests.support.samples import NOW, a_post, add, add_user
 
 LATER = NOW + timedelta(days=1)
 KEY = "a key"
@@ -40,7 +40,7 @@ def postgres_backend(emptied: Callable[[str], URL]) -> Iterator[Backend]:
 
 def store(backend: Backend, owner: Actor, key: str = KEY, now: datetime = NOW, ends_at: datetime = LATER) -> PostView:
     with backend.uow() as tx:
-        response = tx.posts.add(a_post(owner))
+        response = add(tx, a_post(owner))
         tx.idempotency.add(owner.id, key, response, now, ends_at)
     return response
 
@@ -117,7 +117,7 @@ def test_expired_response_is_replaced_however_many_expired_before(backend: Backe
 def test_rolled_back_response_is_not_stored(backend: Backend) -> None:
     ann = add_user(backend.uow)
     with pytest.raises(ValueError, match="rolled back"), backend.uow() as tx:
-        tx.idempotency.add(ann.id, KEY, tx.posts.add(a_post(ann)), NOW, LATER)
+        tx.idempotency.add(ann.id, KEY, add(tx, a_post(ann)), NOW, LATER)
         raise ValueError("rolled back")
 
     assert find(backend, ann) is None
@@ -170,7 +170,7 @@ def test_key_in_use_is_refused_where_transactions_overlap(postgres_backend: Back
         with pytest.raises(KeyInUse):
             find(backend, ann)
         assert find(backend, ann, "another") is None
-        tx.idempotency.add(ann.id, KEY, response := tx.posts.add(a_post(ann)), NOW, LATER)
+        tx.idempotency.add(ann.id, KEY, response := add(tx, a_post(ann)), NOW, LATER)
 
     assert find(backend, ann) == response
 
@@ -205,7 +205,7 @@ def test_key_used_after_the_lookup_is_refused(postgres_backend: Backend) -> None
     response = store(backend, ann)
 
     with pytest.raises(KeyInUse), backend.uow() as tx:
-        tx.idempotency.add(ann.id, KEY, tx.posts.add(a_post(ann)), NOW, LATER)
+        tx.idempotency.add(ann.id, KEY, add(tx, a_post(ann)), NOW, LATER)
 
     assert find(backend, ann) == response
     assert backend.dashboard.get(NOW).total.posts == 1

@@ -14,14 +14,14 @@ from hypothesis import strategies as st
 from application.paging import Order, Page, PageCursor, SortBy, Window
 from application.posts import DeletePost, EditPost
 from application.views import OwnVote, PostFilter, PostView, UserView
-from application.votes import CastVote
+from application.votes import CastVote, CastVotes
 from domain.posts import Post, PostChanges
 from domain.users import ANONYMOUS, Actor, Role
 from domain.votes import Direction, Tally, hotness
 from infrastructure.domain_names import to_ascii
 from tests.fakes.services import FrozenClock
 from tests.support.backends import Backend
-from tests.support.samples import NOW, a_post, a_user, add_post, add_user
+from tests.support.samples import NOW, a_post, a_user, add, add_post, add_user
 
 T = TypeVar("T")
 
@@ -109,7 +109,7 @@ def fill(backend: Backend) -> SeededPosts:
             owner = (ann, bob, ann, root)[number % 4]
             post = a_post(owner, titles[number % 5], published=number % 3 != 0, minutes=number * 7 % 10 // 2)
             post = replace(post, tally=tallies[number % 6])
-            posts.append(post.with_id(tx.posts.add(post).id))
+            posts.append(post.with_id(add(tx, post).id))
     return SeededPosts(ann, bob, root, posts)
 
 
@@ -215,7 +215,7 @@ class ListedPosts:
         self._uow = backend.uow
         self._edit = EditPost(backend.uow, FrozenClock())
         self._remove = DeletePost(backend.uow)
-        self._vote = CastVote(backend.uow, FrozenClock())
+        self._vote = CastVote(CastVotes(backend.uow, FrozenClock()))
 
     def begin(self, size: int) -> None:
         """Replace all posts by `size` new ones, two per minute."""
@@ -227,7 +227,7 @@ class ListedPosts:
             for number in range(size):
                 post = a_post((self.ann, self.bob)[number % 2], "Apple", minutes=number // 2)
                 post = replace(post, tally=Tally(number % 3, number % 2))
-                post = post.with_id(tx.posts.add(post).id)
+                post = post.with_id(add(tx, post).id)
                 self.posts[post.id] = post
         self.changed: set[int] = set()
         self.voted: set[int] = set()
@@ -300,7 +300,7 @@ def test_pages_of_posts_are_stable_under_writes(backend: Backend) -> None:
 
 def test_pages_of_own_votes_are_stable_under_writes(backend: Backend) -> None:
     ann, bob, clock = add_user(backend.uow, "ann"), add_user(backend.uow, "bob"), FrozenClock(NOW)
-    cast, edit = CastVote(backend.uow, clock), EditPost(backend.uow, clock)
+    cast, edit = CastVote(CastVotes(backend.uow, clock)), EditPost(backend.uow, clock)
     posts = [add_post(backend.uow, bob, f"post {number}") for number in range(10)]
     hidden: set[int] = set()
 
@@ -380,7 +380,7 @@ def test_pages_of_own_votes_together_are_the_whole_list(backend: Backend) -> Non
     ann, bob = add_user(backend.uow, "ann"), add_user(backend.uow, "bob")
     root = add_user(backend.uow, "root", Role.ADMIN)
     clock = FrozenClock(NOW)
-    cast = CastVote(backend.uow, clock)
+    cast = CastVote(CastVotes(backend.uow, clock))
     known: dict[int, list[tuple[datetime, int, Direction]]] = {ann.id: [], root.id: []}
     for number in range(12):
         clock.advance(number % 3 // 2 * MINUTE)
@@ -412,7 +412,7 @@ def test_pages_of_own_votes_together_are_the_whole_list(backend: Backend) -> Non
 
 def test_cursor_outlives_its_vote_and_its_post(backend: Backend) -> None:
     ann, clock = add_user(backend.uow, "ann"), FrozenClock(NOW)
-    cast = CastVote(backend.uow, clock)
+    cast = CastVote(CastVotes(backend.uow, clock))
     posts = [add_post(backend.uow, ann) for _ in range(6)]
     for post in posts:
         cast(ann, post.id, UP)
@@ -468,11 +468,11 @@ def ranks(backend: Backend, reader: Actor, by: SortBy) -> dict[int, datetime | f
 
 def test_ranks_follow_votes_and_the_removal_of_voters(backend: Backend) -> None:
     people = [add_user(backend.uow, f"user{number}") for number in range(12)]
-    leaver, cast = people[-1], CastVote(backend.uow, FrozenClock())
+    leaver, cast = people[-1], CastVote(CastVotes(backend.uow, FrozenClock()))
     posts = [add_post(backend.uow, people[0], minutes=minutes) for minutes in (0, 1, 2)]
     old_one = replace(a_post(people[0]), created_at=NOW - timedelta(days=9_999), tally=Tally(0, 10**6))
     with backend.uow() as tx:
-        tx.posts.add(old_one)  # last in every order
+        add(tx, old_one)  # last in every order
 
     def require(*votes: int) -> None:
         wanted = {post.id: vote for post, vote in zip(posts, votes, strict=True)}

@@ -12,6 +12,7 @@ from sqlalchemy import URL
 
 from application.app import Commands
 from application.ports.storage import UnitOfWorkFactory
+from application.views import PostCommand, VoteCommand
 from domain.posts import PostChanges
 from domain.users import Actor, Role
 from domain.votes import Direction, Tally, Vote
@@ -27,6 +28,7 @@ from tests.fakes.services import (
 )
 from tests.support.app import COMMON, HOME, PASSWORD, People, container_with
 from tests.support.round_trips import round_trips
+from tests.support.samples import lock_context, record
 
 ORDER: Final = {"administrators": 0, "posts": 1, "users": 2, "sessions": 3, "votes": 3, "answers": 3}
 """The lock order of application/ports/storage.py; stored responses end with their key or their account."""
@@ -35,13 +37,15 @@ GUARDED_BY: Final = {"titles": "posts"}
 """Tables whose rows are written under the lock of another row."""
 
 UNORDERED: Final = {"quotas"}
-"""Rows that only their own account's writers lock, and whose deletion skips locked ones: no cycle contains them."""
+"""Rows that writers lock last, by ascending account, and whose deletion skips locked ones: no cycle contains them."""
 
 OWN_TRANSACTION: Final = {"attempts"}
 """Tables of transactions that lock nothing else."""
 
 TEXTS: Final = {statement.name: statement.text for statement in PREPARED}
 OF_ONE: Final = re.compile(r"\.(?:id|refresh_family) = ('?[\w.]+'?)")
+BATCH: Final = re.compile(r"unnest\(ARRAY\[([\d,]+)\].*AS asked\(of_post, .*LATERAL \(SELECT (\w+)\.id", re.DOTALL)
+"""The locks of a group: one of each row of arrays, in the order of the first."""
 WRITE: Final = re.compile(r"(?:INSERT INTO|UPDATE|DELETE FROM) (\w+)")
 
 
@@ -62,6 +66,10 @@ def step(statement: str) -> Step | None:
         return Step("write", GUARDED_BY.get(write[1], write[1]))
     if not statement.startswith("SELECT") or "UPDATE" not in statement.partition(" FOR ")[2]:
         return None
+    if batch := BATCH.search(statement):
+        rows = [int(row) for row in batch[1].split(",")]
+        assert rows == sorted(rows), statement
+        return Step("lock", batch[2], batch[1])
     table = statement.partition("FROM ")[2].split(maxsplit=1)[0]
     if one := OF_ONE.search(statement):
         return Step("lock", table, one[1])
@@ -102,7 +110,7 @@ def a_scene(people: People, uow: UnitOfWorkFactory) -> Scene:
     for post_id, voter in zip(posts, (root, ann), strict=True):
         with uow() as tx:
             vote = Vote(voter.id, post_id, Direction.UP, FrozenClock().now())
-            tx.votes.record(vote, replace(tx.votes.lock_context(voter, post_id), tally=Tally(7, 4)))
+            record(tx, vote, replace(lock_context(tx, voter, post_id), tally=Tally(7, 4)))
     return Scene(ann, root, posts[0], tokens.refresh_token)
 
 
@@ -136,7 +144,13 @@ LOCKS: Final[Mapping[str, tuple[Callable[[Any, Scene], Any], list[str]]]] = {
     "end_sessions": (lambda run, of: run(of.root, of.ann.id), ["lock users", "write sessions"]),
     "write_post": (
         lambda run, of: run(of.ann, "A title", "Some content", True),
-        ["write quotas", "write posts", "write posts"],
+        ["write posts", "write posts", "write quotas"],
+    ),
+    "write_posts": (
+        lambda run, of: run(
+            [PostCommand(of.root, "A title", "Text", True), PostCommand(of.ann, "A title", "Text", True)]
+        ),
+        ["write posts", "write posts", "write posts", "write posts", "write quotas", "write quotas"],
     ),
     "write_post_once": (
         lambda run, of: run(of.ann, "A title", "Some content", True, "a key"),
@@ -150,6 +164,12 @@ LOCKS: Final[Mapping[str, tuple[Callable[[Any, Scene], Any], list[str]]]] = {
     "cast_vote": (
         lambda run, of: run(of.ann, of.post, Direction.UP),
         ["lock posts", "write votes", "write posts", "write quotas"],
+    ),
+    "cast_votes": (
+        lambda run, of: run(
+            [VoteCommand(of.root, of.post, Direction.DOWN), VoteCommand(of.ann, of.post, Direction.UP)]
+        ),
+        ["lock posts", "write votes", "write votes", "write posts", "write quotas", "write quotas"],
     ),
     "repair_votes": (lambda run, _: list(run()), [*LOCKED_POST, *LOCKED_POST]),
 }
@@ -181,5 +201,6 @@ def test_each_command_locks_in_the_documented_order(url: URL, name: str) -> None
     assert [[f"{step.verb} {step.table}" for step in steps] for steps in shared] == [expected]
     acquired = list(dict.fromkeys(step.table for step in shared[0] if step.table not in UNORDERED))
     assert acquired == sorted(acquired, key=ORDER.__getitem__)
-    rows = [int(step.row) for step in shared[0] if step.verb == "lock" and step.table == "posts" and step.row]
+    locks = [step.row for step in shared[0] if step.verb == "lock" and step.table == "posts" and step.row]
+    rows = [int(row) for locked in locks for row in locked.split(",")]
     assert rows == sorted(rows)

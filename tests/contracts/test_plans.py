@@ -14,14 +14,13 @@ from application.paging import Order, SortBy
 from application.views import PostFilter
 from domain.users import Actor, Role
 from domain.votes import Direction, hotness
-from infrastructure.database.batching import batched_form
+from infrastructure.database.callers import FIND
 from infrastructure.database.engine import Database, open_database
 from infrastructure.database.pipeline import Statement
 from infrastructure.database.posts import GET_ANY, GET_VISIBLE, RANKS, ListQuery, index_ranges, list_statement
 from infrastructure.database.prepared import BATCHED, PREPARED
 from infrastructure.database.sql import WindowShape
 from infrastructure.database.tables import posts, sessions, titles, users, votes
-from infrastructure.database.users import FIND_ACTOR
 from infrastructure.database.users import list_statement as accounts_statement
 from infrastructure.database.votes import list_statement as votes_statement
 from infrastructure.database.votes import recount_statement
@@ -40,7 +39,7 @@ PUBLISHED: tuple[bool | None, ...] = (None, True, False)
 OWNERS: dict[str, int | None] = {"all": None, "own": 1, "another's": 3}
 ORDERS = tuple(Order(by, descending=descending) for by, descending in product(SortBy, (True, False)))
 VALUES = {
-    "reader_id": 1,
+    "caller_id": 1,
     "owner_id": 3,
     "voter_id": 1,
     "after_id": POSTS // 2,
@@ -272,7 +271,7 @@ def rows_read(node: dict[str, Any]) -> float:
 
 READERS_OF_A_BATCH = (1, 2, 5, 7)
 MOST_READ = {
-    FIND_ACTOR: {"users": 1, "sessions": 1},
+    FIND: {"users": 1, "sessions": 1},
     GET_ANY: {"posts": 1, "votes": 1, "users": 1},
     GET_VISIBLE: {"posts": 1, "votes": 1, "users": 1},
 }
@@ -286,9 +285,9 @@ def test_batched_queries_scan_indexes_and_read_what_each_would_alone(
     statement = BATCHED[place]
     values = VALUES | {"after_key": keys(_rank_of(statement))}
     arrays = {name: [value] * len(READERS_OF_A_BATCH) for name, value in values.items()}
-    arrays["reader_id"] = list(READERS_OF_A_BATCH)
+    arrays["caller_id"] = list(READERS_OF_A_BATCH)
 
-    plan = plan_on_postgres(filled_of("postgres"), batched_form(statement), arrays)
+    plan = plan_on_postgres(filled_of("postgres"), statement.batched, arrays)
 
     assert faults_on_postgres(plan, len(READERS_OF_A_BATCH) * PAGE) == []
     for table, most in MOST_READ.get(statement, {"posts": 4 * PAGE, "votes": PAGE, "users": PAGE}).items():
@@ -319,7 +318,7 @@ def test_list_of_own_votes_scans_an_index(
             {"posts": 3 * PAGE, "votes": PAGE},
         ),
         (GET_VISIBLE, {"posts": 1, "votes": 1}),
-        (FIND_ACTOR, {"users": 1, "sessions": 1}),
+        (FIND, {"users": 1, "sessions": 1}),
         (accounts_statement(search=False, window=WindowShape(LIMIT)), {"users": PAGE}),
         (recount_statement(PAGE), {"posts": PAGE, "votes": 2 * PEOPLE}),
     ],

@@ -6,9 +6,9 @@ from functools import partial
 
 import pytest
 
-from application.posts import EditPost, WritePost, WritePostOnce
+from application.posts import EditPost, WritePost, WritePostOnce, WritePosts
 from application.quotas import HOUR, Quota
-from application.votes import CastVote
+from application.votes import CastVote, CastVotes
 from domain.errors import DomainError, QuotaExceeded
 from domain.posts import PostChanges
 from domain.votes import Direction
@@ -29,9 +29,9 @@ def require_exceeded(work: Callable[[], object], seconds: int = 3600) -> None:
 
 def test_rows_beyond_the_quota_of_an_account_are_refused(backend: Backend) -> None:
     ann, bob, clock = add_user(backend.uow, "ann"), add_user(backend.uow, "bob"), FrozenClock(NOW)
-    write = WritePost(backend.uow, clock, Quota(rows=2))
+    write = WritePost(WritePosts(backend.uow, clock, Quota(rows=2)))
     first = write(ann, *POST)
-    vote = CastVote(backend.uow, clock, quota=Quota(rows=2))
+    vote = CastVote(CastVotes(backend.uow, clock, quota=Quota(rows=2)))
     vote(ann, first.id, Direction.UP)
 
     require_exceeded(partial(write, ann, *POST))
@@ -58,14 +58,14 @@ def test_bytes_are_counted_in_utf8_and_with_their_stored_response(backend: Backe
     require_exceeded(partial(once, ann, *POST, "another key"))
     bob = add_user(backend.uow, "bob")
     require_exceeded(
-        partial(WritePost(backend.uow, clock, Quota(size=SIZE)), bob, "\u00e4 title", "Some content", True)
+        partial(WritePost(WritePosts(backend.uow, clock, Quota(size=SIZE))), bob, "\u00e4 title", "Some content", True)
     )
-    assert WritePost(backend.uow, clock, Quota(size=SIZE))(bob, *POST)
+    assert WritePost(WritePosts(backend.uow, clock, Quota(size=SIZE)))(bob, *POST)
 
 
 def test_what_is_refused_or_rolled_back_is_not_charged(backend: Backend) -> None:
     ann, clock = add_user(backend.uow, "ann"), FrozenClock(NOW)
-    write = WritePost(backend.uow, clock, Quota(rows=1, size=SIZE))
+    write = WritePost(WritePosts(backend.uow, clock, Quota(rows=1, size=SIZE)))
     require_exceeded(partial(write, ann, "A longer title", *POST[1:]))
     with pytest.raises(ZeroDivisionError), backend.uow() as tx:
         Quota(rows=1).charge(tx, ann.id, NOW)
@@ -76,8 +76,8 @@ def test_what_is_refused_or_rolled_back_is_not_charged(backend: Backend) -> None
 
 def test_concurrent_writes_never_exceed_the_quota(backend: Backend) -> None:
     ann, post = add_user(backend.uow, "ann"), add_post(backend.uow, add_user(backend.uow, "bob"))
-    write = WritePost(backend.uow, FrozenClock(NOW), Quota(rows=5))
-    vote = CastVote(backend.uow, FrozenClock(NOW), quota=Quota(rows=5))
+    write = WritePost(WritePosts(backend.uow, FrozenClock(NOW), Quota(rows=5)))
+    vote = CastVote(CastVotes(backend.uow, FrozenClock(NOW), quota=Quota(rows=5)))
 
     outcomes = all_at_once([partial(write, ann, *POST)] * 8 + [partial(vote, ann, post.id, Direction.UP)])
 
@@ -87,7 +87,7 @@ def test_concurrent_writes_never_exceed_the_quota(backend: Backend) -> None:
 
 def test_removed_account_leaves_no_count(backend: Backend) -> None:
     ann = add_user(backend.uow, "ann")
-    WritePost(backend.uow, FrozenClock(NOW), Quota(rows=1))(ann, *POST)
+    WritePost(WritePosts(backend.uow, FrozenClock(NOW), Quota(rows=1)))(ann, *POST)
     with backend.uow() as tx:
         tx.users.remove(ann.id)
     with backend.uow() as tx:

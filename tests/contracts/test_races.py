@@ -15,7 +15,7 @@ from application.posts import EditPost
 from application.sessions import RefreshSession, RevokeToken
 from application.users import EditUser, RegisterUser
 from application.views import FreshRefreshToken, PostFilter, Tokens
-from application.votes import CastVote, RepairVotes, VerifyVotes
+from application.votes import CastVote, CastVotes, RepairVotes, VerifyVotes
 from domain.errors import DomainError
 from domain.posts import PostChanges
 from domain.sessions import Session
@@ -25,7 +25,7 @@ from infrastructure.tokens import DerivedRefreshTokens, RandomRefreshTokens
 from tests.fakes.services import FrozenClock, MemorySecurityLog, MemoryTimer, PlainHasher, PlainTokens
 from tests.support.backends import Backend
 from tests.support.concurrency import all_at_once
-from tests.support.samples import NOW, a_user, add_post, add_user
+from tests.support.samples import NOW, a_user, add_post, add_user, lock_context, record
 
 CROWD = 64
 PATIENCE_SECONDS = 10
@@ -40,15 +40,14 @@ def a_crowd(backend: Backend, size: int = CROWD) -> list[Actor]:
 def require_true_counters(backend: Backend, voters: Sequence[Actor]) -> None:
     """Require every tally to equal the votes on its post."""
     for post in backend.posts.list(ANONYMOUS, PostFilter(), NEWEST_FIRST, Window(100)).items:
-        with backend.uow() as tx:
-            votes = [tx.votes.lock_context(voter, post.id).direction for voter in voters]
+        votes = [backend.posts.get(voter, post.id).my_vote for voter in voters]
         assert (post.upvotes, post.downvotes) == (votes.count(Direction.UP), votes.count(Direction.DOWN))
 
 
 def test_concurrent_equal_votes_make_one_vote_and_one_success(backend: Backend) -> None:
     ann = add_user(backend.uow, "ann")
     post = add_post(backend.uow, ann)
-    cast = CastVote(backend.uow, FrozenClock())
+    cast = CastVote(CastVotes(backend.uow, FrozenClock()))
 
     outcomes = all_at_once([partial(cast, ann, post.id, Direction.UP, repeatable=False)] * CROWD)
 
@@ -61,7 +60,7 @@ def test_concurrent_equal_votes_make_one_vote_and_one_success(backend: Backend) 
 def test_concurrent_votes_on_one_post_are_all_counted(backend: Backend) -> None:
     voters = a_crowd(backend)
     post = add_post(backend.uow, voters[0])
-    cast = CastVote(backend.uow, FrozenClock())
+    cast = CastVote(CastVotes(backend.uow, FrozenClock()))
 
     all_at_once([partial(cast, voter, post.id, Direction.UP) for voter in voters])
 
@@ -72,7 +71,7 @@ def test_concurrent_votes_on_one_post_are_all_counted(backend: Backend) -> None:
 def test_concurrent_votes_of_one_user_leave_correct_counters(backend: Backend) -> None:
     ann = add_user(backend.uow, "ann")
     posts = [add_post(backend.uow, ann) for _ in range(3)]
-    cast = CastVote(backend.uow, FrozenClock())
+    cast = CastVote(CastVotes(backend.uow, FrozenClock()))
     directions = (Direction.UP, Direction.DOWN, Direction.NONE)
 
     all_at_once([partial(cast, ann, posts[number % 3].id, directions[number % 7 % 3]) for number in range(CROWD)])
@@ -83,7 +82,7 @@ def test_concurrent_votes_of_one_user_leave_correct_counters(backend: Backend) -
 def test_an_account_removed_while_it_votes_leaves_every_counter_true(backend: Backend) -> None:
     others = a_crowd(backend, 8)
     posts = [add_post(backend.uow, others[number % 8], f"post {number}") for number in range(20)]
-    cast = CastVote(backend.uow, FrozenClock())
+    cast = CastVote(CastVotes(backend.uow, FrozenClock()))
     for number in range(4):
         leaver = add_user(backend.uow, f"leaver{number}")
         own = add_post(backend.uow, leaver, "of one who leaves")
@@ -103,9 +102,7 @@ def test_an_account_removed_while_it_votes_leaves_every_counter_true(backend: Ba
             if isinstance(outcome, DomainError):
                 assert outcome.code in {"invalid-token", "post-not-found"}
         require_true_counters(backend, [*others, leaver])
-        for post in posts:
-            with backend.uow() as tx:
-                assert tx.votes.lock_context(leaver, post.id).direction is Direction.NONE
+        assert backend.votes.list(leaver, None, Window(100)).items == []
 
 
 def await_lock_waits(backend: Backend, number: int, other: Future[None] | None = None) -> None:
@@ -123,12 +120,12 @@ def test_vote_between_the_locks_of_a_removal_is_counted(backend: Backend) -> Non
     """A removal locks posts, then the account, which votes on another post between both."""
     voter, leaver = add_user(backend.uow, "voter"), add_user(backend.uow, "leaver")
     first, second = add_post(backend.uow, voter), add_post(backend.uow, voter)
-    CastVote(backend.uow, FrozenClock())(leaver, first.id, Direction.UP)
+    CastVote(CastVotes(backend.uow, FrozenClock()))(leaver, first.id, Direction.UP)
 
     def vote_on_second(actor: Actor, then: Callable[[], object]) -> None:
         with backend.uow() as tx:
             vote = Vote(actor.id, second.id, Direction.UP, NOW)
-            tx.votes.record(vote, tx.votes.lock_context(actor, second.id).counting(vote))
+            record(tx, vote, lock_context(tx, actor, second.id).counting(vote))
             tx.post_reader.get(actor, second.id)  # sends the vote, which locks the key of its account
             then()
 
@@ -155,7 +152,7 @@ def test_vote_between_the_locks_of_a_removal_is_counted(backend: Backend) -> Non
 def test_accounts_removing_each_others_votes_do_not_deadlock(backend: Backend) -> None:
     people = a_crowd(backend, 16)
     posts = [add_post(backend.uow, person) for person in people]
-    cast = CastVote(backend.uow, FrozenClock())
+    cast = CastVote(CastVotes(backend.uow, FrozenClock()))
     for number, person in enumerate(people):
         for post in posts[number % 3 :: 3]:
             cast(person, post.id, Direction.DOWN)
@@ -173,13 +170,13 @@ def test_accounts_removing_each_others_votes_do_not_deadlock(backend: Backend) -
 def test_repair_during_votes_and_removals_corrects_every_counter(backend: Backend) -> None:
     voters = a_crowd(backend, 16)
     posts = [add_post(backend.uow, voters[0], f"post {number}") for number in range(12)]
-    cast = CastVote(backend.uow, FrozenClock())
+    cast = CastVote(CastVotes(backend.uow, FrozenClock()))
     verify = VerifyVotes(backend.votes)
     for post in posts:
         with backend.uow() as tx:
-            context = tx.votes.lock_context(voters[1], post.id)
+            context = lock_context(tx, voters[1], post.id)
             vote = Vote(voters[1].id, post.id, Direction.DOWN, NOW)
-            tx.votes.record(vote, replace(context, tally=Tally(70, 40)))
+            record(tx, vote, replace(context, tally=Tally(70, 40)))
     leaver = add_user(backend.uow, "leaver")
     for post in posts[::2]:
         cast(leaver, post.id, Direction.UP)
@@ -231,7 +228,7 @@ def test_concurrent_edits_each_make_a_version(backend: Backend) -> None:
 def test_post_removed_during_votes_takes_every_vote_along(backend: Backend) -> None:
     voters = a_crowd(backend, 32)
     post = add_post(backend.uow, voters[0])
-    cast = CastVote(backend.uow, FrozenClock())
+    cast = CastVote(CastVotes(backend.uow, FrozenClock()))
 
     def remove() -> None:
         with backend.uow() as tx:

@@ -1,11 +1,11 @@
 """Contract of storages of sessions."""
 
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import pytest
 
-from application.views import Claims, SessionView
+from application.views import Bearer, SessionView
 from domain.sessions import IDLE, RefreshHashes, Session
 from domain.users import Actor, InvalidToken, Role
 from tests.support.backends import Backend
@@ -46,9 +46,16 @@ def test_a_rotation_is_stored(backend: Backend) -> None:
 
     with backend.uow() as tx:
         assert tx.sessions.lock_family("family") == rotated
-    claims = Claims(ann.id, session.id)
-    assert backend.users.find_actor(claims, NOW + IDLE) is not None
-    assert backend.users.find_actor(claims, NOW + IDLE + A_DAY) is None
+    assert actor(backend, ann.id, session.id, NOW + IDLE) is not None
+    assert actor(backend, ann.id, session.id, NOW + IDLE + A_DAY) is None
+
+
+def actor(backend: Backend, user_id: int, session_id: int, at: datetime) -> Actor | None:
+    """Check a bearer, and return who it is."""
+    try:
+        return backend.users.find_actor(Bearer(user_id, session_id, at))
+    except InvalidToken:
+        return None
 
 
 def test_session_of_a_missing_account_is_refused(backend: Backend) -> None:
@@ -85,8 +92,8 @@ def test_unknown_session_id_ends_no_session(backend: Backend, session_id: int) -
     with backend.uow() as tx:
         assert not tx.sessions.remove(ann.id, session_id)
 
-    assert backend.users.find_actor(Claims(ann.id, session_id), NOW) is None
-    assert backend.users.find_actor(Claims(session_id, 1), NOW) is None
+    assert actor(backend, ann.id, session_id, NOW) is None
+    assert actor(backend, session_id, 1, NOW) is None
     assert families(backend, "family") == ["family"]
 
 
@@ -142,16 +149,16 @@ def test_removed_account_takes_its_sessions_along(backend: Backend) -> None:
         tx.users.remove(ann.id)
 
     assert families(backend, "family") == []
-    assert backend.users.find_actor(Claims(ann.id, session.id), NOW) is None
+    assert actor(backend, ann.id, session.id, NOW) is None
 
 
 def test_an_actor_is_found_by_account_and_session_together(backend: Backend) -> None:
     root, bob = add_user(backend.uow, "root", Role.ADMIN), add_user(backend.uow, "bob")
     session, bobs = add_session(backend, root, "1"), add_session(backend, bob, "2")
 
-    assert backend.users.find_actor(Claims(root.id, session.id), NOW) == Actor(root.id, Role.ADMIN, session.id)
-    assert backend.users.find_actor(Claims(root.id, bobs.id), NOW) is None
-    assert backend.users.find_actor(Claims(root.id, session.id), NOW + IDLE) is None
+    assert actor(backend, root.id, session.id, NOW) == Actor(root.id, Role.ADMIN, session.id)
+    assert actor(backend, root.id, bobs.id, NOW) is None
+    assert actor(backend, root.id, session.id, NOW + IDLE) is None
 
 
 def test_a_deactivated_account_is_no_actor(backend: Backend) -> None:
@@ -159,7 +166,7 @@ def test_a_deactivated_account_is_no_actor(backend: Backend) -> None:
         user = tx.users.add(replace(a_user("ann"), is_active=False))
     session = add_session(backend, Actor(user.id))
 
-    assert backend.users.find_actor(Claims(user.id, session.id), NOW) is None
+    assert actor(backend, user.id, session.id, NOW) is None
 
 
 def test_sessions_are_listed_latest_used_first(backend: Backend) -> None:

@@ -5,7 +5,7 @@ from sqlalchemy import URL
 
 from application.paging import Window
 from tests.support.backends import Backend, sql_backend
-from tests.support.samples import NOW, a_post, a_user, add_post, add_user
+from tests.support.samples import NOW, a_post, a_user, add, add_post, add_user
 
 
 class Interruption(BaseException):
@@ -33,7 +33,7 @@ def test_changes_are_invisible_outside_before_the_commit(url: URL) -> None:
         ann = add_user(backend.uow)
 
         with backend.uow() as tx:
-            tx.posts.add(a_post(ann))
+            add(tx, a_post(ann))
             assert backend.dashboard.get(NOW).total.posts == 0
 
         assert backend.dashboard.get(NOW).total.posts == 1

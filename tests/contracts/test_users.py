@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from application.paging import Window
-from application.votes import CastVote
+from application.votes import CastVote, CastVotes
 from domain.posts import PostNotFound
 from domain.users import EmailTaken, Role, UsernameTaken, UserNotFound
 from domain.votes import Direction
@@ -164,7 +164,7 @@ def test_only_active_administrators_are_locked_as_such(backend: Backend) -> None
 def test_removing_an_account_takes_its_posts_and_votes_along(backend: Backend) -> None:
     ann, bob, cleo = (add_user(backend.uow, name) for name in ("ann", "bob", "cleo"))
     of_ann, liked, disliked = add_post(backend.uow, ann), add_post(backend.uow, bob), add_post(backend.uow, bob)
-    cast = CastVote(backend.uow, FrozenClock())
+    cast = CastVote(CastVotes(backend.uow, FrozenClock()))
     cast(bob, of_ann.id, Direction.UP)
     for voter in (ann, cleo):
         cast(voter, liked.id, Direction.UP)

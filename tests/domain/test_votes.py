@@ -1,12 +1,14 @@
 """Rules for votes, tallies and ranks."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from domain.votes import HOT_SECONDS, Direction, Outcome, Tally, Vote, VoteContext, hotness, outcome
+from domain.users import Actor
+from domain.votes import HOT_SECONDS, Count, Direction, Outcome, Tally, Vote, VoteContext, hotness, outcome
 
 UP, DOWN, NONE = Direction.UP, Direction.DOWN, Direction.NONE
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -86,8 +88,13 @@ def test_ten_times_the_votes_outweigh_half_a_day(votes: int, created_at: datetim
     assert hotness(10 * votes, created_at) == pytest.approx(hotness(votes, younger), abs=1e-9)
 
 
+VOTER = Actor(2)
+
+
 def context(direction: Direction = NONE, upvotes: int = 3, downvotes: int = 1) -> VoteContext:
-    return VoteContext(7, 1, published=True, created_at=NOON, tally=Tally(upvotes, downvotes), direction=direction)
+    return VoteContext(
+        VOTER, 7, 1, published=True, created_at=NOON, tally=Tally(upvotes, downvotes), direction=direction
+    )
 
 
 @pytest.mark.parametrize(
@@ -106,4 +113,24 @@ def context(direction: Direction = NONE, upvotes: int = 3, downvotes: int = 1) -
 def test_a_vote_is_counted_in_place_of_the_earlier_one(earlier: Direction, wanted: Direction, tally: Tally) -> None:
     counted = context(earlier).counting(Vote(2, 7, wanted, NOON + timedelta(days=1)))
 
-    assert counted == VoteContext(7, 1, published=True, created_at=NOON, tally=tally, direction=wanted)
+    assert counted == VoteContext(VOTER, 7, 1, published=True, created_at=NOON, tally=tally, direction=wanted)
+
+
+def test_votes_of_one_transaction_count_in_their_order() -> None:
+    count, ann, bob = Count(), context(), replace(context(DOWN), voter=Actor(3))
+
+    done = [
+        count.cast(ann, UP, NOON),
+        count.cast(bob, UP, NOON),
+        count.cast(ann, UP, NOON),
+        count.cast(ann, NONE, NOON),
+    ]
+
+    assert done == [
+        (Outcome.ADDED, Tally(4, 1)),
+        (Outcome.CHANGED, Tally(5, 0)),
+        (Outcome.UNCHANGED, Tally(5, 0)),
+        (Outcome.DELETED, Tally(4, 0)),
+    ]
+    assert {key: vote.direction for key, vote in count.votes.items()} == {(2, 7): NONE, (3, 7): UP}
+    assert [latest.tally for latest in count.contexts.values()] == [Tally(4, 0)]

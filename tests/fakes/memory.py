@@ -8,9 +8,11 @@ from math import ceil
 from threading import RLock
 from typing import Any, TypeVar
 
+from application.errors import RowLocked
 from application.paging import Order, Page, PageCursor, SortBy, Window
 from application.views import (
-    Claims,
+    Bearer,
+    Caller,
     Dashboard,
     EntityCounts,
     OwnVote,
@@ -183,13 +185,18 @@ class MemoryPostRepository:
     def __init__(self, database: MemoryDatabase) -> None:
         self._database = database
 
-    def add(self, post: Post) -> PostView:
+    def add_all(self, written: Sequence[tuple[Caller, Post]]) -> Sequence[PostView | InvalidToken]:
+        return [self._add(caller, post) for caller, post in written]
+
+    def _add(self, caller: Caller, post: Post) -> PostView | InvalidToken:
         rows = self._database.rows
-        if post.owner_id not in rows.users:
-            raise InvalidToken
+        try:
+            owner = _checked(self._database, caller)
+        except InvalidToken as refusal:
+            return refusal
         rows.last_post_id += 1
         rows.posts[rows.last_post_id] = post.with_id(rows.last_post_id)
-        return MemoryPostReader(self._database).get(Actor(post.owner_id), rows.last_post_id)
+        return MemoryPostReader(self._database).get(owner, rows.last_post_id)
 
     def lock(self, post_id: int, actor: Actor = OPERATOR) -> Post:
         post = self._database.rows.posts.get(post_id)
@@ -211,21 +218,35 @@ class MemoryVoteRepository:
     def __init__(self, database: MemoryDatabase) -> None:
         self._database = database
 
-    def lock_context(self, actor: Actor, post_id: int) -> VoteContext:
-        post = MemoryPostRepository(self._database).lock(post_id, actor)
-        vote = self._database.rows.votes.get((post_id, actor.id))
-        direction = vote.direction if vote else Direction.NONE
-        return VoteContext(post.id, post.owner_id, post.published, post.created_at, post.tally, direction)
+    def lock_contexts(
+        self,
+        asked: Sequence[tuple[Caller, int]],
+        *,
+        wait: bool = True,  # noqa: ARG002 - one transaction at a time
+    ) -> Sequence[VoteContext | PostNotFound | InvalidToken | RowLocked]:
+        return [self._context(caller, post_id) for caller, post_id in asked]
 
-    def record(self, vote: Vote, counted: VoteContext) -> None:
+    def _context(self, caller: Caller, post_id: int) -> VoteContext | PostNotFound | InvalidToken:
+        try:
+            voter = _checked(self._database, caller)
+            post = MemoryPostRepository(self._database).lock(post_id, voter)
+        except (PostNotFound, InvalidToken) as refusal:
+            return refusal
+        vote = self._database.rows.votes.get((post_id, voter.id))
+        direction = vote.direction if vote else Direction.NONE
+        return VoteContext(voter, post.id, post.owner_id, post.published, post.created_at, post.tally, direction)
+
+    def record_all(self, cast: Sequence[Vote], counted: Sequence[VoteContext]) -> None:
         rows = self._database.rows
-        if vote.user_id not in rows.users:
-            raise InvalidToken
-        if vote.direction is Direction.NONE:
-            del rows.votes[vote.post_id, vote.user_id]
-        else:
-            rows.votes[vote.post_id, vote.user_id] = vote
-        rows.posts[vote.post_id] = replace(rows.posts[vote.post_id], tally=counted.tally)
+        for vote in cast:
+            if vote.user_id not in rows.users:
+                raise InvalidToken
+            if vote.direction is Direction.NONE:
+                del rows.votes[vote.post_id, vote.user_id]
+            else:
+                rows.votes[vote.post_id, vote.user_id] = vote
+        for context in counted:
+            rows.posts[context.post_id] = replace(rows.posts[context.post_id], tally=context.tally)
 
     def recount(self, post_id: int) -> None:
         posts = self._database.rows.posts
@@ -285,12 +306,8 @@ class MemoryUserReader:
         ]
         return _page(found, lambda user: PageCursor(user.id, user.id), window, _user_view, descending=False)
 
-    def find_actor(self, claims: Claims, now: datetime) -> Actor | None:
-        user = self._database.rows.users.get(claims.user_id)
-        session = self._database.rows.sessions.get(claims.session_id)
-        if user is None or session is None or session.user_id != user.id:
-            return None
-        return Actor(user.id, user.role, session.id) if user.is_active and now < session.ends_at else None
+    def find_actor(self, bearer: Bearer) -> Actor:
+        return _checked(self._database, bearer)
 
     def find_by_email(self, email_key: str) -> User | None:
         for user in self._database.rows.users.values():
@@ -317,14 +334,18 @@ class MemoryPostReader:
     def __init__(self, database: MemoryDatabase) -> None:
         self._database = database
 
-    def get(self, reader: Actor, post_id: int) -> PostView:
+    def get(self, reader: Caller, post_id: int) -> PostView:
+        if isinstance(reader, Bearer):
+            reader = _checked(self._database, reader)
         post = self._database.rows.posts.get(post_id)
         if post is None or not post.is_visible_to(reader):
             raise PostNotFound(post_id)
         return self._view(reader, post)
 
-    def list(self, reader: Actor, which: PostFilter, order: Order, window: Window) -> Page[PostView]:
+    def list(self, reader: Caller, which: PostFilter, order: Order, window: Window) -> Page[PostView]:
         with self._database.lock:
+            if isinstance(reader, Bearer):
+                reader = _checked(self._database, reader)
             found = [post for post in self._database.rows.posts.values() if _matches(reader, which, post)]
             return _page(
                 found,
@@ -351,6 +372,17 @@ class MemoryPostReader:
             downvotes=post.tally.downvotes,
             my_vote=mine.direction.value if mine else 0,
         )
+
+
+def _checked(database: MemoryDatabase, caller: Caller) -> Actor:
+    user = database.rows.users.get(caller.id)
+    if user is None:
+        raise InvalidToken
+    if isinstance(caller, Bearer):
+        session = database.rows.sessions.get(caller.session_id)
+        if session is None or session.user_id != user.id or caller.at >= session.ends_at or not user.is_active:
+            raise InvalidToken
+    return Actor(user.id, user.role, caller.session_id)
 
 
 class MemoryVoteReader:

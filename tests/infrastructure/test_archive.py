@@ -20,7 +20,7 @@ from infrastructure.operations.archive import Archive
 from infrastructure.operations.bulk import require_empty, transaction
 from infrastructure.timeouts import Timeouts
 from tests.support.backends import sql_backend
-from tests.support.samples import NOW, add_post, add_user
+from tests.support.samples import NOW, add, add_post, add_user
 
 
 class Meddling(io.BytesIO):
@@ -70,7 +70,7 @@ def test_import_keeps_text_and_names_of_earlier_rules(url: URL) -> None:
         owner = add_user(backend.uow, "admin")
         post = Post.restore(owner_id=owner.id, title="a\tb", content="\u2800", published=True, now=NOW)
         with backend.uow() as tx:
-            tx.posts.add(post)
+            add(tx, post)
         file = io.BytesIO()
         Archive(url).export(file, lambda _done, _total: None)
         with backend.uow() as tx:

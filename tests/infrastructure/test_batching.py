@@ -13,13 +13,13 @@ from sqlalchemy import URL, text
 
 from application.errors import Unavailable
 from application.paging import LIMIT_DEFAULT, Order, SortBy, Window
-from application.views import Claims, PostFilter
-from application.votes import CastVote
+from application.views import Bearer, Caller, PostFilter
+from application.votes import CastVote, CastVotes
 from domain.posts import PostNotFound
 from domain.sessions import RefreshHashes, Session
-from domain.users import ANONYMOUS, Actor
+from domain.users import ANONYMOUS, Actor, InvalidToken
 from domain.votes import Direction
-from infrastructure.database.batching import IN_FLIGHT, ROWS_MAX, batched_form
+from infrastructure.database.batching import IN_FLIGHT, ROWS_MAX
 from infrastructure.database.engine import Database, open_database
 from infrastructure.database.posts import GET_VISIBLE, SqlPostReader
 from infrastructure.database.prepared import BATCHED, PREPARED
@@ -62,7 +62,7 @@ def people(url: URL) -> list[Actor]:
         posts = [add_post(backend.uow, person, minutes=number) for number, person in enumerate(found)]
         for number, person in enumerate(found):
             add_post(backend.uow, person, published=False, minutes=number)
-            CastVote(backend.uow, FrozenClock())(person, posts[number - 1].id, Direction.UP)
+            CastVote(CastVotes(backend.uow, FrozenClock()))(person, posts[number - 1].id, Direction.UP)
             with backend.uow() as tx:
                 refresh = RefreshHashes(f"family {number}", "secret")
                 tx.sessions.add(Session.open(user_id=person.id, user_agent="", refresh=refresh, now=NOW))
@@ -81,7 +81,7 @@ def run(main: Coroutine[Any, Any, T]) -> T:
 def outcome(query: Query) -> object:
     try:
         return query()
-    except PostNotFound as error:
+    except (PostNotFound, InvalidToken) as error:
         return error
 
 
@@ -91,7 +91,7 @@ def executions(sent: list[str], name: str) -> int:
 
 def test_batched_queries_return_what_each_returns_alone(database: Database, people: list[Actor]) -> None:
     posts, users = SqlPostReader(database.read), SqlUserReader(database.read)
-    readers = [ANONYMOUS, *people]
+    readers: list[Caller] = [ANONYMOUS, *people, *(Bearer(person.id, 2, NOW) for person in people)]
     queries: list[Query] = [
         *(partial(posts.get, reader, post_id) for reader in readers for post_id in range(1, 12)),
         *(
@@ -99,7 +99,7 @@ def test_batched_queries_return_what_each_returns_alone(database: Database, peop
             for reader in readers
             for by in SortBy
         ),
-        *(partial(users.find_actor, Claims(person.id, session), NOW) for person in people for session in range(1, 6)),
+        *(partial(users.find_actor, Bearer(person.id, session, NOW)) for person in people for session in range(1, 6)),
     ]
     alone = [outcome(query) for query in queries]
 
@@ -143,7 +143,7 @@ def test_concurrent_queries_share_round_trips(
 
     run(main())
 
-    assert executions(sent, batched_form(GET_VISIBLE).name) == 1
+    assert executions(sent, GET_VISIBLE.batched.name) == 1
     assert executions(sent, GET_VISIBLE.name) == 1  # the first, which found no other at work
 
 
@@ -156,7 +156,7 @@ def test_query_that_is_alone_is_no_batch(database: Database, people: list[Actor]
 
     run(main())
 
-    assert executions(sent, batched_form(GET_VISIBLE).name) == 0
+    assert executions(sent, GET_VISIBLE.batched.name) == 0
     assert executions(sent, GET_VISIBLE.name) == 3
 
 
@@ -181,8 +181,8 @@ def fetch(database: Database, values: dict[str, object]) -> object:
 
 @pytest.mark.usefixtures("people")
 def test_error_reaches_its_own_query_only(database: Database) -> None:
-    good: dict[str, object] = {"post_id": 1, "reader_id": 1}
-    bad: dict[str, object] = {"post_id": "no number", "reader_id": 1}
+    good: dict[str, object] = {"post_id": 1, "caller_id": 1}
+    bad: dict[str, object] = {"post_id": "no number", "caller_id": 1}
 
     outcomes = run(at_once([partial(fetch, database, values) for values in (good, good, bad, good, bad)]))
 

@@ -183,7 +183,7 @@ def test_what_goes_on_reaches_the_metrics(url: URL) -> None:
         assert executor._retried == metrics.retried
         hashing = container.hasher()._threads
         assert (hashing._running, hashing._waiting) == (metrics.hashes_running, metrics.hashes_waiting)
-        assert container.check().guard.meter is container.app().commands.cast_vote.meter is metrics
+        assert container.check().guard.meter is container.app().commands.cast_votes.meter is metrics
 
 
 def test_unless_enabled_nothing_is_kept() -> None:

@@ -16,7 +16,7 @@ from sqlalchemy.util import await_only
 
 from application.errors import Unavailable
 from infrastructure.execution.greenlets import Executor, GreenletExecutor
-from infrastructure.execution.limiter import KeyedLimiter, Limiter
+from infrastructure.execution.limiter import Limiter
 from infrastructure.execution.threads import ANY_TURN, LAST_WAITING, Turn, WorkerThreads
 from tests.support.concurrency import until
 
@@ -433,24 +433,5 @@ def test_cancelled_waiter_neither_keeps_nor_makes_a_slot(on_loop: Callable[[Main
             limiter.release()
         assert limiter.try_acquire()
         assert not limiter.try_acquire()
-
-    on_loop(main)
-
-
-def test_keyed_limiter_limits_each_key_and_forgets_unused_ones(on_loop: Callable[[Main], None]) -> None:
-    async def main() -> None:
-        limiter = KeyedLimiter("too many on one post", 0.02)
-        for _ in range(KeyedLimiter.SLOTS):
-            await limiter.acquire(7)
-        await limiter.acquire(8)  # another key does not wait
-        with pytest.raises(Unavailable, match="too many on one post"):
-            await limiter.acquire(7)
-        waiter = asyncio.create_task(limiter.acquire(7))
-        await asyncio.sleep(0)
-        limiter.release(7)
-        await waiter
-        for key in (7, 7, 8):
-            limiter.release(key)
-        assert limiter._limiters == {}
 
     on_loop(main)

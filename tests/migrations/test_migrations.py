@@ -22,7 +22,7 @@ from application.errors import TransactionAborted
 from application.paging import NEWEST_FIRST, Window
 from application.quotas import Quota
 from application.views import Attempt, PostFilter
-from application.votes import CastVote
+from application.votes import CastVote, CastVotes
 from domain.sessions import IDLE, RefreshHashes, Session
 from domain.votes import Direction
 from infrastructure.database.engine import open_engine
@@ -34,7 +34,7 @@ from infrastructure.timeouts import Timeouts
 from tests.fakes.services import FrozenClock
 from tests.support.backends import PostgresServer, sql_backend
 from tests.support.command import plain, run_command
-from tests.support.samples import NOW, a_post, add_post, add_user
+from tests.support.samples import NOW, a_post, add, add_post, add_user
 from tests.support.schema import REVISIONS, shape
 
 AT = "'2026-01-01 00:00:00.000000'"
@@ -108,12 +108,12 @@ def fill(url: URL) -> None:
         ann, bob = add_user(backend.uow, "ann"), add_user(backend.uow, "bob")
         post = add_post(backend.uow, ann)
         add_post(backend.uow, ann, published=False)
-        CastVote(backend.uow, FrozenClock(), quota=Quota(rows=9))(bob, post.id, Direction.DOWN)
+        CastVote(CastVotes(backend.uow, FrozenClock(), quota=Quota(rows=9)))(bob, post.id, Direction.DOWN)
         refresh = RefreshHashes("family", "secret")
         with backend.uow() as tx:
             tx.sessions.add(Session.open(user_id=ann.id, user_agent="", refresh=refresh, now=NOW))
         with backend.uow() as tx:
-            answer = tx.posts.add(a_post(ann))
+            answer = add(tx, a_post(ann))
             tx.idempotency.add(ann.id, "a key", answer, NOW, NOW + IDLE)
         backend.throttle.count([Attempt("bucket", 1, IDLE)], NOW)
 

@@ -20,7 +20,7 @@ from tests.support.load import KEY, Load, Voter, VotingForum
 from tests.support.pgbouncer import pgbouncer
 from tests.support.postgres import Postgres
 from tests.support.roles import SPOILED, role_with
-from tests.support.samples import NOW
+from tests.support.samples import NOW, add
 from tests.support.servers import Server, serving
 
 REQUESTS = 60
@@ -45,7 +45,7 @@ def forum(server: Postgres) -> VotingForum:
             title, published = f"draft {number} of {voter.id}", number % 2 == 0
             post = Post.write(owner_id=voter.id, title=title, content="Text", published=published, now=NOW)
             with backend.uow() as tx:
-                tx.posts.add(post)
+                add(tx, post)
     return forum
 
 

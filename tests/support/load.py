@@ -15,7 +15,7 @@ from typing import Any, Self
 import httpx2
 from sqlalchemy import URL
 
-from application.views import Claims
+from application.views import Bearer, Claims
 from domain.sessions import RefreshHashes, Session
 from infrastructure.tokens import JwtTokenCodec
 from tests.support.backends import contents, require_true_counters, sql_backend
@@ -58,8 +58,7 @@ class VotingForum:
                 Voter(session.user_id, {"Authorization": f"Bearer {token}"})
                 for session, token in zip(sessions, tokens, strict=True)
             ]
-            actor = backend.users.find_actor(Claims(sessions[0].user_id, sessions[0].id), now)
-            assert actor is not None
+            actor = backend.users.find_actor(Bearer(sessions[0].user_id, sessions[0].id, now))
             self.posts = [add_post(backend.uow, actor).id for _ in range(POSTS)]
 
     def require_true_counters(self) -> dict[tuple[int, int], int]:

@@ -3,10 +3,13 @@
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
-from application.ports.storage import UnitOfWorkFactory
+from application.errors import only
+from application.ports.storage import UnitOfWork, UnitOfWorkFactory
+from application.views import Caller, PostView
 from domain.errors import DomainError
 from domain.posts import Post
 from domain.users import Actor, Role, User
+from domain.votes import Vote, VoteContext
 from infrastructure.domain_names import to_ascii
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -42,7 +45,22 @@ def add_post(
     """Store a post."""
     post = a_post(owner, title, published=published, minutes=minutes)
     with uow() as tx:
-        return post.with_id(tx.posts.add(post).id)
+        return post.with_id(add(tx, post).id)
+
+
+def add(tx: UnitOfWork, post: Post) -> PostView:
+    """Store a post inside a transaction."""
+    return only(tx.posts.add_all([(Actor(post.owner_id), post)]))
+
+
+def lock_context(tx: UnitOfWork, caller: Caller, post_id: int, *, wait: bool = True) -> VoteContext:
+    """Lock one post inside a transaction; return what voting on it depends on."""
+    return only(tx.votes.lock_contexts([(caller, post_id)], wait=wait))
+
+
+def record(tx: UnitOfWork, vote: Vote, counted: VoteContext) -> None:
+    """Store one vote inside a transaction."""
+    tx.votes.record_all([vote], [counted])
 
 
 BEYOND_64_BITS = 2**63

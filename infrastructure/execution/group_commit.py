@@ -1,0 +1,147 @@
+"""Group commit: concurrent commands of one kind share a transaction, and its commit."""
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Final, ParamSpec, Protocol, TypeVar
+
+from application.errors import RowLocked, TransactionAborted
+from domain.errors import DomainError
+from infrastructure.execution.batching import Batches
+from infrastructure.execution.deadline import use_case_deadline
+from infrastructure.execution.greenlets import Executor
+from infrastructure.timeouts import Timeouts
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+COMMANDS_MAX: Final = 64
+"""Commands of one transaction: posts of the greatest length are 4 MiB."""
+
+IN_FLIGHT: Final = 2
+"""Transactions of one kind at once: one begins while the other commits."""
+
+LOCKED_ROWS_MAX: Final = 4
+"""Rows locked by others that are waited for at once, each with a connection; commands on further rows wait for them."""
+
+REASON: Final = "the database does not respond; try again"
+
+Several = Callable[[Sequence[Any]], Sequence[Any]]
+
+
+class Command(Protocol):
+    """A command that can share a transaction with others of its kind."""
+
+    @property
+    def row(self) -> int | None:
+        """The row that it locks."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """The forms of a use case for several commands, which return a result or an error for each."""
+
+    command: Callable[..., Command]
+    """Makes a command from the arguments of the form for one."""
+
+    several: Several
+    """Does not wait for locked rows: their commands get `RowLocked`, or the transaction is aborted."""
+
+    waiting: Several
+    """Waits for locked rows."""
+
+
+class GroupCommit:
+    """An executor whose concurrent commands of one kind share a transaction.
+
+    A command returns after the commit. One that is refused is refused alone. If the transaction as a whole is refused,
+    so that nothing happened, each of its commands runs again. Commands on a row that another transaction has locked
+    wait for it together, and hold up no others.
+    """
+
+    def __init__(self, executor: Executor, groups: Mapping[Callable[..., Any], Group], timeouts: Timeouts) -> None:
+        self._executor = executor
+        self._kinds = {id(single): _Kind(group, executor, timeouts) for single, group in groups.items()}
+
+    async def run(self, work: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run a use case, with others of its kind if it has a form for several."""
+        kind = self._kinds.get(id(work))
+        if kind is None:
+            return await self._executor.run(work, *args, **kwargs)
+        result: T = await kind.run(kind.group.command(*args, **kwargs))
+        return result
+
+    def close(self) -> None:
+        """Release what running takes."""
+        for kind in self._kinds.values():
+            kind.close()
+        self._executor.close()
+
+
+class _Kind:
+    """Commands of one kind: those that wait for the next transaction, and those that wait for a locked row."""
+
+    def __init__(self, group: Group, executor: Executor, timeouts: Timeouts) -> None:
+        self.group = group
+        self._executor = executor
+        self._timeouts = timeouts
+        self._next = self._batches(self._send, IN_FLIGHT)
+        self._locked: dict[int, Batches[Command, Any]] = {}
+        self._slots = asyncio.Semaphore(LOCKED_ROWS_MAX)
+
+    async def run(self, command: Command) -> Any:
+        row = command.row
+        if row is None or row not in self._locked:
+            try:
+                return await (self._next.send(command) if self._next.is_idle else self._next.submit(command))
+            except RowLocked:
+                if row is None:
+                    raise
+        if row not in self._locked:
+            self._locked[row] = self._batches(self._send_waiting, 1, partial(self._locked.pop, row))
+        return await self._locked[row].submit(command)
+
+    def close(self) -> None:
+        for batches in (self._next, *self._locked.values()):
+            batches.close()
+
+    def _batches(self, send: Any, in_flight: int, idle: Callable[[], object] = lambda: None) -> Batches[Command, Any]:
+        return Batches(
+            send, most=COMMANDS_MAX, in_flight=in_flight, seconds=self._timeouts.response, reason=REASON, idle=idle
+        )
+
+    async def _send(self, commands: Sequence[Command]) -> Sequence[Any]:
+        try:
+            return await self._run(self.group.several, commands)
+        except TransactionAborted:
+            if len(commands) > 1 or commands[0].row is not None:
+                return await asyncio.gather(*(self._again(command) for command in commands), return_exceptions=True)
+            raise
+        except DomainError:  # a constraint refused one of them
+            if len(commands) > 1:
+                return await asyncio.gather(*(self._alone(command) for command in commands), return_exceptions=True)
+            raise
+
+    async def _again(self, command: Command) -> Any:
+        if command.row is None:
+            return await self._alone(command)
+        raise RowLocked(REASON)
+
+    async def _alone(self, command: Command) -> Any:
+        (result,) = await self._run(self.group.waiting, [command])
+        return result
+
+    async def _send_waiting(self, commands: Sequence[Command]) -> Sequence[Any]:
+        async with self._slots:
+            try:
+                return await self._run(self.group.waiting, commands)
+            except DomainError:
+                if len(commands) > 1:
+                    return await asyncio.gather(*(self._alone(command) for command in commands), return_exceptions=True)
+                raise
+
+    async def _run(self, work: Several, commands: Sequence[Command]) -> Sequence[Any]:
+        with use_case_deadline(self._timeouts.request):
+            return await self._executor.run(work, commands)
