@@ -1,16 +1,21 @@
 """Costs on SQL: of a vote in round trips and rows read, of refused passwords in statements."""
 
 import re
+from collections.abc import Callable
 from contextlib import closing
 
 import pytest
 from sqlalchemy import URL, text
 
 from application.errors import only
+from application.paging import Order, Window
 from application.passwords import CheckPassword, Guard, Guess, Limits
+from application.posts import GetPost, ListPosts, WritePost, WritePosts
 from application.quotas import Quota
+from application.views import Bearer, PostCommand, PostFilter, VoteCommand
 from application.votes import CastVote, CastVotes
 from domain.errors import DomainError
+from domain.sessions import RefreshHashes, Session
 from domain.votes import Direction, Vote
 from infrastructure.database.engine import open_database
 from infrastructure.database.pipeline import Querier, Statement
@@ -51,6 +56,45 @@ def test_vote_takes_the_same_round_trips_on_a_post_with_many(url: URL) -> None:
             counts.append(sum(not statement.startswith("PRAGMA") for statement in sent))
 
     assert counts == [ROUND_TRIPS[url.get_backend_name()]] * 2, sent
+
+
+@pytest.mark.parametrize("url", ["postgres"], indirect=True)
+def test_bearer_costs_no_round_trip(url: URL) -> None:
+    with round_trips() as sent, sql_backend(url) as backend:
+        ann = add_user(backend.uow, "ann")
+        post, other = add_post(backend.uow, ann), add_post(backend.uow, ann)
+        with backend.uow() as tx:
+            refresh = RefreshHashes("family", "secret")
+            session = tx.sessions.add(Session.open(user_id=ann.id, user_agent="", refresh=refresh, now=NOW))
+        bearer, quota = Bearer(ann.id, session.id, NOW), Quota(1_000, 1_000)
+        cast_votes = CastVotes(backend.uow, FrozenClock(), quota=quota)
+        write_posts = WritePosts(backend.uow, FrozenClock(), quota=quota)
+        votes = [VoteCommand(bearer, each.id, Direction.DOWN) for each in (post, other) for _ in range(10)]
+        posts = [PostCommand(bearer, "A title", "Some content", published=True)] * 20
+        costs: dict[str, int] = {}
+        calls: dict[str, Callable[[], object]] = {
+            "get": lambda: GetPost(backend.posts)(bearer, post.id),
+            "list": lambda: ListPosts(backend.posts)(bearer, PostFilter(), Order(), Window(10)),
+            "vote": lambda: CastVote(cast_votes)(bearer, post.id, Direction.UP),
+            "write": lambda: WritePost(write_posts)(bearer, "A title", "Some content", published=True),
+            "twenty votes": lambda: cast_votes(votes),
+            "twenty votes, without waiting": lambda: cast_votes(votes, wait=False),
+            "twenty posts": lambda: write_posts(posts),
+        }
+        for name, call in calls.items():
+            sent.clear()
+            call()
+            costs[name] = len(sent)
+
+    assert costs == {
+        "get": 1,
+        "list": 1,
+        "vote": 2,
+        "write": 2,
+        "twenty votes": 2,
+        "twenty votes, without waiting": 3,
+        "twenty posts": 2,
+    }
 
 
 @pytest.mark.parametrize("url", ["postgres"], indirect=True)

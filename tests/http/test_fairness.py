@@ -35,7 +35,8 @@ def wait_until(condition: Callable[[], bool]) -> None:
 
 
 def waiting_for_a_turn(api: Api, user_id: int) -> int:
-    executor: Any = api.container.executor()._executor
+    retries: Any = api.container.executor()
+    executor: Any = retries._executor._executor
     database: Any = api.container.database()
     queue = executor._first if isinstance(executor, WorkerThreads) else database._limiter._queue
     return int(queue.size(user_id))
