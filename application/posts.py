@@ -20,14 +20,16 @@ KEY_LIFETIME: Final = timedelta(hours=24)
 
 @dataclass(frozen=True, slots=True)
 class WritePosts:
-    """Store posts of several callers in one transaction, each published or as a draft of its owner."""
+    """Store posts of several callers, published or as drafts, in one transaction."""
 
     uow: UnitOfWorkFactory
     clock: Clock
     quota: Quota = NO_QUOTA
 
     def __call__(self, commands: Sequence[PostCommand]) -> Sequence[PostView | DomainError]:
-        """Write, and return for each command what `WritePost` returns or raises; each is refused alone.
+        """Write, and return for each command what `WritePost` returns or raises.
+
+        Each is refused alone.
 
         Raises:
             InvalidToken: an owner's account was just removed; no post is written.

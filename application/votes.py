@@ -22,7 +22,10 @@ BATCH: Final = 200
 
 @dataclass(frozen=True, slots=True)
 class CastVotes:
-    """Record votes of several callers in one transaction, each in place of an earlier one; NONE removes it."""
+    """Record votes of several callers in one transaction.
+
+    Each takes the place of an earlier one; NONE removes it.
+    """
 
     uow: UnitOfWorkFactory
     clock: Clock

@@ -148,7 +148,7 @@ def test_every_name_in_architecture_occurs_in_the_code() -> None:
     words = set(re.findall(r"\w+", code.replace(read("tests/test_docs.py"), "")))
 
     assert sorted(names - words) == []
-    assert "CastVote" in names
+    assert "CastVotes" in names
 
 
 def test_every_decision_has_its_sections_and_is_listed() -> None:

@@ -140,7 +140,7 @@ class VoteRepository(Protocol):
     def lock_contexts(
         self, asked: Sequence[tuple[Caller, int]], *, wait: bool = True
     ) -> Sequence[VoteContext | PostNotFound | InvalidToken | RowLocked]:
-        """Lock posts by ascending id; return what a vote of each caller on each depends on.
+        """Lock posts by ascending id; return what votes of callers on them depend on.
 
         A post that a caller may not see is neither read nor locked for this caller, so that it costs what a missing one
         costs: it is `PostNotFound`, as is an id that no post has, which may be any integer. A bearer whose account is
@@ -248,7 +248,7 @@ class UserReader(Protocol):
 
 
 class PostReader(Protocol):
-    """Queries about posts. Each returns only what `reader` may see, and checks a bearer."""
+    """Queries about posts: each returns what `reader` may see, and checks a bearer."""
 
     def get(self, reader: Caller, post_id: int) -> PostView:
         """Return one post, by one query.

@@ -1,4 +1,7 @@
-"""Batched reads: concurrent queries of one statement share a round trip. ADR 38 has the reasons."""
+"""Batched reads: concurrent queries of one statement share a round trip.
+
+ADR 38 has the reasons.
+"""
 
 import asyncio
 from collections.abc import Callable, Sequence
@@ -24,7 +27,9 @@ ROWS_MAX: Final = 128
 
 
 class Batcher:
-    """Batches the queries of a fixed set of statements, for greenlets on one event loop.
+    """Batches the queries of a fixed set of statements.
+
+    For greenlets on one event loop.
 
     A query that is alone is sent at once. A batch is sent after all its queries were asked, so each sees what was
     committed before its request. A failed batch is asked again query by query: an error reaches its own query only.

@@ -78,7 +78,9 @@ class Statement:
 
     @cached_property
     def batched(self) -> "Statement":
-        """Statement that executes this query for each row of arrays, one array per parameter.
+        """Statement that executes this query for each row of arrays.
+
+        There is one array per parameter.
 
         Its rows begin with the number of their query, from 1. LATERAL executes the query once for each, in a nested
         loop, which keeps the order of queries and of rows (PostgreSQL's manual, section 7.2.1.5).
@@ -138,7 +140,7 @@ class Querier:
         return next(iter(self.fetch_all(statement, values)), None)
 
     def fetch_many(self, statement: Statement, many: Sequence[Values]) -> Sequence[Rows]:
-        """Execute a statement once for each values, in their order, and return the rows of each."""
+        """Execute a statement for several values, in their order; return the rows of each."""
         return [self.fetch_all(statement, values) for values in many]
 
     def enqueue(self, statement: Statement, values: Values) -> None:

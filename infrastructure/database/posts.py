@@ -61,11 +61,9 @@ _LOCK: Final = (
 )
 LOCK_ANY: Final = Statement(_LOCK)
 LOCK_VISIBLE: Final = Statement(_LOCK.where(or_(posts.c.published, posts.c.owner_id == bindparam("caller_id"))))
+_OWNER: Final = select(CALLER.c.username, CALLER.c.created_at)
 _NEXT_ID: Final[Any] = literal_column("nextval(pg_get_serial_sequence('posts', 'id'))")
-OWNER: Final = Statement(
-    select(_NEXT_ID, CALLER.c.username, CALLER.c.created_at),
-    sqlite=select(null(), CALLER.c.username, CALLER.c.created_at),
-)
+OWNER: Final = Statement(_OWNER.add_columns(_NEXT_ID), sqlite=_OWNER.add_columns(null()))
 """The id of a post to insert, where the database knows it before, and the owner of the post."""
 INSERT: Final = Statement(
     insert(posts).values({column.name: bindparam(column.name) for column in posts.c}),
@@ -251,7 +249,7 @@ class SqlPostRepository:
             for (_, post), found in zip(written, owners, strict=True)
         ]
 
-    def _add(self, post: Post, post_id: int | None, username: str | None, owner_created_at: datetime) -> PostView:
+    def _add(self, post: Post, username: str | None, owner_created_at: datetime, post_id: int | None) -> PostView:
         if post_id is None:
             ((post_id,),) = self._querier.fetch_all(INSERT, post_row(post))
         else:
@@ -346,10 +344,9 @@ class SqlPostReader:
                 ranges, order, WindowShape.of(window), since, until, search=bool(which.search), by_bearer=by_bearer
             )
             rows = querier.fetch_all(list_statement(query), values)
-        if by_bearer:
-            if not rows:
-                raise InvalidToken
-            rows = [row for row in rows if row[0] is not None]
+        if by_bearer and not rows:
+            raise InvalidToken
+        rows = [row for row in rows if row[0] is not None]  # that of a bearer who sees no post
         return page_of(rows, window, _view, lambda row: PageCursor(row[-1], row[0]))
 
 

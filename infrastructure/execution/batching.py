@@ -1,4 +1,7 @@
-"""Natural batching: what arrives while a batch is at work makes the next one. There is no timer."""
+"""Natural batching, without a timer.
+
+What arrives while a batch is at work makes the next one.
+"""
 
 import asyncio
 from collections import deque

@@ -1,4 +1,4 @@
-"""Group commit: concurrent commands of one kind share a transaction, and its commit."""
+"""Group commit: concurrent commands of one kind share a transaction."""
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
@@ -41,7 +41,10 @@ class Command(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """The forms of a use case for several commands, which return a result or an error for each."""
+    """The forms of a use case for several commands.
+
+    They return a result or an error for each.
+    """
 
     command: Callable[..., Command]
     """Makes a command from the arguments of the form for one."""
@@ -58,7 +61,7 @@ class GroupCommit:
 
     A command returns after the commit. One that is refused is refused alone. If the transaction as a whole is refused,
     so that nothing happened, each of its commands runs again. Commands on a row that another transaction has locked
-    wait for it together, and hold up no others.
+    wait for it together, and delay no others.
     """
 
     def __init__(self, executor: Executor, groups: Mapping[Callable[..., Any], Group], timeouts: Timeouts) -> None:
@@ -81,7 +84,7 @@ class GroupCommit:
 
 
 class _Kind:
-    """Commands of one kind: those that wait for the next transaction, and those that wait for a locked row."""
+    """Commands of one kind that wait for a transaction, or for a locked row."""
 
     def __init__(self, group: Group, executor: Executor, timeouts: Timeouts) -> None:
         self.group = group

@@ -94,7 +94,7 @@ class OptionalCaller(SecurityBase):
         return _noted(request, actor)
 
     async def verify(self, request: Request) -> Bearer | None:
-        """Return the bearer of the token, whom a use case has yet to check."""
+        """Return the bearer of the token, for a use case that checks it."""
         token = await self._bearer(request)
         if not token:
             return None
@@ -126,7 +126,7 @@ class RequiredCaller(OptionalCaller):
 
 
 class CheckedByUseCase(RequiredCaller):
-    """Require a token, and leave the check of account and session to a use case that takes a bearer.
+    """Require a token, and leave the check of account and session to the use case.
 
     FastAPI's path checks them at once, so that an invalid token is refused before an invalid request.
     """

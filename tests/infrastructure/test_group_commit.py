@@ -1,4 +1,4 @@
-"""Group commit: who shares a transaction with whom, and what each command gets."""
+"""Group commit: which commands share a transaction, and what each returns."""
 
 import asyncio
 from collections.abc import Callable, Coroutine, Sequence
@@ -84,7 +84,7 @@ class Ledger:
         ]
 
 
-class Site:
+class Committing:
     """A group commit over a ledger."""
 
     def __init__(self, ledger: Ledger, timeouts: Timeouts | None = None) -> None:
@@ -111,7 +111,7 @@ def test_commands_that_meet_share_a_transaction() -> None:
     ledger = Ledger()
 
     async def main() -> list[Any]:
-        return await Site(ledger).results(*(Add(number) for number in range(20)))
+        return await Committing(ledger).results(*(Add(number) for number in range(20)))
 
     assert run(main()) == list(range(20))
     assert ledger.groups == [[0], list(range(1, 20))]
@@ -121,7 +121,7 @@ def test_command_that_is_alone_waits_for_no_other() -> None:
     ledger = Ledger()
 
     async def main() -> list[Any]:
-        site = Site(ledger)
+        site = Committing(ledger)
         site.executor.gate.set()
         return [await site.commit.run(site.add, number) for number in range(3)]
 
@@ -133,7 +133,7 @@ def test_group_is_bounded() -> None:
     ledger = Ledger()
 
     async def main() -> list[Any]:
-        return await Site(ledger).results(*(Add(number) for number in range(3 * COMMANDS_MAX)))
+        return await Committing(ledger).results(*(Add(number) for number in range(3 * COMMANDS_MAX)))
 
     assert run(main()) == list(range(3 * COMMANDS_MAX))
     assert [len(group) for group in ledger.groups] == [1, COMMANDS_MAX, COMMANDS_MAX, COMMANDS_MAX - 1]
@@ -143,7 +143,7 @@ def test_few_transactions_are_at_work_at_once() -> None:
     ledger = Ledger()
 
     async def main() -> None:
-        site = Site(ledger)
+        site = Committing(ledger)
         tasks = []
         for number in range(6):
             tasks.append(asyncio.create_task(site.commit.run(site.add, number)))
@@ -160,7 +160,7 @@ def test_few_transactions_are_at_work_at_once() -> None:
 
 def test_other_work_runs_by_itself() -> None:
     async def main() -> int:
-        site = Site(Ledger())
+        site = Committing(Ledger())
         site.executor.gate.set()
         return await site.commit.run(lambda: 7)
 
@@ -171,7 +171,7 @@ def test_refused_command_is_refused_alone() -> None:
     ledger = Ledger(refused={2})
 
     async def main() -> list[Any]:
-        return await Site(ledger).results(*(Add(number) for number in range(4)))
+        return await Committing(ledger).results(*(Add(number) for number in range(4)))
 
     results = run(main())
 
@@ -184,7 +184,7 @@ def test_where_a_constraint_refuses_the_group_each_command_runs_alone() -> None:
     ledger = Ledger(forbidden={2})
 
     async def main() -> list[Any]:
-        return await Site(ledger).results(*(Add(number) for number in range(4)))
+        return await Committing(ledger).results(*(Add(number) for number in range(4)))
 
     results = run(main())
 
@@ -198,7 +198,7 @@ def test_commands_of_an_aborted_group_run_again(row: int | None) -> None:
     ledger = Ledger(aborts=2)
 
     async def main() -> list[Any]:
-        return await Site(ledger).results(*(Add(number, row) for number in range(4)))
+        return await Committing(ledger).results(*(Add(number, row) for number in range(4)))
 
     results = run(main())
 
@@ -216,17 +216,17 @@ def test_unknown_outcome_is_told_to_the_whole_group_and_not_run_again() -> None:
     ledger = Lost()
 
     async def main() -> list[Any]:
-        return await Site(ledger).results(*(Add(number, 7) for number in range(4)))
+        return await Committing(ledger).results(*(Add(number, 7) for number in range(4)))
 
     assert [str(result) for result in run(main())] == ["the connection was lost"] * 4
     assert ledger.groups == [[0], [1, 2, 3]]
 
 
-def test_locked_row_holds_up_its_own_commands_only() -> None:
+def test_locked_row_delays_its_own_commands_only() -> None:
     ledger = Ledger(locked={7})
 
     async def main() -> list[Any]:
-        return await Site(ledger).results(*(Add(number, 7 if number % 2 else 8) for number in range(8)))
+        return await Committing(ledger).results(*(Add(number, 7 if number % 2 else 8) for number in range(8)))
 
     assert run(main()) == list(range(8))
     # The second group skips row 7, whose commands then run together.
@@ -238,7 +238,7 @@ def test_commands_on_many_locked_rows_hold_few_connections() -> None:
 
     async def main() -> None:
         nonlocal most
-        site = Site(ledger)
+        site = Committing(ledger)
         at_work, run_plain = 0, site.executor.run
 
         async def counted(work: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
@@ -264,12 +264,12 @@ def test_commands_on_many_locked_rows_hold_few_connections() -> None:
 
 
 def test_late_command_is_refused_and_the_others_are_not() -> None:
-    async def in_a_hurry(site: Site) -> Any:
+    async def in_a_hurry(site: Committing) -> Any:
         start_deadline(0.01)
         return await site.commit.run(site.add, 3)
 
     async def main() -> list[Any]:
-        site = Site(Ledger())
+        site = Committing(Ledger())
         first = asyncio.create_task(site.commit.run(site.add, 0))
         tasks = [asyncio.create_task(site.commit.run(site.add, number)) for number in (1, 2)]
         await asyncio.sleep(0)
@@ -283,7 +283,7 @@ def test_late_command_is_refused_and_the_others_are_not() -> None:
 
 def test_waiting_commands_are_refused_at_the_end() -> None:
     async def main() -> list[Any]:
-        site = Site(Ledger())
+        site = Committing(Ledger())
         tasks = [asyncio.create_task(site.commit.run(site.add, number)) for number in range(4)]
         for _ in range(10):
             await asyncio.sleep(0)
