@@ -94,14 +94,14 @@ class Databases:
 @contextmanager
 def databases() -> Iterator[Databases]:
     """Run the server, until the block ends."""
-    with running_server(**SERVER) as url:
+    with running_server(eased=False, **SERVER) as url:
         yield Databases(url)
 
 
 @contextmanager
 def databases_on_disk(folder: Path) -> Iterator[Databases]:
     """Run a server below a folder of a disk, with fsync, until the block ends."""
-    with private_server(folder, **SERVER, fsync="on") as server:
+    with private_server(folder, eased=False, **SERVER, fsync="on") as server:
         yield Databases(server.url)
 
 

@@ -34,19 +34,22 @@ START_SECONDS = 60
 
 
 @contextmanager
-def running_server(**options: str) -> Iterator[URL]:
+def running_server(*, eased: bool = True, **options: str) -> Iterator[URL]:
     """Run a PostgreSQL server with these options, and give the URL of its database `postgres`."""
     given = os.environ.get("TEST_DATABASE_URL")
     if given:
         yield database_url(given)
         return
-    with private_server(**options) as server:
+    with private_server(eased=eased, **options) as server:
         yield server.url
 
 
 @contextmanager
-def private_server(parent: Path = Path("/tmp"), /, **options: str) -> Iterator["Postgres"]:
-    """Run a private PostgreSQL server with these options, its files in a folder of its own below `parent`."""
+def private_server(parent: Path = Path("/tmp"), /, *, eased: bool = True, **options: str) -> Iterator["Postgres"]:
+    """Run a private PostgreSQL server with these options, its files in a folder of its own below `parent`.
+
+    Not every client signs in to an `eased` one: Bun refuses few rounds of SCRAM.
+    """
     # Not in TMPDIR, which may be private: the server runs as another user when we are root.
     with passing_folder("agora-pg-", parent) as folder:
         user = _unprivileged_user()
@@ -56,7 +59,8 @@ def private_server(parent: Path = Path("/tmp"), /, **options: str) -> Iterator["
         try:
             server.make()
             server.start()
-            server.ease_sign_in()
+            if eased:
+                server.ease_sign_in()
             yield server
         finally:
             server.stop()
