@@ -7,7 +7,7 @@ import pytest
 from sqlalchemy import URL
 
 from tests.support.backends import PostgresServer
-from tests.support.command import NAMES, plain
+from tests.support.command import CHEAP_HASHES, NAMES, plain
 
 
 @pytest.fixture(autouse=True)
@@ -15,7 +15,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The empty folder that commands run in; what they set in the environment is removed afterwards."""
     monkeypatch.chdir(tmp_path)
     for name in NAMES:
-        monkeypatch.setenv(name, "")
+        monkeypatch.setenv(name, CHEAP_HASHES.get(name, ""))
     return tmp_path
 
 

@@ -1,7 +1,6 @@
 """The real server on a database, and people in it who start over whatever they do to themselves."""
 
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import httpx2
 import pytest
@@ -19,9 +18,8 @@ STORAGES = ["postgres"] if EXAMPLES == FEW_EXAMPLES else ["sqlite", "postgres"]
 def world(request: pytest.FixtureRequest, database_of: Callable[[str], URL]) -> Iterator[FuzzWorld]:
     """A server on each kind of database, without throttling."""
     url = database_of(request.param)
-    cheap: dict[str, Any] = {"THROTTLE": "false", "ARGON2_MEMORY_KIB": "8", "ARGON2_TIME_COST": "1"}
     engine = open_engine(url, connections=1)
-    with serving(url, **cheap) as server:
+    with serving(url, THROTTLE="false") as server:
         with httpx2.Client(base_url=server.address, timeout=30) as client:
             yield FuzzWorld(client, engine)
         assert server.end() == 0

@@ -18,6 +18,9 @@ COMMAND = Path(sys.executable).with_name("agora")
 COMMAND_SECONDS = 60
 NAMES = {name.upper() for name in Settings.model_fields}
 
+CHEAP_HASHES = {"ARGON2_MEMORY_KIB": "8", "ARGON2_TIME_COST": "1"}
+"""Settings of commands and servers: the usual hash takes 50 ms of processor time."""
+
 
 class Ended:
     """How a command ended, and what it said; security events apart from other errors."""
@@ -71,8 +74,8 @@ def run(*words: str, typed: str | bytes = "", encoding: str = "utf-8") -> Ended:
 
 
 def environment(**values: str) -> dict[str, str]:
-    """An environment that sets what it names and no other of Agora's settings."""
-    return {name: value for name, value in os.environ.items() if name not in NAMES} | values
+    """An environment that sets what it names, cheap hashes, and no other of Agora's settings."""
+    return {name: value for name, value in os.environ.items() if name not in NAMES} | CHEAP_HASHES | values
 
 
 def run_command(*words: str, typed: str = "", **values: str) -> Ended:

@@ -137,13 +137,11 @@ def quick(
     previous_key: str = "",
     prepare: Callable[[], None] | None = None,
 ) -> AbstractContextManager[Server]:
-    """Run a server that hashes passwords quickly: they are not what is tested here."""
+    """Run a server with these keys."""
     return serving(
         url,
         workers,
         prepare=prepare,
         SECRET_KEY=key,
         SECRET_KEY_PREVIOUS=previous_key,
-        ARGON2_MEMORY_KIB="8",
-        ARGON2_TIME_COST="1",
     )
