@@ -146,13 +146,16 @@ class RevokeToken:
 
     def __call__(self, token: str) -> None:
         """Revoke an access token or a refresh token."""
-        ended: Claims | None = None
-        with suppress(InvalidToken), self.uow() as tx:
+        with suppress(InvalidToken):
+            user_id = self._end_session(token)
+            self.log.record(SecurityEvent(Action.SIGN_OUT, "success", None, user_id))
+
+    def _end_session(self, token: str) -> int:
+        with self.uow() as tx:
             claims = self._claims(tx, token)
-            if tx.sessions.remove(claims.user_id, claims.session_id):
-                ended = claims
-        if ended:
-            self.log.record(SecurityEvent(Action.SIGN_OUT, "success", None, ended.user_id))
+            if not tx.sessions.remove(claims.user_id, claims.session_id):
+                raise InvalidToken
+        return claims.user_id
 
     def _claims(self, tx: UnitOfWork, token: str) -> Claims:
         try:
