@@ -7,6 +7,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+import structlog
 from sqlalchemy import URL
 
 from infrastructure.database.schema import Migrations
@@ -21,6 +22,10 @@ for _name in Settings.model_fields:  # the environment of the person who runs th
 collect_ignore = ["browser", "checklist", "pooler", "proxy"]  # targets of their own name them
 
 reaper()  # before anything that has to inherit its mark
+
+# What is logged without Agora's own configuration: structlog's traceback, with all values in colours, takes seconds.
+_renderer = structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
+structlog.configure([*structlog.get_config()["processors"][:-1], _renderer])
 
 SHARED_MEMORY = Path("/dev/shm")  # a commit to a file there waits for no disk
 

@@ -24,6 +24,7 @@ def kept() -> Iterator[None]:
     levels = {name: logging.getLogger(name).level for name in LEVELS}
     hooks = sys.excepthook, threading.excepthook, sys.unraisablehook
     ends = {end: signal.getsignal(end) for end in ENDS}
+    events = structlog.get_config()
     structlog.reset_defaults()
     try:
         yield
@@ -33,7 +34,7 @@ def kept() -> Iterator[None]:
                 signal.signal(end, handler)
         sys.excepthook, threading.excepthook, sys.unraisablehook = hooks
         logging.captureWarnings(False)
-        structlog.reset_defaults()
+        structlog.configure(**events)
         root.setLevel(level)
         root.handlers[:] = handlers
         for name, before in levels.items():
