@@ -1,7 +1,7 @@
 # What people do with Agora. A fresh machine needs Python 3.11 or newer and make; everything else is installed
 # into .venv from pinned, hashed requirements.
 .DEFAULT_GOAL := help
-.PHONY: help install run test fuzz faults checklist pooler proxy browser bench bench-full sbom audit docs check lint types walls mutants migrate migration lock clean
+.PHONY: help install run test fuzz faults checklist pooler distributed proxy browser bench bench-full sbom audit docs check lint types walls mutants migrate migration lock clean
 
 PYTHON ?= python3
 CHROMIUM ?= /usr/bin/chromium
@@ -72,6 +72,13 @@ pooler: .venv/installed-dev ## Run the tests that need PgBouncer, the system's
 		echo "There is no $(PGBOUNCER); on Debian: apt install pgbouncer; elsewhere name it with:" \
 			"make pooler PGBOUNCER=/path" >&2; exit 1; }
 	PGBOUNCER=$(PGBOUNCER) $(BIN)/pytest tests/pooler
+
+distributed: .venv/installed-dev ## Run contracts, HTTP and fault tests on a private Citus cluster; takes an hour
+	@test -f "$$("$(TEST_CITUS_BIN)/pg_config" --pkglibdir 2> /dev/null)/citus.so" || { \
+		echo "TEST_CITUS_BIN names no PostgreSQL with the extension Citus 13.2; on Debian: the package" \
+			"postgresql-15-citus-13.2 of https://packagecloud.io/citusdata/community, then:" \
+			"make distributed TEST_CITUS_BIN=/usr/lib/postgresql/15/bin" >&2; exit 1; }
+	TEST_CITUS_BIN=$(TEST_CITUS_BIN) $(BIN)/pytest -k "not sqlite and not memory" tests/distributed tests/contracts tests/http tests/faults
 
 proxy: .venv/installed-dev ## Run the tests that need nginx, the system's, with deploy/nginx.conf
 	@command -v "$(NGINX)" > /dev/null || { \

@@ -62,6 +62,7 @@ from infrastructure.metrics import Metrics, PrometheusMetrics
 from infrastructure.operations.adoption import Adoption
 from infrastructure.operations.archive import Archive
 from infrastructure.operations.demo import Demo
+from infrastructure.operations.distribution import Distribution
 from infrastructure.operations.doctor import Doctor
 from infrastructure.passwords import CORES, Argon2PasswordHasher
 from infrastructure.settings import Settings
@@ -185,6 +186,7 @@ class Container(containers.DeclarativeContainer):
 
     adoption = providers.Singleton(Adoption, settings.provided.url, migrations)
     archive = providers.Singleton(Archive, settings.provided.url)
+    distribution = providers.Singleton(Distribution, settings.provided.url, timeouts)
     demo = providers.Singleton(Demo, settings.provided.url, hasher, clock)
 
     throttle = providers.Singleton(SqlThrottle, database)

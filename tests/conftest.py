@@ -19,7 +19,7 @@ from tests.support.reaper import passing_folder, reaper
 for _name in Settings.model_fields:  # the environment of the person who runs the tests decides nothing
     os.environ.pop(_name.upper(), None)
 
-collect_ignore = ["browser", "checklist", "pooler", "proxy"]  # targets of their own name them
+collect_ignore = ["browser", "checklist", "distributed", "pooler", "proxy"]  # targets of their own name them
 
 reaper()  # before anything that has to inherit its mark
 

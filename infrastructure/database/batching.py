@@ -123,6 +123,11 @@ class BatchedReads(Querier):
         """Values that live as long as the connection of the latest statement."""
         return self._connected().cache
 
+    @property
+    def is_distributed(self) -> bool:
+        """Whether Citus distributes the tables."""
+        return self._connected().is_distributed
+
     def fetch_all(self, statement: Statement, values: Values) -> Rows:
         """Execute a statement, and return its rows."""
         if statement in self._batcher:

@@ -55,6 +55,9 @@ NEVER_VIOLATED: Final = {
 QUOTA_CONSTRAINTS: Final = frozenset({"ck_quotas_limit", "CHECK constraint failed: ck_quotas_limit"})
 """The constraint that refuses what exceeds a quota, on PostgreSQL and SQLite."""
 
+OF_SHARD: Final = re.compile(r"([a-z_]+)_[0-9]{6,}\b")
+"""Names of tables and constraints in messages of Citus, which appends the number of the shard."""
+
 DRIVER_ERRORS: Final = (DBAPIError, psycopg2.Error, sqlite3.Error)
 """Errors of database drivers, raw and wrapped by SQLAlchemy."""
 
@@ -189,13 +192,15 @@ def is_transient(error: Unavailable) -> bool:
 def violated_constraint(error: Exception) -> str:
     """Name the violated constraint.
 
-    PostgreSQL reports its name, SQLite table.column. SQLite does not name foreign keys: "FOREIGN KEY constraint failed"
-    stands for any of them.
+    PostgreSQL reports its name; Citus in its message alone, after that of the table. SQLite reports table.column, and
+    does not name foreign keys: "FOREIGN KEY constraint failed" stands for any of them.
     """
     cause: Any = driver_error(error)
     diagnosis: Any = getattr(cause, "diag", None)
     if diagnosis is not None:
-        return str(diagnosis.constraint_name)
+        named = str(diagnosis.constraint_name or diagnosis.message_primary)
+        found: list[str] = OF_SHARD.findall(named)
+        return found[-1] if found else named
     return str(cause).removeprefix("UNIQUE constraint failed: ")
 
 

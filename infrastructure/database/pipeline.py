@@ -139,6 +139,11 @@ class Querier:
         """Execute a statement, and return its first row or None."""
         return next(iter(self.fetch_all(statement, values)), None)
 
+    @property
+    def is_distributed(self) -> bool:
+        """Whether Citus distributes the tables."""
+        return False
+
     def fetch_many(self, statement: Statement, many: Sequence[Values]) -> Sequence[Rows]:
         """Execute a statement for several values, in their order; return the rows of each."""
         return [self.fetch_all(statement, values) for values in many]
@@ -158,6 +163,11 @@ class SessionState(Protocol):
 
     prologue: bytes
     """Sent first in each transaction, where a pooler may have changed the session."""
+
+    @property
+    def is_distributed(self) -> bool:
+        """Whether Citus distributes the tables; the first connection tells."""
+        ...
 
     def prepared(self, connection: Connection) -> Container[str]:
         """Name the statements that are prepared on a connection."""
@@ -192,9 +202,17 @@ class Pipeline(Querier):
         """Queue a statement for the next round trip."""
         self._pending.append((statement, values))
 
+    @property
+    def is_distributed(self) -> bool:
+        """Whether Citus distributes the tables; then statements are sent one by one.
+
+        Citus locks the rows of one shard in a statement, and joins no arrays to several.
+        """
+        return self._session.is_distributed
+
     def fetch_many(self, statement: Statement, many: Sequence[Values]) -> Sequence[Rows]:
         """Execute a statement once for each values, in one round trip."""
-        if len(many) <= 1:
+        if len(many) <= 1 or self.is_distributed:
             return super().fetch_many(statement, many)
         found: list[list[tuple[Any, ...]]] = [[] for _ in many]
         for number, *row in self.fetch_all(statement.batched, arrays_of(statement, many)):
@@ -203,8 +221,8 @@ class Pipeline(Querier):
 
     def enqueue_many(self, statement: Statement, many: Sequence[Values]) -> None:
         """Queue a query once for each values, in one statement."""
-        if len(many) == 1:
-            self.enqueue(statement, many[0])
+        if len(many) <= 1 or self.is_distributed:
+            super().enqueue_many(statement, many)
         else:
             self.enqueue(statement.batched, arrays_of(statement, many))
 

@@ -35,14 +35,16 @@ from infrastructure.timeouts import Timeouts
 DEFAULT_PORT: Final = 5432
 
 INDEX_SCANS: Final = {
-    "plan_cache_mode": "force_generic_plan",
     "enable_seqscan": "off",
     "enable_bitmapscan": "off",
     "enable_hashjoin": "off",
     "enable_mergejoin": "off",
 }
-"""Requests are served by index scans in index order, planned once a connection for any values. PostgreSQL would choose
-otherwise in tables that are still empty, and between two dates that a generic plan does not know."""
+"""Requests are served by index scans in index order. PostgreSQL would choose otherwise in tables that are still empty,
+and between two dates that a generic plan does not know."""
+
+PLANNED_ONCE: Final = "SET plan_cache_mode = force_generic_plan"
+"""Plans for any values, one of each prepared statement for a connection; Citus cannot make such plans."""
 
 SESSION: Final = {
     "timezone": "UTC",
@@ -86,6 +88,7 @@ class PostgresDatabase:
         self._batcher = Batcher(batched, partial(_Checkout, self, transaction=False), timeouts) if batched else None
         self._session = session_settings(timeouts, INDEX_SCANS)
         self.prologue = b""
+        self._is_distributed: bool | None = None
         self.engine = create_engine(
             url,
             pool_size=connections,
@@ -116,7 +119,9 @@ class PostgresDatabase:
     def read(self) -> AbstractContextManager[Querier]:
         """Check out a connection for queries, at the first of them that is not batched."""
         checkout = _Checkout(self, transaction=False)
-        return BatchedReads(self._batcher, checkout) if self._batcher is not None and in_greenlet() else checkout
+        if self._batcher is None or self._is_distributed or not in_greenlet():
+            return checkout
+        return BatchedReads(self._batcher, checkout)
 
     def write(self) -> "_Checkout":
         """Check out a connection for a transaction, at its first statement."""
@@ -167,6 +172,15 @@ class PostgresDatabase:
         finally:
             self._limiter.release(client)
 
+    @property
+    def is_distributed(self) -> bool:
+        """Whether Citus distributes the tables; the first connection tells."""
+        if self._is_distributed is None and in_greenlet():
+            await_only(self._connected())
+        elif self._is_distributed is None:
+            self.engine.connect().close()
+        return bool(self._is_distributed)
+
     def prepared(self, connection: Connection) -> Container[str]:
         """Name the statements that are prepared on a connection."""
         found: Container[str] = connection.info.get("prepared", NONE_PREPARED) if self._prepared else NONE_PREPARED
@@ -186,12 +200,15 @@ class PostgresDatabase:
 
     def _prepare_statements(self, raw: Any, entry: ConnectionPoolEntry) -> None:
         """Prepare the fixed set on a new connection, unless it leads to a pooler."""
-        if is_pooled(raw):
+        is_pooled, self._is_distributed = inspect_server(raw)
+        if is_pooled:
             self.adapt_to_pooler("a connection pooler stands before PostgreSQL")
-        if not self._prepared:
             return
+        planned = [] if self._is_distributed else [PLANNED_ONCE]
+        prepared = [f"PREPARE {found.name} AS {found.text}" for found in self._prepared]
         try:
-            raw.cursor().execute("; ".join(f"PREPARE {found.name} AS {found.text}" for found in self._prepared))
+            if planned or prepared:
+                raw.cursor().execute("; ".join(planned + prepared))
         except psycopg2.Error as error:
             if raw.closed:
                 raise
@@ -283,15 +300,15 @@ class _Checkout:
         self._pipeline.rollback()
 
 
-def is_pooled(raw: Any) -> bool:
-    """Tell whether a connection of the driver leads to a connection pooler.
+def inspect_server(raw: Any) -> tuple[bool, bool]:
+    """Tell whether a connection leads to a pooler, and to a database with Citus.
 
     A pooler reports a process id of its own instead of that of PostgreSQL's process.
     """
     cursor = raw.cursor()
-    cursor.execute("SELECT pg_backend_pid()")
-    ((backend,),) = cursor.fetchall()
-    return bool(backend != raw.get_backend_pid())
+    cursor.execute("SELECT pg_backend_pid(), to_regclass('pg_catalog.pg_dist_partition') IS NOT NULL")
+    ((backend, is_distributed),) = cursor.fetchall()
+    return backend != raw.get_backend_pid(), is_distributed
 
 
 def session_settings(timeouts: Timeouts, more: Mapping[str, str]) -> dict[str, str]:

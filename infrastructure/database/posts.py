@@ -28,7 +28,7 @@ from domain.posts import Post, PostNotFound
 from domain.text import fold
 from domain.users import OPERATOR, Actor, InvalidToken
 from domain.votes import Tally, hotness
-from infrastructure.database.callers import CALLER, IS_ADMIN, caller_values, find_actor
+from infrastructure.database.callers import CALLER, IS_ADMIN, caller_values, checked, find_actor
 from infrastructure.database.pipeline import Querier, Statement
 from infrastructure.database.sql import (
     FENCE,
@@ -84,32 +84,36 @@ SAVE_TITLE: Final = Statement(
 )
 DELETE: Final = Statement(delete(posts).where(posts.c.id == bindparam("post_id")))
 
-_SHOWN: Final = select(
-    posts.c.id,
-    posts.c.title,
-    posts.c.content,
-    posts.c.published,
-    posts.c.created_at,
-    posts.c.updated_at,
-    posts.c.version,
-    posts.c.owner_id,
-    users.c.username,
-    users.c.created_at.label("owner_created_at"),
-    posts.c.upvotes,
-    posts.c.downvotes,
+
+def _shown_post(post_id: Any) -> Select[Any]:
+    """Select what is shown of a post, and the caller's vote on it."""
     # No join: the planner might first read every vote of the reader.
-    select(votes.c.dir)
-    .where(votes.c.post_id == posts.c.id, votes.c.user_id == bindparam("caller_id"))
-    .scalar_subquery()
-    .label("dir"),
-)
+    vote = select(votes.c.dir).where(votes.c.post_id == post_id, votes.c.user_id == bindparam("caller_id"))
+    return select(
+        posts.c.id,
+        posts.c.title,
+        posts.c.content,
+        posts.c.published,
+        posts.c.created_at,
+        posts.c.updated_at,
+        posts.c.version,
+        posts.c.owner_id,
+        users.c.username,
+        users.c.created_at.label("owner_created_at"),
+        posts.c.upvotes,
+        posts.c.downvotes,
+        vote.scalar_subquery().label("dir"),
+    )
+
+
+_ONE: Final = _shown_post(bindparam("post_id"))  # not the column: Citus then asks one shard for the vote
 _OWNED: Final = posts.join(users, users.c.id == posts.c.owner_id)
-_GET: Final = _SHOWN.select_from(_OWNED).where(posts.c.id == bindparam("post_id"))
+_GET: Final = _ONE.select_from(_OWNED).where(posts.c.id == bindparam("post_id"))
 GET_ANY: Final = Statement(_GET)
 _VISIBLE: Final = or_(posts.c.published, posts.c.owner_id == bindparam("caller_id"))
 GET_VISIBLE: Final = Statement(_GET.where(_VISIBLE))
 GET_FOR_BEARER: Final = Statement(
-    _SHOWN.select_from(CALLER.outerjoin(_OWNED, and_(posts.c.id == bindparam("post_id"), or_(_VISIBLE, IS_ADMIN))))
+    _ONE.select_from(CALLER.outerjoin(_OWNED, and_(posts.c.id == bindparam("post_id"), or_(_VISIBLE, IS_ADMIN))))
 )
 """One row, of nulls if the caller sees no such post; none if the caller is refused."""
 
@@ -184,7 +188,7 @@ def _shown(query: ListQuery, page: Any) -> Select[Any]:
     """Fetch the posts of a page."""
     found = page.subquery("page")
     listed = _OWNED.join(found, found.c.id == posts.c.id)
-    shown = _SHOWN.add_columns(query.rank.label("rank"))
+    shown = _shown_post(posts.c.id).add_columns(query.rank.label("rank"))
     shown = shown.select_from(CALLER.outerjoin(listed, true()) if query.by_bearer else listed)
     return shown.order_by(*query.keyset(query.rank, posts.c.id).order)
 
@@ -276,10 +280,7 @@ class SqlPostRepository:
         row = self._querier.fetch_one(statement, values) if is_id(post_id) else None
         if row is None:
             raise PostNotFound(post_id)
-        *parts, upvotes, downvotes = row
-        post_id, owner_id, title, content, published, created_at, updated_at, version = parts
-        tally = Tally(upvotes, downvotes)
-        return Post(post_id, owner_id, title, content, published, created_at, updated_at, version, tally)
+        return Post(*(*row[:-2], Tally(*row[-2:])))
 
     def save(self, post: Post) -> None:
         """Store the edit of a locked post."""
@@ -309,11 +310,11 @@ class SqlPostReader:
 
     def get(self, reader: Caller, post_id: int) -> PostView:
         """Return one post."""
-        statement = GET_FOR_BEARER if isinstance(reader, Bearer) else GET_ANY if reader.is_admin else GET_VISIBLE
-        # 0 is no post's id: an id that no post can have does not spare a bearer the check.
-        values = {"post_id": post_id if is_id(post_id) else 0, **caller_values(reader)}
         with self._connect() as querier:
-            row = querier.fetch_one(statement, values)
+            reader = checked(querier, reader)
+            statement = GET_FOR_BEARER if isinstance(reader, Bearer) else GET_ANY if reader.is_admin else GET_VISIBLE
+            # 0 is no post's id: an id that no post can have does not spare a bearer the check.
+            row = querier.fetch_one(statement, {"post_id": post_id if is_id(post_id) else 0, **caller_values(reader)})
         if row is None and statement is GET_FOR_BEARER:
             raise InvalidToken
         if row is None or row[0] is None:
@@ -322,9 +323,7 @@ class SqlPostReader:
 
     def list(self, reader: Caller, which: PostFilter, order: Order, window: Window) -> Page[PostView]:
         """List posts."""
-        since, until = which.since is not None, which.until is not None
         values = {
-            **caller_values(reader),
             "owner_id": which.owner_id,
             "since": which.since,
             "until": which.until,
@@ -332,6 +331,7 @@ class SqlPostReader:
             **window_values(window),
         }
         with self._connect() as querier:
+            reader = checked(querier, reader)
             if by_bearer := isinstance(reader, Bearer):
                 # Whose drafts are listed depends on the role: only there it is read first.
                 actor = find_actor(querier, reader) if which.published is False else Actor(reader.id)
@@ -340,10 +340,9 @@ class SqlPostReader:
             ranges = index_ranges(actor, which)
             if not ranges:
                 return Page([])
-            query = ListQuery(
-                ranges, order, WindowShape.of(window), since, until, search=bool(which.search), by_bearer=by_bearer
-            )
-            rows = querier.fetch_all(list_statement(query), values)
+            limits = which.since is not None, which.until is not None, bool(which.search)
+            query = ListQuery(ranges, order, WindowShape.of(window), *limits, by_bearer)
+            rows = querier.fetch_all(list_statement(query), values | caller_values(reader))
         if by_bearer and not rows:
             raise InvalidToken
         rows = [row for row in rows if row[0] is not None]  # that of a bearer who sees no post

@@ -45,9 +45,10 @@ SEPARATOR: Final = "\n"
 
 _OWN_POSTS: Final = select(posts.c.id).where(posts.c.owner_id == bindparam("user_id"))
 _POSTS_VOTED_ON: Final = select(votes.c.post_id).where(votes.c.user_id == bindparam("user_id"))
-_AFFECTED: Final = select(posts.c.id).where(posts.c.id.in_(union(_OWN_POSTS, _POSTS_VOTED_ON))).order_by(posts.c.id)
-AFFECTED: Final = Statement(_AFFECTED)
-LOCK_AFFECTED: Final = Statement(_AFFECTED.with_for_update(key_share=True))
+AFFECTED: Final = Statement(union(_OWN_POSTS, _POSTS_VOTED_ON))
+LOCK_POST: Final = Statement(  # one at a time: Citus locks rows of one shard in a statement
+    select(posts.c.id).where(posts.c.id == bindparam("post_id")).with_for_update(key_share=True)
+)
 _ENTITY: Final = select(
     users.c.id,
     users.c.email,
@@ -63,7 +64,13 @@ FIND: Final = Statement(_FIND)
 FIND_BY_EMAIL: Final = Statement(_ENTITY.where(users.c.email_key == bindparam("email_key")))
 # FOR NO KEY UPDATE: votes and posts of the account, which lock its key only, go on.
 LOCK: Final = Statement(_FIND.with_for_update(key_share=True))
-LOCK_FOR_REMOVAL: Final = Statement(_FIND.with_for_update())
+# A change of a unique key locks as FOR UPDATE does, and with Citus every node's copy of the row: votes check theirs.
+LOCK_FOR_REMOVAL: Final = Statement(
+    update(users)
+    .where(users.c.id == bindparam("user_id"))
+    .values(username_key=bindparam("removed_key"))
+    .returning(*_ENTITY.selected_columns)
+)
 LOCK_ADMINS: Final = Statement(
     _ENTITY.where(users.c.role == bindparam("role"), users.c.is_active)
     .order_by(users.c.id)
@@ -158,9 +165,11 @@ class SqlUserRepository:
         values = {"user_id": user_id}
         self._querier.enqueue(SAVEPOINT, {})
         while True:
-            locked = set(self._querier.fetch_all(LOCK_AFFECTED, values))
-            row = self._querier.fetch_one(LOCK_FOR_REMOVAL, values)
-            if locked.issuperset(self._querier.fetch_all(AFFECTED, values)):
+            locked = sorted(self._querier.fetch_all(AFFECTED, values))
+            for (post_id,) in locked:
+                self._querier.enqueue(LOCK_POST, {"post_id": post_id})
+            row = self._querier.fetch_one(LOCK_FOR_REMOVAL, {**values, "removed_key": f"{SEPARATOR}{user_id}"})
+            if set(locked).issuperset(self._querier.fetch_all(AFFECTED, values)):
                 break
             self._querier.enqueue(ROLLBACK_TO_SAVEPOINT, {})
         for post_id, direction, upvotes, downvotes, created_at in self._querier.fetch_all(VOTED_ON, values):

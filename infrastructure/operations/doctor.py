@@ -14,6 +14,7 @@ from infrastructure.database.engine import connected
 from infrastructure.database.errors import DRIVER_ERRORS, driver_message
 from infrastructure.database.schema import Migrations, encoding_fault
 from infrastructure.operations.configuration import check_connections, check_env_files, check_settings
+from infrastructure.operations.distribution import check_distribution
 from infrastructure.operations.findings import Finding, Level, ok, problem, warning
 from infrastructure.operations.postgres_server import (
     check_clock,
@@ -78,6 +79,7 @@ class Doctor:
             yield from self._examined("the clock", partial(check_clock, self._clock))
             yield from self._examined("the limit on connections", limits)
             yield from self._examined("the connection pooler", check_pooler)
+            yield from self._examined("the distribution", partial(check_distribution, self._timeouts))
         if not count_votes:
             return
         if all(finding.level is Level.OK for finding in schema):

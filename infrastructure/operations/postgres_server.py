@@ -8,7 +8,7 @@ from sqlalchemy import Connection, func, select, text
 
 from application.ports.services import Clock
 from infrastructure.database.engine import HEALTH_CONNECTIONS
-from infrastructure.database.postgres import is_pooled
+from infrastructure.database.postgres import inspect_server
 from infrastructure.database.tables import metadata
 from infrastructure.operations.findings import Finding, Level, ok, problem
 
@@ -126,5 +126,6 @@ def check_limits(connections: int, workers: int, connection: Connection) -> Iter
 
 def check_pooler(connection: Connection) -> Iterator[Finding]:
     """Detect a connection pooler; no finding without one."""
-    if is_pooled(connection.connection.dbapi_connection):
+    is_pooled, _ = inspect_server(connection.connection.dbapi_connection)
+    if is_pooled:
         yield ok("a connection pooler stands before PostgreSQL: statements are not prepared")

@@ -1,4 +1,4 @@
-"""Commands for whole databases: demo, export, import, adopt."""
+"""Commands for whole databases: demo, export, import, adopt, distribute."""
 
 import os
 import secrets
@@ -96,6 +96,28 @@ def adopt(
         typer.echo(f"{survey.phone_numbers} phone numbers are dropped: Agora stores none")
     if not apply:
         typer.echo("nothing was changed; to adopt it, stop all that uses the database and run: agora adopt --apply")
+
+
+def distribute(
+    shards: Annotated[int, typer.Option(min=1, help="Shards of each distributed table.")] = 32,
+    yes: Annotated[bool, typer.Option("--yes", help="Distribute without asking.")] = False,
+) -> None:
+    """Distribute the database over the machines of a Citus cluster.
+
+    What is distributed stays as it is. Requests that use a table wait until its rows are on their nodes, so stop the
+    servers before.
+    """
+    distribution = migrated_container().distribution()
+    steps = distribution.steps(shards)
+    if not steps:
+        typer.echo("the database is distributed already")
+        return
+    for step in steps:
+        typer.echo(step)
+    if not yes and not typer.confirm("distribute the database so?", err=True):
+        raise Refused("nothing was distributed")
+    distribution.apply(shards)
+    typer.echo("the database is distributed; start the servers, or restart those that run")
 
 
 @contextmanager

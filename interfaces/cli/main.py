@@ -92,6 +92,7 @@ app.command("import", epilog=examples("agora import backup.ndjson", "gunzip < ba
     data.import_
 )
 app.command("adopt", epilog=examples("agora adopt", "agora adopt --apply"))(data.adopt)
+app.command("distribute", epilog=examples("agora distribute", "agora distribute --shards 64 --yes"))(data.distribute)
 app.add_typer(users.app, name="users")
 app.add_typer(votes.app, name="votes")
 

@@ -115,6 +115,7 @@ def a_scene(people: People, uow: UnitOfWorkFactory) -> Scene:
 
 
 LOCKED_POST: Final = ["lock posts", "write posts"]
+LOCKED_POSTS: Final = ["lock posts", "lock posts"]
 LOCKED_USER: Final = ["lock users", "write users"]
 LOCKS: Final[Mapping[str, tuple[Callable[[Any, Scene], Any], list[str]]]] = {
     "register_user": (lambda run, _: run("bob@example.com", PASSWORD, "bob", address=HOME), ["write users"]),
@@ -131,7 +132,7 @@ LOCKS: Final[Mapping[str, tuple[Callable[[Any, Scene], Any], list[str]]]] = {
     "set_password": (lambda run, of: run(of.root, of.ann.id, "another horse"), [*LOCKED_USER, "write sessions"]),
     "delete_own_account": (
         lambda run, of: run(of.root, PASSWORD, address=HOME),
-        ["lock administrators", "lock posts", "lock users", "write posts", "write quotas", "write users"],
+        ["lock administrators", *LOCKED_POSTS, "write users", "write posts", "write quotas", "write users"],
     ),
     "sign_in": (
         lambda run, _: run("ann@example.com", PASSWORD, user_agent="", address=HOME),

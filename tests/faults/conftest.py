@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import URL
 
-from infrastructure.database.schema import Migrations
-from tests.support.backends import empty
+from tests.support.backends import empty, migrate
 from tests.support.load import VotingForum
 from tests.support.postgres import Postgres, private_server
 
@@ -17,7 +16,7 @@ from tests.support.postgres import Postgres, private_server
 def breakable() -> Iterator[Postgres]:
     """A migrated PostgreSQL of its own."""
     with private_server() as server:
-        Migrations(server.url).upgrade()
+        migrate(server.url)
         yield server
 
 

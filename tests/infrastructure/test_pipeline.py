@@ -336,9 +336,9 @@ class Pooler:
         class SwappingCursor(driver_cursor):
             def execute(self, query: Any, values: Any = None) -> None:
                 if "pg_backend_pid" in str(query) and pooler._hides:
-                    super().execute(f"SELECT {self.connection.get_backend_pid()}")
+                    super().execute(f"SELECT {self.connection.get_backend_pid()}, false")
                     return
-                if not (isinstance(query, bytes) or query.startswith(("SELECT pg_backend_pid", "PREPARE"))):
+                if not (isinstance(query, bytes) or query.startswith(("SELECT pg_backend_pid", "SET plan_cache_mode"))):
                     super().execute(query, values)  # SQLAlchemy's own
                     return
                 self._other = pooler._sessions[pooler.turn % 2].cursor()

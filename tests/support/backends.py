@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 from sqlalchemy import (
@@ -44,6 +44,7 @@ from tests.fakes.memory import (
     MemoryVoteReader,
 )
 from tests.fakes.services import MemoryThrottle
+from tests.support import citus
 from tests.support.connections import connection_of
 
 CONNECTIONS = 16
@@ -108,31 +109,54 @@ class PostgresServer:
         """Create a database, and drop it after the block."""
         if migrated and self._template is None:
             self._template = self._create(None)
-            Migrations(self._url.set(database=self._template)).upgrade()
+            migrate(self._url.set(database=self._template))
         name = self._create(self._template if migrated else None, encoding)
         try:
             yield self._url.set(database=name)
         finally:
-            self._run(f"DROP DATABASE {name} WITH (FORCE)")
+            self._drop(name)
 
     def close(self) -> None:
         """Drop the template."""
         if self._template is not None:
-            self._run(f"DROP DATABASE {self._template} WITH (FORCE)")
+            self._drop(self._template)
 
     def _create(self, template: str | None, encoding: str | None = None) -> str:
         self._made += 1
         name = f"agora_test_{os.getpid()}_{self._made}"
         other = f" ENCODING '{encoding}' TEMPLATE template0 LC_COLLATE 'C' LC_CTYPE 'C'" if encoding else ""
-        self._run(f"CREATE DATABASE {name}" + (f" TEMPLATE {template}" if template else other))
+        for server in self._servers:
+            if template and citus.BINARIES:
+                _run(server, citus.END_MAINTENANCE.format(template))
+            _run(server, f"CREATE DATABASE {name}" + (f" TEMPLATE {template}" if template else other))
+        if citus.BINARIES and template:
+            citus.distribute(self._url.set(database=name))  # a copy has no settings of the template
+        elif citus.BINARIES:
+            citus.join([server.set(database=name) for server in self._servers])
         return name
 
-    def _run(self, statement: str) -> None:
-        engine = open_engine(self._url, connections=1)
-        with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-            connection.execute(text("SET statement_timeout = 0"))
-            connection.execute(text(statement))
-        engine.dispose()
+    def _drop(self, name: str) -> None:
+        for server in self._servers:
+            _run(server, f"DROP DATABASE {name} WITH (FORCE)")
+
+    @cached_property
+    def _servers(self) -> list[URL]:
+        return citus.nodes(self._url) if citus.BINARIES else [self._url]
+
+
+def _run(server: URL, statement: str) -> None:
+    engine = open_engine(server, connections=1)
+    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.execute(text("SET statement_timeout = 0"))
+        connection.execute(text(statement))
+    engine.dispose()
+
+
+def migrate(url: URL) -> None:
+    """Migrate a database, and distribute it in a cluster."""
+    Migrations(url).upgrade()
+    if citus.BINARIES and url.get_backend_name() == "postgresql":
+        citus.distribute(url)
 
 
 @contextmanager
@@ -150,7 +174,10 @@ def emptying(url: URL) -> Iterator[Callable[[], None]]:
                 for statement in (*deletions, "DELETE FROM sqlite_sequence"):
                     connection.exec_driver_sql(statement)
             else:  # one round trip, and no TRUNCATE: it makes a file for each table and index
-                restart = "SELECT setval(seqrelid, seqstart, false) FROM pg_sequence"
+                restart = (
+                    "SELECT setval(seqrelid, seqstart, false) FROM pg_sequence"
+                    " JOIN pg_class ON oid = seqrelid WHERE relnamespace = current_schema()::regnamespace"
+                )
                 connection.exec_driver_sql("; ".join((*deletions, restart)))
         if url.get_backend_name() == "sqlite":
             engine.dispose()
@@ -198,7 +225,10 @@ LOCK = Statement(  # however long it takes
 
 
 LOCK_WAITS = Statement(
-    text("SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'")
+    text(
+        f"SELECT count(*) FROM {'citus' if citus.BINARIES else 'pg'}_stat_activity"
+        " WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    )
 )
 
 

@@ -2,7 +2,8 @@
 
 The benchmarks run on one too.
 
-`TEST_DATABASE_URL` names a server to use instead. Its user must be allowed to create databases.
+`TEST_DATABASE_URL` names a server to use instead. Its user must be allowed to create databases. With `TEST_CITUS_BIN`
+the server is the coordinator of a Citus cluster.
 """
 
 import os
@@ -15,7 +16,7 @@ import stat
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ import psycopg2
 from sqlalchemy import URL
 
 from infrastructure.settings import database_url
+from tests.support import citus
 from tests.support.process import children
 from tests.support.reaper import passing_folder, reaper_mark
 
@@ -50,12 +52,27 @@ def private_server(parent: Path = Path("/tmp"), /, *, eased: bool = True, **opti
 
     Not every client signs in to an `eased` one: Bun refuses few rounds of SCRAM.
     """
+    if not citus.BINARIES:
+        with _server(find_binaries(), parent, options, eased=eased) as server:
+            yield server
+        return
+    binaries, options = citus.find_citus(), options | citus.OPTIONS
+    with ExitStack() as stack:
+        servers = [
+            stack.enter_context(_server(binaries, parent, options, eased=eased)) for _ in range(1 + citus.WORKERS)
+        ]
+        citus.join([server.url for server in servers])
+        yield servers[0]
+
+
+@contextmanager
+def _server(binaries: Path, parent: Path, options: dict[str, str], *, eased: bool) -> Iterator["Postgres"]:
     # Not in TMPDIR, which may be private: the server runs as another user when we are root.
     with passing_folder("agora-pg-", parent) as folder:
         user = _unprivileged_user()
         if user is not None:
             os.chown(folder, user.pw_uid, user.pw_gid)
-        server = Postgres(_readable(find_binaries(), folder, as_another_user=user is not None), folder, user, options)
+        server = Postgres(_readable(binaries, folder, as_another_user=user is not None), folder, user, options)
         try:
             server.make()
             server.start()
@@ -131,6 +148,7 @@ class Postgres:
             "PATH": os.environ.get("PATH", ""),
             "LC_ALL": "C",
             "TZ": "UTC",
+            "PGPASSWORD": PASSWORD,  # for its tools, and for connections between the servers of a cluster
             **reaper_mark(),
         }
         self._process: subprocess.Popen[bytes] | None = None
@@ -186,7 +204,7 @@ class Postgres:
         done = subprocess.run(
             [self._binaries / program, *words],
             cwd=self._folder,
-            env=self._environment | {"PGPASSWORD": PASSWORD},
+            env=self._environment,
             capture_output=True,
             text=True,
             check=False,
