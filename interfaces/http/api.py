@@ -26,6 +26,7 @@ from infrastructure.execution.limiter import current_client
 from interfaces.http import admin, middleware, posts, sessions, system, users, votes
 from interfaces.http.deps import ApiState
 from interfaces.http.drain import Drain
+from interfaces.http.fast_path import FastPaths
 from interfaces.http.openapi import complete_document
 from interfaces.http.paging import Cursors, InvalidCursor
 from interfaces.http.problems import (
@@ -61,7 +62,7 @@ FORMS = (FORM, "multipart/form-data")
 def create_api(container: Container, drain: Drain | None = None, unsent: UnsentBytes | None = None) -> FastAPI:
     """Build the API around a container."""
     settings, metrics = container.settings(), container.metrics()
-    drain = drain or Drain()
+    drain, unsent = drain or Drain(), unsent or UnsentBytes()
 
     @asynccontextmanager
     async def lifespan(_api: FastAPI) -> AsyncIterator[None]:
@@ -111,7 +112,7 @@ def create_api(container: Container, drain: Drain | None = None, unsent: UnsentB
     # The first is the innermost.
     api.add_middleware(middleware.BodyLimit)
     api.add_middleware(middleware.ErrorBoundary)
-    api.add_middleware(ResponseLimit, unsent=unsent or UnsentBytes())
+    api.add_middleware(ResponseLimit, unsent=unsent)
     api.add_middleware(middleware.PathNormalizer)
     api.add_middleware(
         middleware.Cors,
@@ -121,6 +122,13 @@ def create_api(container: Container, drain: Drain | None = None, unsent: UnsentB
         expose_headers=CORS_EXPOSED,
     )
     api.add_middleware(middleware.SecurityHeaders, proxies=proxies, drain=drain)
+    api.add_middleware(
+        FastPaths,
+        routes=api.router.routes,
+        headers=middleware.SecurityHeaders(api, proxies, drain),
+        unsent=unsent,
+        handlers={DomainError: _refuse, Unavailable: _unavailable},
+    )
     api.add_middleware(
         middleware.RequestContext,
         proxies=proxies,

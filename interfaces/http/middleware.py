@@ -155,22 +155,23 @@ class SecurityHeaders:
 
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
-                raw = message["headers"]
-                names = {name for name, _ in raw}
-                raw.extend(
-                    _DEFAULTS if _DEFAULT_NAMES.isdisjoint(names) else [h for h in _DEFAULTS if h[0] not in names]
-                )
-                if b"vary" in names:
-                    MutableHeaders(raw=raw).add_vary_header("Authorization")
-                else:
-                    raw.append((b"vary", b"Authorization"))
-                if self._drain.is_draining:
-                    raw.append((b"connection", b"close"))
-                if self._proxies.is_secure(scope):
-                    raw.append((b"strict-transport-security", b"max-age=31536000"))
+                self.add(message["headers"], scope)
             await send(message)
 
         await self._app(scope, receive, send_with_headers)
+
+    def add(self, raw: list[tuple[bytes, bytes]], scope: Scope) -> None:
+        """Add the headers of a response to those that it sets itself."""
+        names = {name for name, _ in raw}
+        raw.extend(_DEFAULTS if _DEFAULT_NAMES.isdisjoint(names) else [h for h in _DEFAULTS if h[0] not in names])
+        if b"vary" in names:
+            MutableHeaders(raw=raw).add_vary_header("Authorization")
+        else:
+            raw.append((b"vary", b"Authorization"))
+        if self._drain.is_draining:
+            raw.append((b"connection", b"close"))
+        if self._proxies.is_secure(scope):
+            raw.append((b"strict-transport-security", b"max-age=31536000"))
 
 
 class Cors(CORSMiddleware):
@@ -208,32 +209,46 @@ class BodyLimit:
         if headers.get("transfer-encoding", "chunked").lower() != "chunked":  # the parser refuses what follows chunked
             await problem_response("transfer-coding")(scope, receive, send)
             return
-        chunks: list[bytes] = []
         most = SMALL_BODY_MAX if scope["path"] in SMALL_BODIES else BODY_MAX
-        size, more = 0, not (length.isdecimal() and int(length[:20]) > most)
-        too_large = not more
-        while more and not too_large:
-            message = await receive()
-            if message["type"] == "http.disconnect":
-                return
-            chunks.append(message.get("body", b""))
-            size += len(chunks[-1])
-            more, too_large = message.get("more_body", False), size > most
-        if too_large:
+        body: Message | None = {"body": b""}
+        is_too_large = length.isdecimal() and int(length[:20]) > most
+        if not is_too_large:
+            body = await whole_body(receive, most)
+        if body is None:
+            return
+        if is_too_large or len(body["body"]) > most:
             await problem_response("body-too-large", f"a request body here has at most {most:,} bytes")(
                 scope, receive, send
             )
             return
-        body: Message | None = {"type": "http.request", "body": b"".join(chunks), "more_body": False}
+        await self._app(scope, replayed(body, receive), send)
 
-        async def receive_whole() -> Message:
-            nonlocal body
-            if body is None:
-                return await receive()
-            message, body = body, None
-            return message
 
-        await self._app(scope, receive_whole, send)
+async def whole_body(receive: Receive, most: int) -> Message | None:
+    """Receive a body until it is whole, or has more bytes than allowed.
+
+    None if the client has disconnected.
+    """
+    chunks: list[bytes] = []
+    size, more = 0, True
+    while more and size <= most:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            return None
+        chunks.append(message.get("body", b""))
+        size += len(chunks[-1])
+        more = message.get("more_body", False)
+    return {"type": "http.request", "body": b"".join(chunks), "more_body": False}
+
+
+def replayed(message: Message, receive: Receive) -> Receive:
+    """Receive a message once more, then what follows it."""
+    messages = [message]
+
+    async def receive_replayed() -> Message:
+        return messages.pop() if messages else await receive()
+
+    return receive_replayed
 
 
 class PathNormalizer:
@@ -289,12 +304,20 @@ class ErrorBoundary:
             await self._app(scope, receive, send_observed)
         except asyncio.CancelledError:
             if scope["type"] == "http" and not started:
-                await unavailable_problem("the server is shutting down, and this request took too long")(
-                    scope, receive, send
-                )
+                await cancelled_problem()(scope, receive, send)
             raise
-        except Exception:
+        except Exception as error:
             if scope["type"] != "http" or started:
                 raise
-            log.exception("request failed")
-            await problem_response("internal")(scope, receive, send)
+            await unexpected_problem(error)(scope, receive, send)
+
+
+def cancelled_problem() -> Response:
+    """Build the response to a request that shutdown cancels."""
+    return unavailable_problem("the server is shutting down, and this request took too long")
+
+
+def unexpected_problem(error: Exception) -> Response:
+    """Build the response to a request whose error is unexpected, and log the error."""
+    log.error("request failed", exc_info=error)
+    return problem_response("internal")

@@ -16,6 +16,7 @@ from domain.posts import PostChanges
 from domain.users import Actor
 from interfaces.http.deps import Reader, ServedCaller, SignedIn, StateDep
 from interfaces.http.etags import TAGGED, IfMatch, IfNoneMatch, UnlessMatch, changeable_versions, entity_tag, is_known
+from interfaces.http.fast_path import FastPathRoute
 from interfaces.http.fields import (
     MOMENT,
     UP_DOWN_NONE,
@@ -32,7 +33,6 @@ from interfaces.http.fields import (
 from interfaces.http.openapi import with_header
 from interfaces.http.paging import LINKED, LIST_PROBLEMS, PageQuery, list_url, openapi_parameters, query_model
 from interfaces.http.problems import problems
-from interfaces.http.routing import FastPathRoute
 
 router = APIRouter(tags=["posts"], route_class=FastPathRoute, strict_content_type=False)
 

@@ -1,13 +1,10 @@
-"""Routes with strict JSON (RFC 8259), and a fast path for valid requests."""
+"""Routes with strict JSON (RFC 8259)."""
 
 import json
 import math
 from collections.abc import Callable, Coroutine
-from json import JSONDecodeError
 from typing import Any, Final, NoReturn
 
-from fastapi._compat import ModelField
-from fastapi.dependencies.models import Dependant
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from starlette.datastructures import Headers
@@ -15,12 +12,11 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Match
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import Scope
 
 from interfaces.http.problems import Responses, document_responses, is_oauth
 
 FORM: Final = "application/x-www-form-urlencoded"
-JSON_TYPES: Final = frozenset({b"application/json", b"application/json; charset=utf-8"})
 
 
 def _refuse_constant(name: str) -> NoReturn:
@@ -108,93 +104,3 @@ class FormRoute(OAuthRoute):
         headers = Headers(scope=scope)
         is_form = headers.get("Content-Type", "").lower().startswith(FORM) and headers.get("Content-Length") != "0"
         return super().matches(scope) if is_form else (Match.NONE, {})
-
-
-class FastPathRoute(StrictRoute):
-    """A route that calls its endpoint without FastAPI's general machinery.
-
-    Every other request restarts on FastAPI's own path: one that does not validate, has another content type, or sends
-    a header that the endpoint reads. So FastAPI alone reports what is wrong with a request.
-
-    The endpoint returns a response. It takes path parameters, optional headers, one body, and dependencies that take
-    the request alone; any other parameter is refused at startup.
-    """
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.app = _FastPath(self, self.app)
-
-
-class _FastPath:
-    """The ASGI application of a `FastPathRoute`."""
-
-    def __init__(self, route: FastPathRoute, fallback: ASGIApp) -> None:
-        self._fallback = fallback
-        self._endpoint: Any = route.endpoint
-        dependant = route.dependant
-        self._dependencies: list[tuple[Any, Any]] = [
-            (each.name, getattr(each.call, "on_fast_path", each.call)) for each in dependant.dependencies
-        ]
-        self._path = [(field.name, field) for field in dependant.path_params]
-        self._headers = frozenset(field.alias.lower().replace("_", "-").encode() for field in dependant.header_params)
-        self._body: ModelField | None = next(iter(dependant.body_params), None)
-        unsupported = (
-            *dependant.query_params,
-            *dependant.cookie_params,
-            *dependant.body_params[1:],
-            *(field for field in dependant.header_params if field.field_info.is_required()),
-            *(each for each in dependant.dependencies if not _takes_request_alone(each)),
-        )
-        if unsupported or dependant.request_param_name or dependant.response_param_name:
-            raise TypeError(f"{route.path} has parameters that FastPathRoute does not support: use StrictRoute")
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Handle one request."""
-        values: dict[str, Any] = {}
-        is_plain = True
-        for name, value in scope["headers"]:
-            if name in self._headers or (
-                name == b"content-type" and self._body is not None and value not in JSON_TYPES
-            ):
-                is_plain = False
-        for name, field in self._path:
-            values[name], errors = field.validate(scope["path_params"][name], {}, loc=())
-            is_plain = is_plain and not errors
-        if is_plain and self._body is not None:
-            message = await receive()  # the whole body: BodyLimit collects it
-            receive = _replay(message, receive)
-            try:
-                values[self._body.name], errors = self._body.validate(parse(message.get("body", b"")), {}, loc=())
-            except JSONDecodeError:
-                is_plain = False
-            else:
-                is_plain = not errors
-        if not is_plain:
-            await self._fallback(scope, receive, send)
-            return
-        request = Request(scope)
-        for name, dependency in self._dependencies:
-            values[name] = await dependency(request=request)
-        response = await self._endpoint(**values)
-        await response(scope, receive, send)
-
-
-def _takes_request_alone(dependency: Dependant) -> bool:
-    parameters = (
-        *dependency.path_params,
-        *dependency.query_params,
-        *dependency.header_params,
-        *dependency.cookie_params,
-    )
-    is_flat = not (parameters or dependency.body_params or dependency.dependencies)
-    return is_flat and dependency.request_param_name == "request" and dependency.name is not None
-
-
-def _replay(message: Message, receive: Receive) -> Receive:
-    """Receive a message once more."""
-    messages = [message]
-
-    async def receive_replayed() -> Message:
-        return messages.pop() if messages else await receive()
-
-    return receive_replayed

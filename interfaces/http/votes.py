@@ -11,6 +11,7 @@ from pydantic_core import to_json
 from application.views import VoteReceipt
 from domain.votes import Direction
 from interfaces.http.deps import ServedCaller, SignedIn, StateDep
+from interfaces.http.fast_path import FastPathRoute
 from interfaces.http.fields import (
     MOMENT,
     NAMED_UP_DOWN,
@@ -25,7 +26,6 @@ from interfaces.http.fields import (
 )
 from interfaces.http.paging import LINKED, LIST_PROBLEMS, PageQuery, list_url, openapi_parameters, query_model
 from interfaces.http.problems import problems
-from interfaces.http.routing import FastPathRoute
 
 router = APIRouter(tags=["votes"], route_class=FastPathRoute, strict_content_type=False)
 

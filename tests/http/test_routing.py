@@ -7,7 +7,8 @@ from typing import Annotated, Any
 import pytest
 from fastapi import APIRouter, Header, Response
 
-from interfaces.http.routing import FastPathRoute
+from interfaces.http.fast_path import FastPathRoute
+from interfaces.http.middleware import PathNormalizer
 from tests.support.api import Api, Person
 
 USUAL = {"Content-Type": "application/json; charset=UTF-8"}
@@ -55,10 +56,68 @@ def test_both_paths_respond_the_same(api: Api, method: str, path: str, body: byt
         assert found[0] == found[1]
 
 
-@pytest.mark.parametrize("path", ["/posts/1", "/posts/01", "/posts/9", "/posts"])
-def test_a_header_that_changes_nothing_changes_nothing(ann: Person, path: str) -> None:
+READS = [
+    "/posts",
+    "/posts?limit=2&sort_by=hot",
+    "/posts?limit=0",
+    "/posts?skip=1&cursor=x",
+    "/posts?cursor=x",
+    "/posts/1",
+    "/posts/01",
+    "/posts/9",
+    "/posts/x",
+    "/users/me/votes",
+    "/users/me/votes?dir=7",
+]
+CONDITIONS: list[dict[str, str]] = [
+    {},
+    {"If-None-Match": '"nothing"'},
+    {"If-None-Match": "*"},
+    {"X-Request-ID": "mine"},
+    {"X-Forwarded-For": "203.0.113.9", "X-Forwarded-Proto": "https"},
+    {"Content-Length": "0"},
+    {"Authorization": "Bearer nonsense"},
+    {"Authorization": "Basic YTpi"},
+]
+
+
+@pytest.mark.parametrize("path", READS)
+@pytest.mark.parametrize("headers", CONDITIONS, ids=str)
+def test_both_paths_read_the_same(ann: Person, path: str, headers: dict[str, str]) -> None:
     ann.posts()
-    assert told(ann("GET", path)) == told(ann("GET", path, headers={"If-None-Match": '"nothing"'}))
+    bare, mark, query = path.partition("?")
+
+    assert told(ann("GET", path, headers=headers)) == told(ann("GET", f"{bare}/{mark}{query}", headers=headers))
+
+
+def test_session_that_has_ended_is_refused_before_the_request_is_judged(ann: Person) -> None:
+    assert ann("POST", "/logout").status_code == 204
+    for method, path, body in (
+        ("GET", "/posts?limit=0", None),
+        ("GET", "/posts?cursor=x", None),
+        ("GET", "/posts/9", None),
+        ("POST", "/posts", {"title": ""}),
+        ("PUT", "/posts/9/vote", {"dir": 1}),
+    ):
+        assert ann(method, path, json=body).json()["type"].endswith("invalid-token"), path
+
+
+def test_plain_requests_skip_the_other_middleware(ann: Person, monkeypatch: pytest.MonkeyPatch) -> None:
+    post = ann.posts()
+    monkeypatch.setattr(PathNormalizer, "__call__", None)
+
+    statuses = [
+        ann("GET", "/posts").status_code,
+        ann("GET", f"/posts/{post}", headers={"If-None-Match": "*"}).status_code,
+        ann("PUT", f"/posts/{post}/vote", json={"dir": 1}).status_code,
+        ann("POST", "/vote", json={"post_id": post, "dir": 0}).status_code,
+        ann("POST", "/posts", json={"title": "A title", "content": "Some content"}).status_code,
+        ann("PATCH", f"/posts/{post}", json={"title": "Another"}).status_code,
+        ann("DELETE", f"/posts/{post}").status_code,
+        ann("GET", f"/posts/{post}").status_code,
+    ]
+
+    assert statuses == [200, 304, 200, 201, 201, 200, 204, 404]
 
 
 async def asks_for_a_query(limit: int = 1) -> Response:
