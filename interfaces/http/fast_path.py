@@ -199,7 +199,7 @@ class FastPaths:
 
 
 def _shape(template: str) -> tuple[str, str | None]:
-    """Split the template of a path: whole, or what precedes and follows its second segment."""
+    """Split the template of a path at its parameter, the second segment, if any."""
     before, brace, after = template[1:].partition("/{")
     if not brace:
         return template, None

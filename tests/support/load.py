@@ -39,12 +39,12 @@ class Voter:
 class VotingForum:
     """People and posts in a database, put there past the API."""
 
-    def __init__(self, url: URL) -> None:
+    def __init__(self, url: URL, voters: int = VOTERS, posts: int = POSTS) -> None:
         self.url = url
         codec, now = JwtTokenCodec(KEY, None, "HS256", timedelta(minutes=30)), datetime.now(UTC)
         with sql_backend(url) as backend:
             with backend.uow() as tx:
-                users = [tx.users.add(a_user(f"voter{number}")) for number in range(VOTERS)]
+                users = [tx.users.add(a_user(f"voter{number}")) for number in range(voters)]
                 sessions = [
                     tx.sessions.add(
                         Session.open(
@@ -59,7 +59,7 @@ class VotingForum:
                 for session, token in zip(sessions, tokens, strict=True)
             ]
             actor = backend.users.find_actor(Bearer(sessions[0].user_id, sessions[0].id, now))
-            self.posts = [add_post(backend.uow, actor).id for _ in range(POSTS)]
+            self.posts = [add_post(backend.uow, actor).id for _ in range(posts)]
 
     def require_true_counters(self) -> dict[tuple[int, int], int]:
         """Compare every counter with the votes that are there, and give these by voter and post."""
@@ -109,7 +109,7 @@ class Load(VoterThreads):
         self.counts: Counter[str] = Counter()
         self._address = address
         self._forum = forum
-        self._pause_seconds = VOTERS / rate
+        self._pause_seconds = len(forum.voters) / rate
         self._may_break = may_break
         self._answer_seconds = answer_seconds
         self._limits = httpx2.Limits(max_keepalive_connections=None if stays else 0)
