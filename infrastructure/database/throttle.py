@@ -23,8 +23,11 @@ _EXPIRED: Final = attempts.c.ends_at <= bindparam("now")
 
 def _count(insert: Any, buckets: int) -> Any:
     """Count one more in each bucket, from 1 after its window, in one statement."""
+    ends = [
+        bindparam(f"end_{n}", type_=attempts.c.ends_at.type) for n in range(buckets)
+    ]  # only the first would be typed
     new = insert(attempts).values(
-        [{"bucket": bindparam(f"bucket_{n}"), "count": ONE, "ends_at": bindparam(f"end_{n}")} for n in range(buckets)]
+        [{"bucket": bindparam(f"bucket_{n}"), "count": ONE, "ends_at": end} for n, end in enumerate(ends)]
     )
     is_future = attempts.c.ends_at > new.excluded.ends_at  # the window began before the clock was set back
     return new.on_conflict_do_update(
