@@ -151,7 +151,7 @@ lock: ## Pin the requirements from pyproject.toml
 	rm -rf .venv-lock
 
 clean: ## Remove .venv and caches; data stays
-	rm -rf .venv .venv-audit .venv-lock agora.cdx.json .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache .coverage htmlcov
+	rm -rf .venv .venv-first-edition .venv-audit .venv-lock agora.cdx.json .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache .coverage htmlcov
 
 .venv/installed-mutants: .venv/installed-dev requirements-mutants.txt
 	$(INSTALL) --require-hashes -r requirements-mutants.txt

@@ -22,7 +22,12 @@ from infrastructure.database.tables import metadata
 from tests.support.command import COMMAND, environment, plain
 from tests.support.postgres import private_server, running_server
 
-SERVER: Final = {"shared_buffers": "2GB", "max_wal_size": "8GB", "maintenance_work_mem": "512MB"}
+SERVER: Final = {
+    "shared_buffers": "2GB",
+    "max_wal_size": "8GB",
+    "maintenance_work_mem": "512MB",
+    "max_connections": "500",
+}
 """Enough that neither a checkpoint nor the cache decides about a round. Like the tests' server it runs without
 fsync, except for what is measured on a disk: a commit costs its work. All peers share it."""
 

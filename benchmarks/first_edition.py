@@ -46,5 +46,5 @@ def _run(command: Sequence[str | Path]) -> bytes:
     done = subprocess.run(command, cwd=ROOT, capture_output=True, check=False)
     if done.returncode:
         said = done.stderr.decode(errors="replace")
-        raise FirstEditionError(f"the first edition could not be installed: {command[0]} failed\n{said}")
+        raise FirstEditionError(f"{command[0]} could not install the first edition (--peers leaves it out):\n{said}")
     return done.stdout

@@ -3,15 +3,14 @@
 import http.client
 import json
 import os
-import resource
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote, urlencode
 
 from benchmarks.peers import Running
+from benchmarks.processes import processor_seconds, resident_kib
 from benchmarks.report import Bar, Finding
 
 KIB: Final = 1_024
@@ -144,9 +143,9 @@ def memory(running: Running) -> Iterator[Finding]:
     for content_type, body in MALFORMED.values():
         _refused(running, content_type, body, 20)
     for name, (content_type, body) in MALFORMED.items():
-        before = _resident(running.process)
+        before = resident_kib(running.process) // KIB
         _refused(running, content_type, body, REFUSALS)
-        after = _resident(running.process)
+        after = resident_kib(running.process) // KIB
         yield Finding(
             f"{REFUSALS:,} bodies refused: {name}", f"{after} MiB", f"{before} MiB", after / before, MEMORY_BAR
         )
@@ -162,10 +161,10 @@ def _milliseconds(running: Running, place: Field, text: str) -> float:
     rounds = []
     with _connection(running) as ask:
         for _ in range(3):
-            before = _processor_seconds(running.process)
+            before = processor_seconds(running.process)
             for _ in range(REQUESTS):
                 ask(place.method, target, body, headers)
-            rounds.append((_processor_seconds(running.process) - before) / REQUESTS)
+            rounds.append((processor_seconds(running.process) - before) / REQUESTS)
     return sorted(rounds)[1] * 1_000
 
 
@@ -194,16 +193,6 @@ def _connection(running: Running) -> Iterator[Any]:
         yield ask
     finally:
         connection.close()
-
-
-def _processor_seconds(pid: int) -> float:
-    threads = Path(f"/proc/{pid}/task").glob("*/schedstat")
-    return sum(int(thread.read_text().split()[0]) for thread in threads) / 1e9
-
-
-def _resident(pid: int) -> int:
-    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
-    return pages * resource.getpagesize() // (KIB * KIB)
 
 
 def _json(body: object) -> bytes:

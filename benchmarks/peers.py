@@ -184,7 +184,9 @@ def install_node_packages() -> None:
     """
     npm = shutil.which("npm")
     if npm is None or shutil.which("node") is None:
-        raise PeerError("the servers for Node and Bun need node and npm; on Debian: apt install npm")
+        raise PeerError(
+            "the servers for Node and Bun need node and npm; on Debian: apt install npm; or leave them out by --peers"
+        )
     installed, lock = NODE / "node_modules" / ".package-lock.json", NODE / "package-lock.json"
     if installed.exists() and installed.stat().st_mtime > lock.stat().st_mtime:
         return

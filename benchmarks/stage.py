@@ -38,19 +38,17 @@ class Stage:
     def __post_init__(self) -> None:
         """Fill the databases: a copy has Agora's indexes too, and pays for them."""
         self._servers: dict[tuple[str, int, bool], Running] = {}
-        self._urls: dict[str, URL] = {}
         if ON_NODE_PACKAGES.intersection(self.peers):
             install_node_packages()
         agora_url = self.databases.agora("agora", self.data)
+        self._urls: dict[str, URL] = {"agora": agora_url}
         for peer in self.peers:
             name = peer.replace("-", "_")
-            if peer == "agora":
-                self._urls[peer] = agora_url
-            elif peer == "naive":
+            if peer == "naive":
                 self._urls[peer] = self.databases.declared(name, Base.metadata, replace(self.data, drafts_a_voter=0))
             elif peer == "first-edition":
                 self._urls[peer] = self.databases.first_edition(name, self.data, first_edition.install())
-            else:
+            elif peer != "agora":
                 self._urls[peer] = self.databases.copy(name, agora_url)
 
     def server(self, peer: str, *, processes: int = 1, public: bool = False) -> Running:
