@@ -18,7 +18,7 @@ POSTS = 1_000
 
 
 def test_agora_and_the_naive_application_answer_the_same(postgres: PostgresServer, tmp_path: Path) -> None:
-    data = Data(POSTS, datetime.now(UTC).replace(microsecond=0))
+    data = Data(POSTS, datetime.now(UTC).replace(microsecond=0), drafts_a_voter=1)
     with postgres.database() as ours, postgres.database(migrated=False) as theirs:
         fill(ours, metadata, data)
         declare(theirs, Base.metadata)
