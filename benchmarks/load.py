@@ -4,7 +4,7 @@ import json
 import random
 import shutil
 import subprocess
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -90,13 +90,16 @@ class Rounds:
     warm_up: int
     connections: int
 
-    def interleaved(self, trials: Mapping[str, Callable[[int], Measured]]) -> dict[str, Measured]:
+    def interleaved(
+        self, trials: Mapping[str, Callable[[int], Measured]], warm: Container[str] = ()
+    ) -> dict[str, Measured]:
         """Alternate trials, each for a number of seconds; return the medians of each.
 
-        Alternation spreads other load of the machine over all trials.
+        Alternation spreads other load of the machine over all trials. Those that are `warm` need no warm-up.
         """
-        for trial in trials.values():
-            self._warm_up(trial)
+        for name, trial in trials.items():
+            if name not in warm:
+                self._warm_up(trial)
         found: dict[str, list[Measured]] = {name: [] for name in trials}
         for _ in range(self.rounds):
             for name, trial in trials.items():

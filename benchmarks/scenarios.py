@@ -93,7 +93,7 @@ def against(action: str, stage: Stage, rounds: Rounds) -> list[Finding]:
     """
     load = Load(action, stage.data.posts, CONTENT)
     findings = []
-    for connections in stage.connections:
+    for connections in sorted(stage.connections, reverse=True):
         peers = stage.peers if connections == rounds.connections else _tuned(stage)
         trials = {peer: (load, stage.server(peer)) for peer in peers}
         found = stage.measure(action, trials, replace(rounds, connections=connections))

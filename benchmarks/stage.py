@@ -37,6 +37,7 @@ class Stage:
 
     def __post_init__(self) -> None:
         """Fill the databases: a copy has Agora's indexes too, and pays for them."""
+        self._warm: set[tuple[Load, Running]] = set()
         self._servers: dict[tuple[str, int, bool], Running] = {}
         if ON_NODE_PACKAGES.intersection(self.peers):
             install_node_packages()
@@ -81,10 +82,15 @@ class Stage:
         return self.stack.enter_context(agora(url, self.folder, name="agora with few posts"))
 
     def measure(self, scenario: str, trials: Mapping[str, tuple[Load, Running]], rounds: Rounds) -> dict[str, Measured]:
-        """Measure loads on servers, alternating; store a sample of each."""
+        """Measure loads on servers, alternating; store a sample of each.
+
+        A server that had the same load before, over at least as many connections, is warm.
+        """
         calls: dict[str, Callable[[int], Measured]] = {
             name: partial(load.on, server, rounds.connections) for name, (load, server) in trials.items()
         }
-        found = rounds.interleaved(calls)
+        warm = {name for name, trial in trials.items() if trial in self._warm}
+        found = rounds.interleaved(calls, warm)
+        self._warm.update(trials.values())
         self.samples += [Sample(scenario, rounds.connections, name, each) for name, each in found.items()]
         return found

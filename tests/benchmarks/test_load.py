@@ -61,6 +61,20 @@ def test_trials_alternate_after_an_uncounted_warm_up() -> None:
     assert {name: figures.per_second for name, figures in found.items()} == {"one": 10, "two": 20}
 
 
+def test_a_warm_trial_is_measured_at_once() -> None:
+    sequence: list[tuple[str, int]] = []
+
+    def trial(name: str, seconds: int) -> Measured:
+        sequence.append((name, seconds))
+        return Measured(1, 1, 1, 1)
+
+    Rounds(rounds=1, seconds=3, warm_up=1, connections=16).interleaved(
+        {"warm": lambda seconds: trial("warm", seconds), "cold": lambda seconds: trial("cold", seconds)}, {"warm"}
+    )
+
+    assert sequence == [("cold", 1), ("warm", 3), ("cold", 3)]
+
+
 @pytest.mark.parametrize(
     ("rates", "seconds"),
     [
