@@ -89,15 +89,16 @@ MANY_REQUESTS: Final = 200_000
 def against(action: str, stage: Stage, rounds: Rounds) -> list[Finding]:
     """Compare an action with every peer, at each number of connections.
 
-    The naive application is measured at the usual number only.
+    The naive application is measured at the usual number only, and at the others rounds are short.
     """
     load = Load(action, stage.data.posts, CONTENT)
     findings = []
     for connections in sorted(stage.connections, reverse=True):
-        peers = stage.peers if connections == rounds.connections else _tuned(stage)
-        trials = {peer: (load, stage.server(peer)) for peer in peers}
-        found = stage.measure(action, trials, replace(rounds, connections=connections))
-        findings += _against(found, f"{action}, {connections} connections", AGAINST.get((action, connections), ()))
+        usual = connections == rounds.connections
+        trials = {peer: (load, stage.server(peer)) for peer in (stage.peers if usual else _tuned(stage))}
+        found = stage.measure(action, trials, rounds if usual else replace(rounds, connections=connections, seconds=1))
+        what = f"{action}, {connections} connection{'s' if connections > 1 else ''}"
+        findings += _against(found, what, AGAINST.get((action, connections), ()))
     return findings
 
 

@@ -1,11 +1,22 @@
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
+from threading import Thread
 
 import pytest
 
-from benchmarks.processes import TICKS, ProcessorTime, family, family_seconds, parent, processor_seconds, resident_kib
+from benchmarks.processes import (
+    TICKS,
+    ProcessorTime,
+    ended_children_seconds,
+    family,
+    family_seconds,
+    parent,
+    processor_seconds,
+    resident_kib,
+)
 
 BUSY = "import time\nwhile time.process_time() < {seconds}: pass\n"
 PARENT = f"""
@@ -19,15 +30,24 @@ child.wait()
 """
 
 
-def test_processor_time_sums_threads_and_ended_children(tmp_path: Path) -> None:
-    for thread, nanoseconds in ((7, 1_500_000_000), (8, 250_000_000)):
-        folder = tmp_path / "7" / "task" / str(thread)
-        folder.mkdir(parents=True)
-        (folder / "schedstat").write_text(f"{nanoseconds} 12345 678\n")
+def test_ended_children_are_read_in_ticks() -> None:
     fields = ["S", "1", *["0"] * 9, "111", "222", str(TICKS), str(2 * TICKS), "20"]  # from the third field on
-    (tmp_path / "7" / "stat").write_text(f"7 (a (strange) name) {' '.join(fields)}\n")
 
-    assert processor_seconds(7, tmp_path) == pytest.approx(1.5 + 0.25 + 1 + 2)
+    assert ended_children_seconds(f"7 (a (strange) name) {' '.join(fields)}\n") == pytest.approx(3)
+
+
+def test_processor_time_includes_ended_threads() -> None:
+    def work() -> None:
+        until = time.thread_time() + 0.2
+        while time.thread_time() < until:
+            pass
+
+    before = processor_seconds(os.getpid())
+    thread = Thread(target=work)
+    thread.start()
+    thread.join()
+
+    assert processor_seconds(os.getpid()) - before >= 0.19
 
 
 def test_processor_time_per_request_is_the_growth_in_microseconds() -> None:
