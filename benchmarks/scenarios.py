@@ -272,8 +272,8 @@ def _against(found: Mapping[str, Measured], what: str, bars: Iterable[Against]) 
 
 def _unequal_lists(server: Running, data: Data) -> Iterator[str]:
     """Give pages by cursor, own drafts, an account's posts, the first page: in turn."""
-    for page in islice(_pages(server), DISTINCT):
-        yield page.replace("limit=100", "limit=10")
+    for page in islice(_pages(server, LIST), DISTINCT):
+        yield page
         yield f"{LIST}&published=false"
         yield f"{LIST}&owner_id={random.randrange(data.users) + 1}"  # noqa: S311 - requests, not secrets
         yield LIST
@@ -314,7 +314,7 @@ def _cursor_at(server: Running, depth: int) -> str:
     return page.partition("cursor=")[2].partition("&")[0]
 
 
-def _pages(server: Running, path: str = "/posts?limit=100") -> Iterator[str]:
+def _pages(server: Running, path: str) -> Iterator[str]:
     """Give the path of each page that follows, by the links.
 
     Raises:

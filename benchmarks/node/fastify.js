@@ -132,12 +132,7 @@ const NewPost = {
 };
 const NewVote = { type: "object", required: ["dir"], properties: { dir: { type: "integer", enum: [1, -1] } } };
 
-const app = Fastify({
-  bodyLimit: BODY_LIMIT,
-  requestIdHeader: "x-request-id",
-  keepAliveTimeout: 60_000,
-  ajv: { customOptions: { coerceTypes: true } },
-});
+const app = Fastify({ bodyLimit: BODY_LIMIT, requestIdHeader: "x-request-id", keepAliveTimeout: 60_000 });
 app.decorateRequest("caller", null);
 app.addHook("onRequest", authenticate);
 
