@@ -49,7 +49,7 @@ run: .venv/installed ## Serve on http://127.0.0.1:8000, on SQLite unless configu
 	@exec $(BIN)/agora serve
 
 test: .venv/installed-dev ## Run every test, on a private PostgreSQL too
-	@echo "Every test, in two processes: about ten minutes on two cores; the last line says how long it took"
+	@echo "Every test, in two processes: about four minutes on two cores; the last line says how long it took"
 	$(BIN)/pytest --numprocesses=2 --dist=worksteal --durations=5 --durations-min=5
 
 fuzz: .venv/installed-dev ## Send the API far more strange requests than make test does: make fuzz n=1000
