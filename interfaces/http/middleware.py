@@ -2,11 +2,11 @@
 
 import asyncio
 import re
-import secrets
 import time
 from collections.abc import Callable, Sequence
 from http import HTTPStatus
 from logging import INFO
+from random import Random
 from typing import Final
 
 import structlog
@@ -41,6 +41,7 @@ _DEFAULTS: Final = [(name.lower().encode(), value.encode()) for name, value in D
 _DEFAULT_NAMES: Final = frozenset(name for name, _ in _DEFAULTS)
 
 _REQUEST_ID: Final = re.compile("[A-Za-z0-9._-]{1,128}")
+_ids: Final = Random()  # noqa: S311 - an id is no secret, and asking the system for each takes longer than parsing
 
 METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 """Methods with a label of their own in the metrics: clients may invent any number of others."""
@@ -71,7 +72,7 @@ class RequestContext:
             await self._app(scope, receive, send)
             return
         given = Headers(scope=scope).get("x-request-id", "")
-        this_id = given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(16)
+        this_id = given if _REQUEST_ID.fullmatch(given) else f"{_ids.getrandbits(128):032x}"
         request_id.set(this_id)
         client.set(self._proxies.client(scope))
         if self._begin:

@@ -3,11 +3,13 @@
 import os
 import re
 import shutil
+import socket
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
+import psycopg2
 import pytest
 from sqlalchemy import URL
 
@@ -19,7 +21,7 @@ from infrastructure.settings import database_url
 from tests.support.backends import PostgresServer, sql_backend
 from tests.support.command import plain, run, run_command
 from tests.support.course import LATE_CHAPTER, POSTGRESQL, SQLITE
-from tests.support.postgres import free_port
+from tests.support.postgres import free_port, private_server
 from tests.support.reaper import passing_folder
 from tests.support.samples import add_post, add_user
 
@@ -235,6 +237,41 @@ def test_a_server_that_does_not_listen_is_a_problem(monkeypatch: pytest.MonkeyPa
     found = findings(code=1)
     assert re.match("the database cannot be reached: .*Connection refused.* -> start Postgre", only(found["problem"]))
     assert "were not checked: it cannot be reached" in only(found["warning"])
+
+
+@pytest.mark.parametrize(
+    ("place", "remedy"),
+    [
+        ("127.0.0.1:{closed}", "start PostgreSQL, or name the host and port where it listens"),
+        ("127.0.0.1:{silent}", "check the host, the port and the firewalls between"),
+        ("no-such-host.invalid:{port}", "correct the name of the host"),
+    ],
+)
+def test_remedies_for_a_wrong_place_help(
+    own_postgres: URL, monkeypatch: pytest.MonkeyPatch, place: str, remedy: str
+) -> None:
+    right = f"{own_postgres.host}:{own_postgres.port}"
+    assert f"@{right}/" in plain(own_postgres)
+    with closing(socket.create_server(("127.0.0.1", 0))) as silent:
+        wrong = place.format(closed=free_port(), silent=silent.getsockname()[1], port=own_postgres.port)
+        monkeypatch.setenv("DATABASE_URL", plain(own_postgres).replace(f"@{right}/", f"@{wrong}/"))
+        assert only(findings(code=1)["problem"]).endswith(f"-> {remedy}")
+    monkeypatch.setenv("DATABASE_URL", plain(own_postgres))
+    assert findings()["problem"] == []
+
+
+def test_remedy_for_a_server_without_free_connections_helps(monkeypatch: pytest.MonkeyPatch) -> None:
+    most = 4
+    with private_server(max_connections=str(most), superuser_reserved_connections="0") as server, ExitStack() as taken:
+        monkeypatch.setenv("DATABASE_URL", plain(server.url))
+        address = server.url.translate_connect_args(username="user", database="dbname")
+        for _ in range(most):
+            taken.enter_context(closing(psycopg2.connect(**address)))
+        assert only(findings(code=1)["problem"]).endswith(
+            "-> raise max_connections in postgresql.conf and restart PostgreSQL, or start fewer workers"
+        )
+        taken.close()
+        assert "cannot be reached" not in " ".join(findings(code=1)["problem"])
 
 
 def test_a_database_that_is_not_there_is_a_problem(own_postgres: URL, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -641,6 +678,8 @@ def test_a_file_that_is_no_database_is_a_problem(folder: Path, monkeypatch: pyte
     (folder / "diary.txt").write_text("Dear diary, " * 100)
     monkeypatch.setenv("DATABASE_URL", "sqlite:///diary.txt")
     assert "-> name another file in DATABASE_URL" in only(findings(code=1)["problem"])
+    monkeypatch.setenv("DATABASE_URL", "sqlite:///forum.db")
+    assert only(findings(code=1)["problem"]).endswith("-> run: agora migrate")
 
 
 def test_files_that_are_named_by_a_uri_are_not_checked(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
