@@ -90,8 +90,8 @@ def compare(
     missed = sum(not finding.is_met for finding in findings)
     summary = f"{len(findings) - missed} of {len(findings)} bars are met."
     conditions = f"{posts:,} posts, {len(chosen)} scenarios, medians of {rounds} rounds of {seconds} seconds ({where})."
-    measured = samples_table(stage.samples), findings_table(findings)
-    text = "\n".join([conditions, *stage.notes, "", *measured, summary, *failures])
+    measured = [samples_table(stage.samples)] if stage.samples else []
+    text = "\n".join([conditions, *stage.notes, "", *measured, findings_table(findings), summary, *failures])
     typer.echo(text)
     if markdown:
         put_between(markdown, section, text)
