@@ -1,105 +1,119 @@
 # What people do with Agora. A fresh machine needs Python 3.11 or newer and make; everything else is installed
 # into .venv from pinned, hashed requirements.
 .DEFAULT_GOAL := help
-.PHONY: help install run test fuzz faults checklist pooler distributed proxy browser bench bench-full sbom audit docs check lint types walls mutants migrate migration lock clean
+.PHONY: help install run test pythons fuzz faults checklist pooler distributed proxy browser bench bench-full sbom audit docs check lint types walls mutants migrate migration lock clean
 
 PYTHON ?= python3
 CHROMIUM ?= /usr/bin/chromium
 CHROMEDRIVER ?= /usr/bin/chromedriver
 NGINX ?= /usr/sbin/nginx
 PGBOUNCER ?= /usr/sbin/pgbouncer
-BIN := .venv/bin
+# The Pythons that Agora supports; the pinned requirements suit them all.
+SUPPORTED := 3.11 3.12 3.13 3.14
+VENV ?= .venv
+BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 # Ten to thirty times as fast as pip; `make run UV=` uses pip all the same.
 UV ?= $(shell command -v uv 2>/dev/null)
 INSTALL := $(if $(UV),$(UV) pip install --quiet --python $(BIN)/python,$(PIP) install)
+FIND_PYTHON := $(if $(UV),$(UV) python find --system --no-python-downloads $$version,python$$version -c 'import sys; print(sys.executable)')
 PATIENCE := $(if $(UV),with uv: some seconds,with pip: two to three minutes (some seconds where uv is on the PATH))
 
 help: ## List what can be done
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-12s %s\n", $$1, $$2}'
 
-.venv/bin/python:
+$(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
 		echo "Agora needs Python 3.11 or newer; name one with: make PYTHON=/path/to/python3.12 ..." >&2; exit 1; }
-	@echo "Making the virtual environment .venv"
-	@$(PYTHON) -m venv .venv || { \
+	@echo "Making the virtual environment $(VENV)"
+	@$(PYTHON) -m venv $(VENV) || { \
 		echo "Python cannot make a virtual environment here; on Debian and Ubuntu: apt install python3-venv" >&2; \
-		rm -rf .venv; exit 1; }
+		rm -rf $(VENV); exit 1; }
 
 # Installing the development requirements satisfies the others, never the other way round.
-.venv/installed: .venv/bin/python requirements.txt pyproject.toml
-	@echo "Installing the pinned packages into .venv, this once, $(PATIENCE)"
+$(VENV)/installed: $(BIN)/python requirements.txt pyproject.toml
+	@echo "Installing the pinned packages into $(VENV), this once, $(PATIENCE)"
 	@$(INSTALL) --require-hashes -r requirements.txt
 	@$(INSTALL) --no-deps --no-build-isolation --editable .
 	@touch $@
 
-.venv/installed-dev: .venv/installed requirements-dev.txt
-	@echo "Installing what the tests need into .venv, this once, $(PATIENCE)"
+$(VENV)/installed-dev: $(VENV)/installed requirements-dev.txt
+	@echo "Installing what the tests need into $(VENV), this once, $(PATIENCE)"
 	@$(INSTALL) --require-hashes -r requirements-dev.txt
 	@touch $@
 
-.venv/installed-browser: .venv/installed-dev requirements-browser.txt
+$(VENV)/installed-browser: $(VENV)/installed-dev requirements-browser.txt
 	$(INSTALL) --require-hashes -r requirements-browser.txt
 	@touch $@
 
-install: .venv/installed ## Make .venv, with the command agora in it
+install: $(VENV)/installed ## Make .venv, with the command agora in it
 
-run: .venv/installed ## Serve on http://127.0.0.1:8000, on SQLite unless configured otherwise
+run: $(VENV)/installed ## Serve on http://127.0.0.1:8000, on SQLite unless configured otherwise
 	@$(BIN)/agora migrate
 	@exec $(BIN)/agora serve
 
-test: .venv/installed-dev ## Run every test, on a private PostgreSQL too
+test: $(VENV)/installed-dev ## Run every test, on a private PostgreSQL too
 	@echo "Every test, in two processes: about four minutes on two cores; the last line says how long it took"
 	$(BIN)/pytest --numprocesses=2 --dist=worksteal --durations=5 --durations-min=5
 
-fuzz: .venv/installed-dev ## Send the API far more strange requests than make test does: make fuzz n=1000
+# A dry run executes this loop too, and shows the commands for each interpreter.
+pythons: ## Run every test on each supported Python of this machine, in environments of their own
+	@tested=; failed=; for version in $(SUPPORTED); do \
+		python=$$($(FIND_PYTHON) 2>/dev/null) || { echo "Python $$version is not on this machine"; continue; }; \
+		echo "Python $$version is $$python"; tested="$$tested $$version"; \
+		$(MAKE) --no-print-directory test PYTHON="$$python" VENV=.venv-$$version || failed="$$failed $$version"; \
+	done; \
+	test -n "$$tested" || { echo "There is no Python of: $(SUPPORTED)" >&2; exit 1; }; \
+	test -z "$$failed" || { echo "Tests fail on Python$$failed" >&2; exit 1; }
+
+fuzz: $(VENV)/installed-dev ## Send the API far more strange requests than make test does: make fuzz n=1000
 	AGORA_FUZZ_EXAMPLES=$(or $(n),500) $(BIN)/pytest tests/fuzz
 
-faults: .venv/installed-dev ## Break databases and servers more often than make test does: make faults n=10
+faults: $(VENV)/installed-dev ## Break databases and servers more often than make test does: make faults n=10
 	AGORA_FAULTS=$(or $(n),10) $(BIN)/pytest tests/faults
 
-checklist: .venv/installed-dev ## Add an entity to a copy by its checklist: each line that is left out must fail
+checklist: $(VENV)/installed-dev ## Add an entity to a copy by its checklist: each line that is left out must fail
 	$(BIN)/pytest tests/checklist
 
-browser: .venv/installed-browser ## Run the tests that need a browser, in the system's Chromium
+browser: $(VENV)/installed-browser ## Run the tests that need a browser, in the system's Chromium
 	@for program in $(CHROMIUM) $(CHROMEDRIVER); do test -x "$$program" || { \
 		echo "There is no $$program; on Debian: apt install chromium chromium-driver; elsewhere name them with:" \
 			"make browser CHROMIUM=/path CHROMEDRIVER=/path" >&2; exit 1; }; done
 	CHROMIUM=$(CHROMIUM) CHROMEDRIVER=$(CHROMEDRIVER) $(BIN)/pytest tests/browser
 
-pooler: .venv/installed-dev ## Run the tests that need PgBouncer, the system's
+pooler: $(VENV)/installed-dev ## Run the tests that need PgBouncer, the system's
 	@command -v "$(PGBOUNCER)" > /dev/null || { \
 		echo "There is no $(PGBOUNCER); on Debian: apt install pgbouncer; elsewhere name it with:" \
 			"make pooler PGBOUNCER=/path" >&2; exit 1; }
 	PGBOUNCER=$(PGBOUNCER) $(BIN)/pytest tests/pooler
 
-distributed: .venv/installed-dev ## Run contracts, HTTP and fault tests on a private Citus cluster; takes an hour
+distributed: $(VENV)/installed-dev ## Run contracts, HTTP and fault tests on a private Citus cluster; takes an hour
 	@test -f "$$("$(TEST_CITUS_BIN)/pg_config" --pkglibdir 2> /dev/null)/citus.so" || { \
 		echo "TEST_CITUS_BIN names no PostgreSQL with the extension Citus 13.2; on Debian: the package" \
 			"postgresql-15-citus-13.2 of https://packagecloud.io/citusdata/community, then:" \
 			"make distributed TEST_CITUS_BIN=/usr/lib/postgresql/15/bin" >&2; exit 1; }
 	TEST_CITUS_BIN=$(TEST_CITUS_BIN) $(BIN)/pytest -k "not sqlite and not memory" tests/distributed tests/contracts tests/http tests/faults
 
-proxy: .venv/installed-dev ## Run the tests that need nginx, the system's, with deploy/nginx.conf
+proxy: $(VENV)/installed-dev ## Run the tests that need nginx, the system's, with deploy/nginx.conf
 	@command -v "$(NGINX)" > /dev/null || { \
 		echo "There is no $(NGINX); on Debian: apt install nginx; elsewhere name it with:" \
 			"make proxy NGINX=/path" >&2; exit 1; }
 	NGINX=$(NGINX) $(BIN)/pytest tests/proxy
 
-bench: .venv/installed-dev ## Measure Agora beside other servers, into docs/performance.md; takes half an hour
+bench: $(VENV)/installed-dev ## Measure Agora beside other servers, into docs/performance.md; takes half an hour
 	$(BIN)/python -m benchmarks compare --markdown docs/performance.md
 
-bench-full: .venv/installed-dev ## Measure the rest: memory, and up to three million posts, into docs/performance.md
+bench-full: $(VENV)/installed-dev ## Measure the rest: memory, and up to three million posts, into docs/performance.md
 	$(BIN)/python -m benchmarks compare --scenarios memory --peers agora --section memory --markdown docs/performance.md
 	$(BIN)/python -m benchmarks growth --markdown docs/performance.md --chart docs/performance-growth.svg
 
-.venv-audit/installed: .venv/bin/python requirements-audit.txt
+.venv-audit/installed: $(BIN)/python requirements-audit.txt
 	@$(PYTHON) -m venv .venv-audit
 	$(PIP) --python .venv-audit/bin/python install --require-hashes -r requirements-audit.txt
 	@touch $@
 
 # What an installation has, and nothing that tests need.
-.venv-audit/product/installed: .venv/bin/python requirements.txt pyproject.toml
+.venv-audit/product/installed: $(BIN)/python requirements.txt pyproject.toml
 	@$(PYTHON) -m venv --without-pip .venv-audit/product
 	$(PIP) --python .venv-audit/product/bin/python install --require-hashes -r requirements.txt
 	@touch $@
@@ -111,25 +125,25 @@ sbom: .venv-audit/installed .venv-audit/product/installed ## Write all packages 
 audit: .venv-audit/installed ## Look up known vulnerabilities of the pinned packages, over the network
 	.venv-audit/bin/pip-audit --strict --require-hashes --disable-pip --requirement requirements.txt
 
-docs: .venv/installed-dev ## Write the tables and quotations in docs/ from the code
+docs: $(VENV)/installed-dev ## Write the tables and quotations in docs/ from the code
 	$(BIN)/python -m tests.support.reference
 
-lint: .venv/installed-dev
+lint: $(VENV)/installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-types: .venv/installed-dev
+types: $(VENV)/installed-dev
 	$(BIN)/mypy .
 
-walls: .venv/installed-dev
+walls: $(VENV)/installed-dev
 	$(BIN)/lint-imports
 
 check: lint types walls test ## What a change must pass: lint, types, import contracts, tests
 
-migrate: .venv/installed ## Bring the database up to date
+migrate: $(VENV)/installed ## Bring the database up to date
 	@$(BIN)/agora migrate
 
-migration: .venv/installed ## Write a migration from what changed in the tables: make migration m="add tags"
+migration: $(VENV)/installed ## Write a migration from what changed in the tables: make migration m="add tags"
 	@test -n "$(m)" || { echo 'say what it does: make migration m="add tags"' >&2; exit 2; }
 	@$(BIN)/agora migrate
 	@$(BIN)/alembic revision --autogenerate -m "$(m)"
@@ -151,11 +165,11 @@ lock: ## Pin the requirements from pyproject.toml
 	rm -rf .venv-lock
 
 clean: ## Remove .venv and caches; data stays
-	rm -rf .venv .venv-first-edition .venv-audit .venv-lock agora.cdx.json .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache .coverage htmlcov
+	rm -rf .venv $(SUPPORTED:%=.venv-%) .venv-first-edition .venv-audit .venv-lock agora.cdx.json .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache .coverage htmlcov
 
-.venv/installed-mutants: .venv/installed-dev requirements-mutants.txt
+$(VENV)/installed-mutants: $(VENV)/installed-dev requirements-mutants.txt
 	$(INSTALL) --require-hashes -r requirements-mutants.txt
 	@touch $@
 
-mutants: .venv/installed-mutants ## Alter domain and application in a thousand places: tests must notice; five minutes
+mutants: $(VENV)/installed-mutants ## Alter domain and application in a thousand places: tests must notice; five minutes
 	$(BIN)/python -m tests.mutation

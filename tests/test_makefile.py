@@ -1,7 +1,9 @@
-"""What `make run` does on a clean clone, by the commands that it would run."""
+"""What `make` does on a clean clone, by the commands that it would run."""
 
+import re
 import shutil
 import subprocess
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -30,11 +32,9 @@ def commands(folder: Path, target: str, *words: str, path: str = "") -> str:
 @pytest.fixture
 def uv(tmp_path: Path) -> Path:
     """A program of this name, which nothing runs."""
-    program = tmp_path / "programs" / "uv"
-    program.parent.mkdir()
-    program.write_text("#!/bin/sh\nexit 1\n")
-    program.chmod(0o755)
-    return program
+    file = tmp_path / "programs" / "uv"
+    program(file, "exit 1")
+    return file
 
 
 def test_first_run_says_how_long_pip_takes(tmp_path: Path) -> None:
@@ -64,3 +64,58 @@ def test_variable_uv_left_empty_uses_pip(tmp_path: Path, uv: Path) -> None:
 
 def test_tests_say_how_long_they_take(tmp_path: Path) -> None:
     assert "minutes on two cores" in commands(tmp_path, "test")
+
+
+def program(file: Path, script: str) -> None:
+    file.parent.mkdir(exist_ok=True)
+    file.write_text(f"#!/bin/sh\n{script}\n")
+    file.chmod(0o755)
+
+
+def interpreters(shown: str) -> dict[str, str]:
+    """The interpreter that makes the environment of each version whose tests would run."""
+    made = dict(re.findall(r"^(\S+) -m venv \.venv-(3\.\d+) ", shown, re.MULTILINE))
+    environments = re.findall(r"^\.venv-(3\.\d+)/bin/pytest", shown, re.MULTILINE)
+    assert sorted(environments) == sorted(made.values())
+    return {version: python for python, version in made.items()}
+
+
+def test_every_supported_python_of_the_path_is_tested(tmp_path: Path) -> None:
+    programs = tmp_path / "programs"
+    program(programs / "python3.12", "echo /opt/python3.12")
+    program(programs / "python3.13", "echo python3.13: command not found >&2; exit 127")  # pyenv's, of an unset version
+    program(programs / "python3.14", "echo /opt/python3.14")
+    program(programs / "python3.99", "echo /opt/python3.99")
+
+    shown = commands(tmp_path, "pythons", "UV=", "SUPPORTED=3.12 3.13 3.14", path=str(programs))
+
+    assert interpreters(shown) == {"3.12": "/opt/python3.12", "3.14": "/opt/python3.14"}
+    assert "Python 3.13 is not on this machine" in shown
+
+
+def test_uv_finds_the_pythons_that_are_tested(tmp_path: Path) -> None:
+    programs = tmp_path / "programs"
+    program(programs / "uv", 'test "$*" = "python find --system --no-python-downloads 3.13" && echo /opt/uv/3.13')
+
+    shown = commands(tmp_path, "pythons", path=str(programs))
+
+    assert interpreters(shown) == {"3.13": "/opt/uv/3.13"}
+
+
+def test_no_supported_python_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(subprocess.CalledProcessError) as failure:
+        commands(tmp_path, "pythons", "UV=", "SUPPORTED=3.97 3.98")
+
+    assert "There is no Python of: 3.97 3.98" in failure.value.stderr
+
+
+def test_supported_pythons_are_the_same_everywhere() -> None:
+    found = re.search(r"^SUPPORTED := (.+)$", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE)
+    assert found
+    supported = found[1].split()
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    prefix = "Programming Language :: Python :: 3."
+
+    assert project["requires-python"] == f">={supported[0]}"
+    assert [f"3.{each.removeprefix(prefix)}" for each in project["classifiers"] if each.startswith(prefix)] == supported
+    assert f"Python {supported[0]} to {supported[-1]}" in (ROOT / "README.md").read_text("utf-8")
