@@ -11,7 +11,9 @@ from sqlalchemy import (
     Select,
     and_,
     bindparam,
+    case,
     delete,
+    false,
     insert,
     literal_column,
     null,
@@ -31,7 +33,6 @@ from domain.votes import Tally, hotness
 from infrastructure.database.callers import CALLER, IS_ADMIN, caller_values, checked, find_actor
 from infrastructure.database.pipeline import Querier, Statement
 from infrastructure.database.sql import (
-    FENCE,
     ConnectionProvider,
     Keyset,
     WindowShape,
@@ -198,30 +199,22 @@ def _page(query: ListQuery, *, sort_ranges: bool) -> Any:
 
     PostgreSQL merges several ranges in order if each is a sorted subquery; SQLite merges them without.
     """
-    # A ranked list between dates: unfenced, the planner might fetch all rows between the dates and sort them.
-    fenced = query.order.by is not SortBy.DATE and (query.since or query.until) and not query.search
-    parts: list[Any] = [_part(query, index_range, dated=not fenced) for index_range in query.ranges]
+    parts: list[Any] = [_part(query, index_range) for index_range in query.ranges]
     if len(parts) > 1 and sort_ranges:
-        parts = [_sorted(query, part, f"range_{number}", whole=fenced) for number, part in enumerate(parts)]
+        parts = [_sorted(query, part, f"range_{number}") for number, part in enumerate(parts)]
     union: Any = parts[0] if len(parts) == 1 else union_all(*parts)
-    ordered = union.order_by(*query.keyset(union.selected_columns.rank, union.selected_columns.id).order)
-    if fenced:
-        ranked = ordered.offset(FENCE).subquery("ranked")
-        ordered = select(ranked.c.id).where(*_between(ranked, query))
-    return query.window.cut(ordered)
+    return query.window.cut(union.order_by(*query.keyset(union.selected_columns.rank, union.selected_columns.id).order))
 
 
-def _sorted(query: ListQuery, part: Any, name: str, *, whole: bool) -> Any:
+def _sorted(query: ListQuery, part: Any, name: str) -> Any:
     ordered = part.order_by(*query.keyset(part.selected_columns.rank, posts.c.id).order)
-    bounded = ordered.offset(FENCE) if whole or query.window.skip else ordered.limit(query.window.rows)
-    return bounded.subquery(name).select()
+    return ordered.limit(query.window.reach).subquery(name).select()
 
 
-def _part(query: ListQuery, index_range: IndexRange, *, dated: bool) -> Select[Any]:
+def _part(query: ListQuery, index_range: IndexRange) -> Select[Any]:
     """Find the posts of one range."""
     part = select(posts.c.id, query.rank.label("rank"), posts.c.created_at).where(index_range.condition)
-    if dated:
-        part = part.where(*_between(posts, query))
+    part = part.where(*_between(query))
     if query.window.after:
         part = part.where(query.keyset(query.rank, posts.c.id).is_after_cursor)
     if query.search:
@@ -230,12 +223,15 @@ def _part(query: ListQuery, index_range: IndexRange, *, dated: bool) -> Select[A
     return part
 
 
-def _between(rows: Any, query: ListQuery) -> list[ColumnElement[bool]]:
+def _between(query: ListQuery) -> list[ColumnElement[bool]]:
     limits = []
     if query.since:
-        limits.append(rows.c.created_at >= bindparam("since"))
+        limits.append(posts.c.created_at >= bindparam("since"))
     if query.until:
-        limits.append(rows.c.created_at < bindparam("until"))
+        limits.append(posts.c.created_at < bindparam("until"))
+    if limits and query.order.by is not SortBy.DATE and not query.search:
+        # Hidden from the planner, which might fetch all rows between the dates and sort them by rank.
+        return [case((and_(*limits), true()), else_=false())]
     return limits
 
 

@@ -5,7 +5,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
-from sqlalchemy import BindParameter, ColumnElement, bindparam, literal_column, tuple_
+from sqlalchemy import BigInteger, BindParameter, ColumnElement, bindparam, literal_column, tuple_
 
 from application.paging import Page, PageCursor, Window
 from application.ports.storage import ID_MAX
@@ -17,9 +17,6 @@ Row = Sequence[Any]
 
 ConnectionProvider = Callable[[], AbstractContextManager[Querier]]
 """Opens a connection for queries."""
-
-FENCE: Final[ColumnElement[int]] = literal_column("0")
-"""OFFSET of a subquery that the planner has to execute on its own, in its order."""
 
 _ESCAPE: Final = "!"
 
@@ -77,6 +74,11 @@ class WindowShape:
     def rows(self) -> ColumnElement[int]:
         """Rows to fetch: those of the page, and one that tells whether more follow."""
         return literal_column(str(self.limit + 1))
+
+    @property
+    def reach(self) -> ColumnElement[int]:
+        """Rows from the first one of the list to the last one of `rows`."""
+        return bindparam("skip", type_=BigInteger) + self.rows if self.skip else self.rows
 
     def cut(self, statement: Any) -> Any:
         """Limit an ordered statement to the window."""

@@ -21,7 +21,7 @@ from domain.votes import Direction, Tally, Vote, VoteContext, hotness
 from infrastructure.database.callers import CALLER, HAS_ADMIN_ROLE, IS_ADMIN, caller_values
 from infrastructure.database.pipeline import Querier, Rows, Statement
 from infrastructure.database.posts import tally_row
-from infrastructure.database.sql import FENCE, ConnectionProvider, Keyset, WindowShape, is_id, page_of, window_values
+from infrastructure.database.sql import ConnectionProvider, Keyset, WindowShape, is_id, page_of, window_values
 from infrastructure.database.tables import posts, votes
 
 _IS_POST: Final = posts.c.id == bindparam("of_post")
@@ -96,31 +96,31 @@ def _latest_first(rows: Any) -> Keyset:
 @lru_cache(maxsize=1_000)
 def list_statement(directions: tuple[Direction, ...], admin: bool, window: WindowShape) -> Statement:
     """Build the statement of a user's votes: one index scan per direction."""
-    parts: list[Any] = [_part(direction, window) for direction in directions]
+    parts: list[Any] = [_part(direction, admin, window) for direction in directions]
     # PostgreSQL merges the parts in order if each is a sorted subquery; SQLite merges them without.
     sorted_parts = [
-        part.order_by(*_latest_first(votes.c).order).offset(FENCE).subquery(f"part_{number}").select()
+        part.order_by(*_latest_first(votes.c).order).limit(window.reach).subquery(f"part_{number}").select()
         for number, part in enumerate(parts)
     ]
-    return Statement(_shown(sorted_parts, admin, window), sqlite=_shown(parts, admin, window))
+    return Statement(_merged(sorted_parts, window), sqlite=_merged(parts, window))
 
 
-def _part(direction: Direction, window: WindowShape) -> Select[Any]:
-    part = select(votes.c.post_id, votes.c.dir, votes.c.created_at).where(
-        votes.c.user_id == bindparam("voter_id"), votes.c.dir == literal_column(str(direction.value))
+def _part(direction: Direction, admin: bool, window: WindowShape) -> Select[Any]:
+    part = (
+        select(
+            *(column.label(column.name) for column in (votes.c.post_id, posts.c.title, votes.c.dir, votes.c.created_at))
+        )
+        .join_from(votes, posts, posts.c.id == votes.c.post_id)
+        .where(votes.c.user_id == bindparam("voter_id"), votes.c.dir == literal_column(str(direction.value)))
     )
+    if not admin:
+        part = part.where(or_(posts.c.published, posts.c.owner_id == bindparam("voter_id")))
     return part.where(_latest_first(votes.c).is_after_cursor) if window.after else part
 
 
-def _shown(parts: Sequence[Any], admin: bool, window: WindowShape) -> Any:
+def _merged(parts: Sequence[Any], window: WindowShape) -> Any:
     union: Any = parts[0] if len(parts) == 1 else union_all(*parts)
-    cast = union.order_by(*_latest_first(union.selected_columns).order).offset(FENCE).subquery("cast_votes")
-    shown = select(cast.c.post_id, posts.c.title, cast.c.dir, cast.c.created_at).join_from(
-        cast, posts, posts.c.id == cast.c.post_id
-    )
-    if not admin:
-        shown = shown.where(or_(posts.c.published, posts.c.owner_id == bindparam("voter_id")))
-    return window.cut(shown.order_by(*_latest_first(cast.c).order))
+    return window.cut(union.order_by(*_latest_first(union.selected_columns).order))
 
 
 def store_tally(querier: Querier, post_id: int, tally: Tally, created_at: datetime) -> None:
