@@ -1,7 +1,7 @@
 # What people do with Agora. A fresh machine needs Python 3.11 or newer and make; everything else is installed
 # into .venv from pinned, hashed requirements.
 .DEFAULT_GOAL := help
-.PHONY: help install run test pythons fuzz faults checklist pooler distributed proxy browser bench bench-full sbom audit docs check lint types walls mutants migrate migration lock clean
+.PHONY: help install run test pythons fuzz faults failover checklist pooler distributed proxy browser bench bench-full sbom audit docs check lint types walls mutants migrate migration lock clean
 
 PYTHON ?= python3
 CHROMIUM ?= /usr/bin/chromium
@@ -72,6 +72,9 @@ fuzz: $(VENV)/installed-dev ## Send the API far more strange requests than make 
 faults: $(VENV)/installed-dev ## Break databases and servers more often than make test does: make faults n=10
 	AGORA_FAULTS=$(or $(n),10) $(BIN)/pytest tests/faults
 
+failover: $(VENV)/installed-dev ## Kill the primary and promote its standby, twenty times, under votes: make failover n=50
+	AGORA_FAULTS=$(or $(n),20) $(BIN)/pytest tests/faults/test_failover.py
+
 checklist: $(VENV)/installed-dev ## Add an entity to a copy by its checklist: each line that is left out must fail
 	$(BIN)/pytest tests/checklist
 
@@ -87,7 +90,7 @@ pooler: $(VENV)/installed-dev ## Run the tests that need PgBouncer, the system's
 			"make pooler PGBOUNCER=/path" >&2; exit 1; }
 	PGBOUNCER=$(PGBOUNCER) $(BIN)/pytest tests/pooler
 
-distributed: $(VENV)/installed-dev ## Run contracts, HTTP and fault tests on a private Citus cluster; takes an hour
+distributed: $(VENV)/installed-dev ## Run contracts, HTTP and fault tests on a private Citus cluster; twenty minutes on two cores
 	@test -f "$$("$(TEST_CITUS_BIN)/pg_config" --pkglibdir 2> /dev/null)/citus.so" || { \
 		echo "TEST_CITUS_BIN names no PostgreSQL with the extension Citus 13.2; on Debian: the package" \
 			"postgresql-15-citus-13.2 of https://packagecloud.io/citusdata/community, then:" \

@@ -15,7 +15,7 @@ import socket
 import stat
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
@@ -53,20 +53,24 @@ def private_server(parent: Path = Path("/tmp"), /, *, eased: bool = True, **opti
     Not every client signs in to an `eased` one: Bun refuses few rounds of SCRAM.
     """
     if not citus.BINARIES:
-        with _server(find_binaries(), parent, options, eased=eased) as server:
+        with one_server(find_binaries(), options, parent, eased=eased) as server:
             yield server
         return
     binaries, options = citus.find_citus(), options | citus.OPTIONS
     with ExitStack() as stack:
         servers = [
-            stack.enter_context(_server(binaries, parent, options, eased=eased)) for _ in range(1 + citus.WORKERS)
+            stack.enter_context(one_server(binaries, options, parent, eased=eased)) for _ in range(1 + citus.WORKERS)
         ]
         citus.join([server.url for server in servers])
+        servers[0].workers = servers[1:]
         yield servers[0]
 
 
 @contextmanager
-def _server(binaries: Path, parent: Path, options: dict[str, str], *, eased: bool) -> Iterator["Postgres"]:
+def one_server(
+    binaries: Path, options: dict[str, str], parent: Path = Path("/tmp"), *, eased: bool = True
+) -> Iterator["Postgres"]:
+    """Run a server of its own, whatever the tests run on."""
     # Not in TMPDIR, which may be private: the server runs as another user when we are root.
     with passing_folder("agora-pg-", parent) as folder:
         user = _unprivileged_user()
@@ -153,6 +157,8 @@ class Postgres:
         }
         self._process: subprocess.Popen[bytes] | None = None
         self._user = user
+        self.workers: Sequence[Postgres] = ()
+        """Workers of a cluster, if this is its coordinator."""
         self.url = URL.create("postgresql+psycopg2", "agora", PASSWORD, "127.0.0.1", free_port(), "postgres")
 
     def make(self) -> None:
@@ -178,22 +184,31 @@ class Postgres:
         folder.mkdir()
         self._give(folder)
         standby = Postgres(self._binaries, folder, self._user, self._more)
+        try:
+            standby.follow(self)
+            yield standby
+        finally:
+            standby.stop()
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def follow(self, primary: "Postgres") -> None:
+        """Start as a hot standby of another server, with a copy of its files."""
+        shutil.rmtree(self._folder / "data", ignore_errors=True)
         self._run(
             "pg_basebackup",
             "--no-sync",
             "--checkpoint=fast",
             "--write-recovery-conf",
-            f"--pgdata={folder / 'data'}",
+            f"--pgdata={self._folder / 'data'}",
             "--host=127.0.0.1",
-            f"--port={self.url.port}",
+            f"--port={primary.url.port}",
             "--username=agora",
         )
-        try:
-            standby.start()
-            yield standby
-        finally:
-            standby.stop()
-            shutil.rmtree(folder, ignore_errors=True)
+        self.start()
+
+    def promote(self) -> None:
+        """Become a primary."""
+        self._run("pg_ctl", "promote", f"--pgdata={self._folder / 'data'}")
 
     def _give(self, path: Path) -> None:
         """Give something to the server's user."""
