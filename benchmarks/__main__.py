@@ -13,6 +13,7 @@ from typing import Annotated, Final
 
 import typer
 
+from benchmarks import distributed
 from benchmarks.agreement import require_agreement
 from benchmarks.chart import draw
 from benchmarks.data import Data
@@ -194,6 +195,25 @@ def measure_unread() -> None:
         running = stack.enter_context(agora(server.agora("agora_unread", Data(1_000, _now())), folder))
         for finding in unread(running):
             _say(" | ".join(finding.cells()))
+
+
+@app.command("distributed")
+def measure_distributed(
+    posts: Annotated[int, typer.Option(min=30_000, help="Posts, with ten votes each.")] = 60_000,
+    rounds: RoundsOption = 3,
+    seconds: SecondsOption = 4,
+    markdown: MarkdownOption = None,
+) -> None:
+    """Measure a request on a Citus cluster beside one server.
+
+    TEST_CITUS_BIN names the PostgreSQL of both.
+    """
+    require_wrk()
+    with _stack() as (stack, folder):
+        text = distributed.measure(stack, folder, posts, seconds, rounds, _say)
+    typer.echo(text)
+    if markdown:
+        put_between(markdown, "distributed", text)
 
 
 @app.command("startup")

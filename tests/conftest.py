@@ -12,6 +12,7 @@ from sqlalchemy import URL
 
 from infrastructure.database.schema import Migrations
 from infrastructure.settings import Settings
+from tests.support import citus
 from tests.support.backends import Backend, PostgresServer, emptying, memory_backend, sql_backend
 from tests.support.postgres import running_server
 from tests.support.reaper import passing_folder, reaper
@@ -20,6 +21,8 @@ for _name in Settings.model_fields:  # the environment of the person who runs th
     os.environ.pop(_name.upper(), None)
 
 collect_ignore = ["browser", "checklist", "distributed", "pooler", "proxy"]  # targets of their own name them
+if citus.BINARIES:  # plans, round trips and locks of one server
+    collect_ignore += [f"contracts/test_{name}.py" for name in ("plans", "costs", "locks")]
 
 reaper()  # before anything that has to inherit its mark
 
