@@ -123,6 +123,8 @@ class Querier:
     Each statement is a transaction of its own, or all are inside one.
     """
 
+    locks_rows = False
+
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
@@ -152,10 +154,11 @@ class Querier:
         """Queue a statement; its errors surface at the next query or at commit."""
         self._connection.execute(statement.clause, values)
 
-    def enqueue_many(self, statement: Statement, many: Sequence[Values]) -> None:
-        """Queue a query once for each values, in their order, for its locks."""
-        for values in many:
-            self.enqueue(statement, values)
+    def lock(self, statement: Statement, many: Sequence[Values]) -> None:
+        """Queue a query for its locks, once for each values, in their order.
+
+        SQLite has no locks of rows: its transaction holds that of the whole database.
+        """
 
 
 class SessionState(Protocol):
@@ -183,6 +186,8 @@ class Pipeline(Querier):
     the connection closed is sent again over a new one, unless it commits: the server had restarted, and nothing
     had happened.
     """
+
+    locks_rows = True
 
     def __init__(self, acquire: Callable[[], Connection], session: "SessionState", *, transaction: bool) -> None:
         self._acquire = acquire
@@ -219,10 +224,11 @@ class Pipeline(Querier):
             found[number - 1].append(tuple(row))
         return found
 
-    def enqueue_many(self, statement: Statement, many: Sequence[Values]) -> None:
-        """Queue a query once for each values, in one statement."""
+    def lock(self, statement: Statement, many: Sequence[Values]) -> None:
+        """Queue a query for its locks, in one statement."""
         if len(many) <= 1 or self.is_distributed:
-            super().enqueue_many(statement, many)
+            for values in many:
+                self.enqueue(statement, values)
         else:
             self.enqueue(statement.batched, arrays_of(statement, many))
 

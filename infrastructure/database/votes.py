@@ -145,8 +145,8 @@ class SqlVoteRepository:
         values = [{"of_post": post_id if is_id(post_id) else 0, **caller_values(caller)} for caller, post_id in asked]
         ascending = sorted(values, key=itemgetter("of_post"))
         locked = {each["of_post"] for each in values}
-        if wait or len(locked) == 1:
-            self._querier.enqueue_many(LOCK if wait else LOCK_AT_ONCE, ascending)
+        if wait or len(locked) == 1 or not self._querier.locks_rows:
+            self._querier.lock(LOCK if wait else LOCK_AT_ONCE, ascending)
         else:
             locked = {row[0] for rows in self._querier.fetch_many(LOCK_FREE, ascending) for row in rows}
         found = self._querier.fetch_many(CONTEXT, values)

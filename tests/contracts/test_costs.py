@@ -26,7 +26,7 @@ from tests.support.round_trips import round_trips
 from tests.support.samples import NOW, a_user, add_post, add_user
 
 VOTES = 20
-ROUND_TRIPS = {"postgresql": 2, "sqlite": 7}
+ROUND_TRIPS = {"postgresql": 2, "sqlite": 6}
 """On SQLite each statement, BEGIN and COMMIT included."""
 
 ROWS_READ = Statement(
