@@ -5,6 +5,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property, partial
+from itertools import product
 from pathlib import Path
 from statistics import median
 from typing import Final
@@ -99,22 +100,20 @@ def layouts(stack: ExitStack, folder: Path, data: Data, say: Callable[[str], Non
 def measure(stack: ExitStack, folder: Path, posts: int, seconds: int, rounds: int, say: Callable[[str], None]) -> str:
     """Measure each action on each layout, and return the table.
 
-    The accounts that are removed are the last ones: the first ones have the tokens.
+    Accounts are removed at the end, with their posts: until then every request is answered.
     """
     data = Data(posts, datetime.now(UTC).replace(microsecond=0))
     found = list(layouts(stack, folder, data, say))
-    trips = {layout.name: counted(layout.url, data.users) for layout in found}
     costs: dict[str, dict[str, list[float]]] = {}
-    for number in range(rounds):
-        for action in (*LOADS, REMOVAL):
-            say(f"round {number + 1}: {action}")
-            for layout in found:
-                cost = (
-                    _removal(layout, data.users - 1 - number * REMOVED)
-                    if action == REMOVAL
-                    else _request(layout, action, posts, seconds)
-                )
-                costs.setdefault(action, {}).setdefault(layout.name, []).append(cost)
+    for number, (action, load) in product(range(rounds), LOADS.items()):
+        say(f"round {number + 1}: {action}")
+        for layout in found:
+            cost = _request(layout, Load(load.scenario, posts, load.text), seconds)
+            costs.setdefault(action, {}).setdefault(layout.name, []).append(cost)
+    for number, layout in product(range(rounds), found):
+        cost = _removal(layout, data.users - 1 - number * REMOVED)
+        costs.setdefault(REMOVAL, {}).setdefault(layout.name, []).append(cost)
+    trips = {layout.name: counted(layout.url, data.users) for layout in found}
     names = [layout.name for layout in found]
     rows = [["", *names, "round trips"], ["---"] * (len(names) + 2)]
     for action, each in costs.items():
@@ -123,10 +122,8 @@ def measure(stack: ExitStack, folder: Path, posts: int, seconds: int, rounds: in
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
-def _request(layout: Layout, action: str, posts: int, seconds: int) -> float:
+def _request(layout: Layout, load: Load, seconds: int) -> float:
     """Measure the milliseconds of processor time of one request, over 16 connections."""
-    load = LOADS[action]
-    load = Load(load.scenario, posts, load.text)
     load.on(layout.running, 16, 1)  # to warm up
     before = layout.seconds()
     requests = load.on(layout.running, 16, seconds).requests

@@ -46,7 +46,12 @@ def test_every_marker_has_a_generator() -> None:
     marked = {
         marker for page in PAGES for marker in re.findall(r"^<!-- (.+) -->$", page.read_text("utf-8"), re.MULTILINE)
     }
-    written = {reference.marker for reference in REFERENCES} | {"results", "memory", "growth"}  # `make bench`
+    written = {reference.marker for reference in REFERENCES} | {
+        "results",
+        "memory",
+        "growth",
+        "distributed",
+    }  # benchmarks
 
     assert marked == written | {f"end of {marker}" for marker in written}
 
