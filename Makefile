@@ -1,13 +1,15 @@
 # What people do with Agora. A fresh machine needs Python 3.11 or newer and make; everything else is installed
 # into .venv from pinned, hashed requirements.
 .DEFAULT_GOAL := help
-.PHONY: help install run test pythons fuzz faults failover checklist pooler distributed proxy browser bench bench-full sbom audit docs check lint types walls mutants migrate migration lock clean
+.PHONY: help install run test pythons fuzz faults failover checklist patroni pooler distributed proxy browser bench bench-full sbom audit docs check lint types walls mutants migrate migration lock clean
 
 PYTHON ?= python3
 CHROMIUM ?= /usr/bin/chromium
 CHROMEDRIVER ?= /usr/bin/chromedriver
 NGINX ?= /usr/sbin/nginx
 PGBOUNCER ?= /usr/sbin/pgbouncer
+PATRONI ?= patroni
+ETCD ?= etcd
 # The Pythons that Agora supports; the pinned requirements suit them all.
 SUPPORTED := 3.11 3.12 3.13 3.14
 VENV ?= .venv
@@ -83,6 +85,12 @@ browser: $(VENV)/installed-browser ## Run the tests that need a browser, in the 
 		echo "There is no $$program; on Debian: apt install chromium chromium-driver; elsewhere name them with:" \
 			"make browser CHROMIUM=/path CHROMEDRIVER=/path" >&2; exit 1; }; done
 	CHROMIUM=$(CHROMIUM) CHROMEDRIVER=$(CHROMEDRIVER) $(BIN)/pytest tests/browser
+
+patroni: $(VENV)/installed-dev ## Run the test that needs Patroni and etcd, with deploy/patroni.yml
+	@for program in "$(PATRONI)" "$(ETCD)"; do command -v "$$program" > /dev/null || { \
+		echo "There is no $$program; install etcd (on Debian: apt install etcd-server) and, from PyPI, patroni[etcd3]" \
+			"with psycopg2-binary; elsewhere name them with: make patroni PATRONI=/path ETCD=/path" >&2; exit 1; }; done
+	PATRONI=$(PATRONI) ETCD=$(ETCD) $(BIN)/pytest tests/patroni
 
 pooler: $(VENV)/installed-dev ## Run the tests that need PgBouncer, the system's
 	@command -v "$(PGBOUNCER)" > /dev/null || { \

@@ -73,10 +73,10 @@ def one_server(
     """Run a server of its own, whatever the tests run on."""
     # Not in TMPDIR, which may be private: the server runs as another user when we are root.
     with passing_folder("agora-pg-", parent) as folder:
-        user = _unprivileged_user()
+        user = unprivileged_user()
         if user is not None:
             os.chown(folder, user.pw_uid, user.pw_gid)
-        server = Postgres(_readable(binaries, folder, as_another_user=user is not None), folder, user, options)
+        server = Postgres(readable(binaries, folder, as_another_user=user is not None), folder, user, options)
         try:
             server.make()
             server.start()
@@ -87,7 +87,7 @@ def one_server(
             server.stop()
 
 
-def _unprivileged_user() -> pwd.struct_passwd | None:
+def unprivileged_user() -> pwd.struct_passwd | None:
     """Choose the user that runs the server if we are root, as which it refuses to run."""
     if os.geteuid() != 0:
         return None
@@ -119,7 +119,7 @@ def find_binaries() -> Path:
     )
 
 
-def _readable(binaries: Path, folder: Path, *, as_another_user: bool) -> Path:
+def readable(binaries: Path, folder: Path, *, as_another_user: bool) -> Path:
     """Give the binaries where the server's user can read them: a copy, if they lie under a private folder."""
     everybody = stat.S_IROTH | stat.S_IXOTH
     reachable = all(parent.stat().st_mode & stat.S_IXOTH for parent in (binaries, *binaries.parents))
