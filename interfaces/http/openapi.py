@@ -94,6 +94,16 @@ HEADERS: Final[dict[str, Any]] = {
     },
 }
 
+REQUEST_ID: Final[dict[str, Any]] = {
+    "name": "X-Request-ID",
+    "in": "header",
+    "required": False,
+    "description": "An id for the request; replaced unless it is 1 to 128 letters, digits, `.`, `_` and `-`.",
+    "schema": {"type": "string"},
+    "example": "0b4c7f0e5d1f4a6f9d3b",
+}
+"""Any request may have it. Operations name it that also take a form, see `_add_forms`."""
+
 _ERRORS: Final = {"errors": [{"loc": ["body", "title"], "message": "Field required", "code": "missing"}]}
 
 EXAMPLES: Final[dict[str, Any]] = {
@@ -247,7 +257,11 @@ def complete_document(api: FastAPI) -> None:
 
 
 def _add_forms(document: dict[str, Any], api: FastAPI) -> None:
-    """Merge each `FormRoute` into the operation of the same path and method."""
+    """Merge each `FormRoute` into the operation of the same path and method.
+
+    With two media but no optional parameter, openapi-python-client 0.29 generates a module that names `Unset` without
+    importing it (its issue 1451).
+    """
     routes = [route for route in api.routes if isinstance(route, FormRoute)]
     for path, item in get_openapi(title=api.title, version=api.version, routes=routes)["paths"].items():
         for method, form in item.items():
@@ -255,6 +269,7 @@ def _add_forms(document: dict[str, Any], api: FastAPI) -> None:
             operation["description"] += f"\n\n{form['description']}"
             operation["requestBody"]["content"] |= form["requestBody"]["content"]
             operation["responses"] = dict(sorted((form["responses"] | operation["responses"]).items()))
+            operation.setdefault("parameters", []).append(REQUEST_ID)
             if "security" in operation:
                 operation["security"].append({})
 
@@ -264,10 +279,16 @@ def _complete(document: dict[str, Any]) -> None:
     document["servers"] = [{"url": "/", "description": "The server that serves this document."}]
     document["tags"] = [{"name": name, "description": description} for name, description in TAGS.items()]
     components = document["components"]
-    components["headers"], components["examples"] = HEADERS, EXAMPLES
+    components["headers"] = HEADERS
     components["schemas"] = dict(sorted((components["schemas"] | deepcopy(SCHEMAS)).items()))
     _refine_schemas(document)
     _describe_bodies(document)
+    text = as_text(document)
+    components["examples"] = {
+        slug: example for slug, example in EXAMPLES.items() if f'"#/components/examples/{slug}"' in text
+    }
+    for operation in operations(document):
+        operation.setdefault("security", [])  # public, rather than forgotten
 
 
 def _refine_schemas(document: dict[str, Any]) -> None:

@@ -51,8 +51,9 @@ def parameters() -> Iterator[tuple[str, dict[str, Any]]]:
 def test_headers_of_requests_are_strings() -> None:
     headers = [(where, parameter) for where, parameter in parameters() if parameter["in"] == "header"]
 
-    assert {parameter["name"] for _, parameter in headers} == {"Idempotency-Key", "If-Match", "If-None-Match"}
-    assert len(headers) == 8
+    names = {parameter["name"] for _, parameter in headers}
+    assert names == {"Idempotency-Key", "If-Match", "If-None-Match", "X-Request-ID"}
+    assert len(headers) == 10
     for where, parameter in headers:
         assert parameter["schema"]["type"] == "string", (where, parameter["name"])
 
