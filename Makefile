@@ -1,7 +1,7 @@
 # What people do with Agora. A fresh machine needs Python 3.11 or newer and make; everything else is installed
 # into .venv from pinned, hashed requirements.
 .DEFAULT_GOAL := help
-.PHONY: help install run test pythons fuzz faults failover checklist patroni pooler distributed proxy browser bench bench-full sbom audit docs check lint types walls mutants migrate migration lock clean
+.PHONY: help install run test pythons fuzz faults failover checklist patroni pooler distributed proxy clients openapi-lint browser bench bench-full sbom audit docs check lint types walls mutants migrate migration lock clean
 
 PYTHON ?= python3
 CHROMIUM ?= /usr/bin/chromium
@@ -111,6 +111,22 @@ proxy: $(VENV)/installed-dev ## Run the tests that need nginx, the system's, wit
 			"make proxy NGINX=/path" >&2; exit 1; }
 	NGINX=$(NGINX) $(BIN)/pytest tests/proxy
 
+NODE := cd tests/clients && PATH="$(CURDIR)/.venv-clients/bin:$(CURDIR)/tests/clients/node_modules/.bin:$$PATH"
+
+# Its own Node too, since npm packages of today need a newer one than many systems have.
+.venv-clients/installed: $(BIN)/python requirements-clients.txt tests/clients/package-lock.json
+	@$(PYTHON) -m venv .venv-clients
+	$(PIP) --python .venv-clients/bin/python install --require-hashes -r requirements-clients.txt
+	$(NODE) npm ci --ignore-scripts --no-audit --no-fund
+	@touch $@
+
+clients: $(VENV)/installed-dev .venv-clients/installed ## Generate clients from docs/openapi.json, and call the real server with them
+	$(BIN)/pytest tests/clients
+
+openapi-lint: .venv-clients/installed ## Lint docs/openapi.json with Redocly CLI and Spectral
+	$(NODE) REDOCLY_SUPPRESS_UPDATE_NOTICE=true redocly lint --config redocly.yaml ../../docs/openapi.json
+	$(NODE) spectral lint --ruleset spectral.yaml --fail-severity hint ../../docs/openapi.json
+
 bench: $(VENV)/installed-dev ## Measure Agora beside other servers, into docs/performance.md; takes half an hour
 	$(BIN)/python -m benchmarks compare --markdown docs/performance.md
 
@@ -173,10 +189,11 @@ lock: ## Pin the requirements from pyproject.toml
 	$(COMPILE) --extra dev --extra browser --constraint requirements-dev.txt --output-file requirements-browser.txt
 	$(COMPILE) --extra dev --extra mutants --constraint requirements-dev.txt --output-file requirements-mutants.txt
 	$(PIN) --group audit --output-file requirements-audit.txt
+	$(PIN) --group clients --output-file requirements-clients.txt
 	rm -rf .venv-lock
 
 clean: ## Remove .venv and caches; data stays
-	rm -rf .venv $(SUPPORTED:%=.venv-%) .venv-first-edition .venv-audit .venv-lock agora.cdx.json .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache .coverage htmlcov
+	rm -rf .venv $(SUPPORTED:%=.venv-%) .venv-first-edition .venv-audit .venv-clients .venv-lock tests/clients/node_modules agora.cdx.json .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache .coverage htmlcov
 
 $(VENV)/installed-mutants: $(VENV)/installed-dev requirements-mutants.txt
 	$(INSTALL) --require-hashes -r requirements-mutants.txt

@@ -20,7 +20,8 @@ from tests.support.reaper import passing_folder, reaper
 for _name in Settings.model_fields:  # the environment of the person who runs the tests decides nothing
     os.environ.pop(_name.upper(), None)
 
-collect_ignore = ["browser", "checklist", "distributed", "patroni", "pooler", "proxy"]  # targets of their own name them
+# Targets of their own name these.
+collect_ignore = ["browser", "checklist", "clients", "distributed", "patroni", "pooler", "proxy"]
 if citus.BINARIES:  # plans, round trips and locks of one server
     collect_ignore += [f"contracts/test_{name}.py" for name in ("plans", "costs", "locks")]
 

@@ -1,5 +1,6 @@
 """What `make` does on a clean clone, by the commands that it would run."""
 
+import json
 import re
 import shutil
 import subprocess
@@ -9,14 +10,16 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
+NPM_LOCK = "tests/clients/package-lock.json"
 
 pytestmark = pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
 
 
 def commands(folder: Path, target: str, *words: str, path: str = "") -> str:
     """The commands of a target in a clone without an environment."""
-    for name in ("Makefile", "pyproject.toml", "requirements.txt", "requirements-dev.txt"):
-        shutil.copy(ROOT / name, folder)
+    for file in ("Makefile", "pyproject.toml", *(each.name for each in ROOT.glob("requirements*.txt")), NPM_LOCK):
+        (folder / file).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / file, folder / file)
     environment = {"PATH": f"{path}:/usr/bin:/bin"}
     done = subprocess.run(
         [str(shutil.which("make")), "--dry-run", target, *words],
@@ -119,3 +122,23 @@ def test_supported_pythons_are_the_same_everywhere() -> None:
     assert project["requires-python"] == f">={supported[0]}"
     assert [f"3.{each.removeprefix(prefix)}" for each in project["classifiers"] if each.startswith(prefix)] == supported
     assert f"Python {supported[0]} to {supported[-1]}" in (ROOT / "README.md").read_text("utf-8")
+
+
+@pytest.mark.parametrize(
+    ("target", "last"), [("clients", ".venv/bin/pytest tests/clients"), ("openapi-lint", "spectral lint")]
+)
+def test_tools_for_clients_are_installed_from_their_locks(tmp_path: Path, target: str, last: str) -> None:
+    shown = commands(tmp_path, target)
+
+    python = shown.index("--python .venv-clients/bin/python install --require-hashes -r requirements-clients.txt")
+    node = shown.index("npm ci --ignore-scripts")
+    assert python < node < shown.index(last)
+    assert "/.venv-clients/bin:" in shown[:node]
+
+
+def test_npm_lock_file_pins_by_hash_and_names_no_host() -> None:
+    text = (ROOT / NPM_LOCK).read_text(encoding="utf-8")
+    packages = json.loads(text)["packages"]
+
+    assert "://" not in text
+    assert [name for name, package in packages.items() if name and "sha512-" not in package.get("integrity", "")] == []

@@ -47,6 +47,9 @@ def references() -> Iterator[Reference]:
             yield Reference("cli.md", name, _table((kind, "Default", "Meaning"), _parameters(command)))
     for marker in re.findall(r"^<!-- (\S+\.py \S+) -->$", (DOCS / "architecture.md").read_text("utf-8"), re.MULTILINE):
         yield Reference("architecture.md", marker, _quotation(*marker.split()))
+    for path in re.findall(r"^<!-- (tests/clients/\S+) -->$", (DOCS / "clients.md").read_text("utf-8"), re.MULTILINE):
+        language = {".py": "python", ".ts": "typescript"}[Path(path).suffix]
+        yield Reference("clients.md", path, f"```{language}\n{(ROOT / path).read_text('utf-8').strip()}\n```")
 
 
 def commands(command: Any = None, name: str = "agora") -> Iterator[tuple[str, Any]]:
