@@ -6,6 +6,7 @@ import secrets
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
+from functools import cached_property
 from statistics import median
 from typing import Final
 
@@ -86,8 +87,6 @@ class Argon2PasswordHasher:
         self._cpu_stopwatch = cpu_stopwatch
         self._costs: dict[str, float] = {}
         self._slowdowns: deque[float] = deque([1.0] * RECENT, maxlen=RECENT)
-        self._dummy_hash = self._argon2.hash(secrets.token_urlsafe())
-        self._measure(_kind(self._dummy_hash) or "", self._dummy_hash)
 
     def hash(self, password: str, client: str = "") -> str:
         """Hash a password, with a fresh salt."""
@@ -95,6 +94,7 @@ class Argon2PasswordHasher:
 
     def calibrate(self) -> None:
         """Measure what each kind of stored hash costs, before the first refusal."""
+        self._threads.call(ANY_TURN, getattr, self, "_dummy_hash")
         try:
             kinds = [kind for kind in self._stored_kinds() if _KIND.fullmatch(kind)]
         except Unavailable as error:
@@ -114,11 +114,19 @@ class Argon2PasswordHasher:
         """Return whether the hash is legacy or has outdated parameters."""
         return password_hash.startswith("$2") or self._argon2.check_needs_rehash(password_hash)
 
+    @cached_property
+    def _dummy_hash(self) -> str:
+        """Hash of today's parameters, made and measured when it is first needed."""
+        made = self._argon2.hash(secrets.token_urlsafe())
+        self._measure(_kind(made) or "", made)
+        return made
+
     def _timed(self, password: str, password_hash: str | None) -> Verification:
+        dummy_hash = self._dummy_hash
         started = self._stopwatch()
         is_right = self._verify(password, password_hash)
         seconds = self._stopwatch() - started
-        if kind := _kind(password_hash or self._dummy_hash):
+        if kind := _kind(password_hash or dummy_hash):
             self._slowdowns.append(seconds / self._costs.setdefault(kind, seconds))
         budget = MARGIN * max(self._costs.values()) * max(1.0, median(self._slowdowns))
         return Verification(is_right, -seconds % budget)  # past the budget: to its next multiple

@@ -75,6 +75,7 @@ def test_without_a_hash_no_password_is_right(hasher: Argon2PasswordHasher, passw
 def test_without_a_hash_a_verification_of_one_like_any_other_is_paid_for(hasher: Argon2PasswordHasher) -> None:
     believing = BelievingArgon2()
     asked = Argon2PasswordHasher(*USUAL)
+    asked.calibrate()
     asked._argon2 = believing
     assert asked.verify(PASSWORD, None).is_right is False
     assert [extract_parameters(hashed) for hashed in believing.asked] == [extract_parameters(hasher.hash(PASSWORD))]
