@@ -3,7 +3,7 @@
 from infrastructure.database.schema import Migrations
 from infrastructure.settings import database_url
 from tests.support.load import TIMES, Load, VotingForum, serve
-from tests.support.patroni import patroni_nodes, url_of
+from tests.support.patroni import patroni_nodes, url_of, wait_until_whole
 
 
 def test_votes_go_on_when_a_primary_loses_power_and_none_is_lost() -> None:
@@ -15,11 +15,12 @@ def test_votes_go_on_when_a_primary_loses_power_and_none_is_lost() -> None:
             with Load(server.address, forum) as load:
                 for _ in range(TIMES):
                     load.wait_for("acknowledged", 20)
-                    victim = next(node for node in nodes if node.is_primary)
+                    victim = next(node for node in nodes if node.has("primary"))
                     victim.kill()
                     load.wait_for("refused", 5)
                     load.wait_for("acknowledged", 20, within_seconds=90)
                     victim.start()
+                    wait_until_whole(nodes)
             load.require_kept()
             assert server.end() == 0
         assert "Traceback" not in server.said

@@ -32,19 +32,10 @@ class Node:
         self.api = f"http://127.0.0.1:{api}"
         self.port = port
 
-    @property
-    def is_primary(self) -> bool:
-        """Whether it leads the cluster."""
-        return self._status("/primary")
-
-    @property
-    def is_synchronous(self) -> bool:
-        """Whether commits wait for it."""
-        return self._status("/sync")
-
-    def _status(self, path: str) -> bool:
+    def has(self, role: str) -> bool:
+        """Whether it is the "primary", a "replica", or one that is "synchronous"."""
         with suppress(httpx2.TransportError):
-            return httpx2.get(self.api + path, timeout=2).status_code == 200
+            return httpx2.get(f"{self.api}/{role}", timeout=2).status_code == 200
         return False
 
     def kill(self) -> None:
@@ -105,10 +96,7 @@ def patroni_nodes() -> Iterator[Sequence[Node]]:
                 }
                 command = (os.environ.get("PATRONI", "patroni"), configuration)
                 nodes.append(Node(lambda command=command, values=environment: run(command, **values), data, api, port))  # type: ignore[misc]
-            until = time.monotonic() + START_SECONDS
-            while not (any(node.is_primary for node in nodes) and any(node.is_synchronous for node in nodes)):
-                assert time.monotonic() < until, (folder / "log").read_text(errors="replace")
-                time.sleep(0.5)
+            wait_until_whole(nodes)
             yield nodes
         finally:
             for node in nodes:
@@ -116,6 +104,14 @@ def patroni_nodes() -> Iterator[Sequence[Node]]:
             store.kill()
             store.wait()
             log.close()
+
+
+def wait_until_whole(nodes: Sequence[Node]) -> None:
+    """Wait for a primary and two standbys, for one of which commits wait."""
+    until = time.monotonic() + START_SECONDS
+    while [sum(node.has(role) for node in nodes) for role in ("primary", "replica", "synchronous")] != [1, 2, 1]:
+        assert time.monotonic() < until, "a node does not come up"
+        time.sleep(0.5)
 
 
 def url_of(nodes: Sequence[Node]) -> str:
