@@ -240,7 +240,7 @@ class _Reader:
         self._number = 0
         self.bytes = 0
         self._line: type[_Fields] = Line
-        self.counts = dict.fromkeys(KINDS, 0)
+        self.counts: RowCounts = {}
 
     def header(self) -> Mapping[str, int]:
         """Read the first line, and return the last ids that were generated."""
@@ -254,6 +254,7 @@ class _Reader:
                 " import it with the release that wrote it"
             )
         self._line = LINES[version]
+        self.counts = {name: 0 for name in KINDS if name in self._line.model_fields}
         last = header.get("last_ids")
         if not isinstance(last, dict) or any(
             type(given) is not int or not 0 <= given <= ID_MAX for given in last.values()

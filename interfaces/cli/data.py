@@ -177,4 +177,5 @@ def _reading(name: str) -> Iterator[tuple[IO[bytes], int]]:
 
 
 def _row_counts(counts: Mapping[str, int]) -> str:
-    return f"{counts['user']} users, {counts['post']} posts and {counts['vote']} votes"
+    *kinds, last = (f"{count} {kind}s" for kind, count in counts.items())
+    return f"{', '.join(kinds)} and {last}"
