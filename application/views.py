@@ -232,9 +232,9 @@ class Recount:
 class EntityCounts:
     """Numbers of accounts, posts and votes."""
 
-    users: int
-    posts: int
-    votes: int
+    users: int = 0
+    posts: int = 0
+    votes: int = 0
 
 
 @dataclass(frozen=True, slots=True)

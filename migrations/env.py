@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Literal
 
 from alembic import context
-from alembic.operations.ops import MigrationScript
+from alembic.operations.ops import CreateTableOp, MigrationScript
 from alembic.runtime.migration import MigrationContext, MigrationInfo
 from alembic.script import Script
 from sqlalchemy import Connection, event, text
@@ -64,7 +64,7 @@ def run_on(connection: Connection) -> None:
         render_as_batch=sqlite,
         transactional_ddl=True,
         on_version_apply=note_step,  # type: ignore[arg-type]  # it is called with keywords
-        process_revision_directives=number_revision,
+        process_revision_directives=prepare_revision,
     )
     if sqlite:
         with safe_rebuilds(connection), context.begin_transaction(), checked(connection):
@@ -93,10 +93,17 @@ def finish_steps(connection: Connection) -> None:
             report(done)
 
 
-def number_revision(_context: MigrationContext, _revision: object, directives: list[MigrationScript]) -> None:
-    """Number a new revision after the latest: code compares their numbers."""
+def prepare_revision(_context: MigrationContext, _revision: object, directives: list[MigrationScript]) -> None:
+    """Number a new revision after the latest, and leave out the uses of its tables.
+
+    Code compares the numbers.
+    """
     for script in directives:
         script.rev_id = f"{int(STEPS[-1]) + 1:04}"
+        for operations in script.upgrade_ops_list:
+            for operation in operations.ops:
+                if isinstance(operation, CreateTableOp):
+                    operation.info.clear()
 
 
 def report(done: str) -> None:

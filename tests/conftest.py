@@ -12,6 +12,7 @@ from sqlalchemy import URL
 
 from infrastructure.database.schema import Migrations
 from infrastructure.settings import Settings
+from tests.fakes.memory import MemoryDatabase
 from tests.support import citus
 from tests.support.backends import Backend, PostgresServer, emptying, memory_backend, sql_backend
 from tests.support.postgres import running_server
@@ -102,7 +103,7 @@ def url(request: pytest.FixtureRequest, emptied: Callable[[str], URL]) -> URL:
 def backend(request: pytest.FixtureRequest, emptied: Callable[[str], URL]) -> Iterator[Backend]:
     """An empty storage of each kind, behind the ports."""
     if request.param == "memory":
-        yield memory_backend()
+        yield memory_backend(MemoryDatabase())
         return
     with sql_backend(emptied(request.param)) as backend:
         yield backend

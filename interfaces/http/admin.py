@@ -1,5 +1,6 @@
 """The administrators' dashboard over HTTP."""
 
+from dataclasses import asdict
 from typing import Annotated
 
 from fastapi import APIRouter
@@ -44,9 +45,7 @@ async def see_dashboard(actor: Admin, state: StateDep) -> DashboardOut:
     """Show the dashboard to administrators."""
     dashboard = await state.run(state.app.queries.get_dashboard, actor)
     return DashboardOut(
-        users=dashboard.total.users,
-        posts=dashboard.total.posts,
-        votes=dashboard.total.votes,
+        **asdict(dashboard.total),
         last_24h=CountsOut.model_validate(dashboard.last_24h),
         top_posts=[TopPostOut.model_validate(post) for post in dashboard.top_posts],
     )

@@ -1,23 +1,18 @@
 """App on fakes: the container's wiring, with fakes behind the ports."""
 
 from collections.abc import Iterator
+from dataclasses import fields
 
 import pytest
 
 from application.passwords import Limits
+from infrastructure.container import Container
 from infrastructure.settings import Settings
-from tests.fakes.memory import (
-    MemoryDashboardReader,
-    MemoryDatabase,
-    MemoryPostReader,
-    MemoryUserReader,
-    MemoryVoteReader,
-)
+from tests.fakes.memory import MemoryDatabase
 from tests.fakes.services import (
     FrozenClock,
     MemoryMeter,
     MemorySecurityLog,
-    MemoryThrottle,
     MemoryTimer,
     NumberedRefreshTokens,
     PlainHasher,
@@ -25,22 +20,19 @@ from tests.fakes.services import (
     StaticHealth,
 )
 from tests.support.app import COMMON, REGISTRATIONS, World, container_with
+from tests.support.backends import Backend, memory_backend
 
 
 @pytest.fixture
 def world() -> Iterator[World]:
     database, clock, hasher = MemoryDatabase(), FrozenClock(), PlainHasher()
-    users, posts, votes = MemoryUserReader(database), MemoryPostReader(database), MemoryVoteReader(database)
+    backend = memory_backend(database)
+    storage = {place.name: getattr(backend, place.name) for place in fields(Backend) if hasattr(Container, place.name)}
     meter, timer, log = MemoryMeter(), MemoryTimer(), MemorySecurityLog()
     container = container_with(
         settings=Settings(),
         limits=Limits(registrations_per_address=REGISTRATIONS),
-        uow=database.transaction,
-        users=users,
-        posts=posts,
-        votes=votes,
-        dashboard=MemoryDashboardReader(database),
-        throttle=MemoryThrottle(),
+        **storage,
         health=StaticHealth(database="ok"),
         clock=clock,
         hasher=hasher,

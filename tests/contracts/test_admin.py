@@ -16,7 +16,7 @@ AN_HOUR = timedelta(hours=1)
 def test_an_empty_storage_counts_nothing(backend: Backend) -> None:
     dashboard = backend.dashboard.get(NOW)
 
-    assert dashboard.total == dashboard.last_24h == EntityCounts(0, 0, 0)
+    assert dashboard.total == dashboard.last_24h == EntityCounts()
     assert dashboard.top_posts == ()
 
 

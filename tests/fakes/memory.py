@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from datetime import datetime
 from math import ceil
 from threading import RLock
@@ -50,15 +50,8 @@ class Rows:
     last_post_id: int = 0
 
     def copy(self) -> "Rows":
-        return replace(
-            self,
-            users=dict(self.users),
-            posts=dict(self.posts),
-            votes=dict(self.votes),
-            sessions=dict(self.sessions),
-            answers=dict(self.answers),
-            quotas=dict(self.quotas),
-        )
+        tables: dict[str, Any] = {name: dict(rows) for name, rows in vars(self).items() if isinstance(rows, dict)}
+        return replace(self, **tables)
 
 
 class MemoryDatabase:
@@ -418,12 +411,14 @@ class MemoryDashboardReader:
 
     def get(self, since: datetime) -> Dashboard:
         rows = self._database.rows
-        kinds = (list(rows.users.values()), list(rows.posts.values()), list(rows.votes.values()))
+        kinds = {counted.name: list(getattr(rows, counted.name).values()) for counted in fields(EntityCounts)}
         published = [post for post in rows.posts.values() if post.published]
         ranked = sorted(published, key=lambda post: (post.tally.votes, post.id), reverse=True)
         return Dashboard(
-            total=EntityCounts(*(len(kind) for kind in kinds)),
-            last_24h=EntityCounts(*(sum(thing.created_at >= since for thing in kind) for kind in kinds)),
+            total=EntityCounts(**{name: len(kind) for name, kind in kinds.items()}),
+            last_24h=EntityCounts(
+                **{name: sum(thing.created_at >= since for thing in kind) for name, kind in kinds.items()}
+            ),
             top_posts=tuple(TopPost(post.id, post.title, post.tally.votes) for post in ranked[:10]),
         )
 

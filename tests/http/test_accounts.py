@@ -385,6 +385,7 @@ def test_people_take_everything_away(frozen_api: Api, clock: FrozenClock) -> Non
     assert answer.headers["Cache-Control"] == "no-store"
     export = answer.json()
     assert export.keys() == {table.info["export"] for table in metadata.sorted_tables} - {None}
+    assert all(export.values())
     assert export["profile"] == ann("GET", "/profile").json()
     assert {post["id"] for post in export["posts"]} == {draft, *posts}
     first = next(post for post in export["posts"] if post["id"] == draft)

@@ -9,6 +9,8 @@ from application.views import EntityCounts
 from infrastructure.database.errors import CONSTRAINTS, NEVER_VIOLATED
 from infrastructure.database.tables import ARCHIVED, COUNTED, metadata, uses
 from infrastructure.operations.archive import KINDS
+from infrastructure.operations.distribution import DISTRIBUTED
+from interfaces.http.admin import CountsOut
 
 TABLES = pytest.mark.parametrize("table", metadata.sorted_tables, ids=lambda table: table.name)
 
@@ -51,3 +53,11 @@ def test_an_archive_holds_each_archived_table_in_the_order_of_references() -> No
 
 def test_the_dashboard_has_a_number_for_each_counted_table() -> None:
     assert {field.name for field in fields(EntityCounts)} == {table.name for table in COUNTED}
+    assert CountsOut.model_fields.keys() == {table.name for table in COUNTED}
+
+
+def test_what_refers_to_a_distributed_table_is_distributed() -> None:
+    """Citus refuses a foreign key from the coordinator's tables to a distributed one."""
+    for table in metadata.sorted_tables:
+        if {key.column.table for key in table.foreign_keys} & DISTRIBUTED.keys():
+            assert table in DISTRIBUTED

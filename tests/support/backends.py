@@ -65,8 +65,7 @@ class Backend:
     """Counts transactions that wait for locks, where several can write at a time."""
 
 
-def memory_backend() -> Backend:
-    database = MemoryDatabase()
+def memory_backend(database: MemoryDatabase) -> Backend:
     return Backend(
         "memory",
         database.transaction,
