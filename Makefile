@@ -77,7 +77,7 @@ faults: $(VENV)/installed-dev ## Break databases and servers more often than mak
 failover: $(VENV)/installed-dev ## Kill the primary and promote its standby, twenty times, under votes: make failover n=50
 	AGORA_FAULTS=$(or $(n),20) $(BIN)/pytest tests/faults/test_failover.py
 
-checklist: $(VENV)/installed-dev ## Add an entity to a copy by its checklist: each line that is left out must fail
+checklist: $(VENV)/installed-dev ## Add an entity to a copy by its checklist: each line left out must fail; two minutes
 	$(BIN)/pytest tests/checklist
 
 browser: $(VENV)/installed-browser ## Run the tests that need a browser, in the system's Chromium

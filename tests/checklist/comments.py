@@ -29,15 +29,29 @@ def before(file: str, anchor: str, text: str) -> Edit:
     return Edit(file, anchor, text + anchor)
 
 
+MIGRATIONS: Final = "tests/migrations/test_migrations.py"
+
 TABLES: Final = ("tests/infrastructure/test_tables.py",)
-SCHEMA: Final = ("tests/migrations/test_migrations.py", "-k", "sqlite and same_schema")
-FILLED: Final = ("tests/migrations/test_migrations.py", "-k", "sqlite and whole_history")
-CONTRACT: Final = ("tests/contracts/test_comments.py", "-k", "memory or sqlite")
+SCHEMA: Final = (f"{MIGRATIONS}::test_the_tables_and_the_migrations_make_the_same_schema[sqlite]",)
+FILLED: Final = ("tests/contracts/test_counters.py::test_removed_account_leaves_every_counter_true[sqlite]",)
+CONTRACT: Final = tuple(
+    f"tests/contracts/test_comments.py::test_comment_of_a_removed_account_is_refused[{kind}]"
+    for kind in ("memory", "sqlite")
+)
 USE_CASE: Final = ("tests/application/test_comments.py",)
-LOCKS: Final = ("tests/contracts/test_locks.py", "-k", "write_comment")
-PROBLEMS: Final = ("tests/http/test_system.py", "-k", "domain_error")
-EXPORT: Final = ("tests/http/test_accounts.py", "-k", "sqlite and test_people_take_everything_away")
-LAYERS: Final = ("tests/test_architecture.py", "-k", "names_of_use_case_modules")
+LOCKS: Final = (
+    "tests/contracts/test_locks.py::test_each_command_locks_in_the_documented_order[write_comment-postgres]",
+)
+PROBLEMS: Final = ("tests/http/test_system.py::test_each_domain_error_has_a_problem_of_its_status",)
+IMPORT: Final = tuple(
+    f"tests/cli/test_data.py::{name}[sqlite{of}]"
+    for name, of in (
+        ("test_standard_streams_stand_in_for_files", ""),
+        ("test_exports_of_earlier_releases_are_read", "-1.ndjson"),
+    )
+)
+EXPORT: Final = ("tests/http/test_accounts.py::test_people_take_everything_away[sqlite]",)
+LAYERS: Final = ("tests/test_architecture.py::test_http_features_have_the_names_of_use_case_modules",)
 
 IN_TABLES: Final = "infrastructure/database/tables.py"
 IN_ARCHIVE: Final = "infrastructure/operations/archive.py"
@@ -141,13 +155,13 @@ def downgrade() -> None:
         ),
     ),
     Line(
-        "row in the migrations' tests",
+        "row in the filled database",
         FILLED,
         (
             before(
-                "tests/migrations/test_migrations.py",
+                "tests/support/filled.py",
                 '        backend.throttle.count([Attempt("bucket"',
-                '        with backend.uow() as tx:\n            tx.comments.add(ann.id, post.id, "text")\n',
+                '        with backend.uow() as tx:\n            tx.comments.add(bob.id, liked.id, "text")\n',
             ),
         ),
     ),
@@ -155,11 +169,74 @@ def downgrade() -> None:
         "archive",
         TABLES,
         (
-            before(IN_ARCHIVE, "KINDS: Final", "from infrastructure.database.tables import comments\n\n"),
+            before(
+                IN_ARCHIVE,
+                "KINDS: Final",
+                """from infrastructure.database.tables import comments
+
+
+def add_comments(connection, rows):
+    connection.execute(comments.insert(), rows)
+
+
+""",
+            ),
             Edit(
                 IN_ARCHIVE,
                 '    "vote": (votes, VoteFields, add_votes),\n',
-                '    "comment": (comments, _Fields, add_votes),\n{0}',
+                '    "comment": (comments, CommentFields, add_comments),\n{0}',
+            ),
+            before(
+                IN_ARCHIVE,
+                "class Line(_Fields):",
+                """class CommentFields(_Fields):
+    id: Id
+    post_id: Id
+    author_id: Id
+    text: Stored
+    likes: Number
+    created_at: Moment
+
+    def entity(self):
+        return self.model_dump()
+
+
+""",
+            ),
+        ),
+    ),
+    Line(
+        "kind of line",
+        IMPORT,
+        (
+            before(
+                IN_ARCHIVE,
+                "LINES: Final",
+                """class LaterLine(Line):
+    comment: CommentFields | None = None
+
+
+""",
+            ),
+            Edit(IN_ARCHIVE, "{VERSION: Line}", "{VERSION: LaterLine}"),
+        ),
+    ),
+    Line(
+        "version of the archive",
+        IMPORT,
+        (
+            Edit(IN_ARCHIVE, "VERSION: Final = 1", "VERSION: Final = 2"),
+            Edit(IN_ARCHIVE, "{VERSION: LaterLine}", "{1: Line, VERSION: LaterLine}"),
+        ),
+    ),
+    Line(
+        "distribution",
+        TABLES,
+        (
+            before(
+                "infrastructure/operations/distribution.py",
+                "HAS_EXTENSION: Final",
+                'DISTRIBUTED[metadata.tables["comments"]] = "post_id"\n',
             ),
         ),
     ),
@@ -167,9 +244,12 @@ def downgrade() -> None:
         "dashboard",
         TABLES,
         (
-            Edit(
-                "application/views.py", "    users: int\n    posts: int\n    votes: int\n", "{0}    comments: int = 0\n"
+            before(
+                "interfaces/http/admin.py",
+                "\n\nclass TopPostOut",
+                '    comments: Annotated[int, about("The number of comments.", 60)]\n',
             ),
+            Edit("application/views.py", "    users: int = 0\n    posts: int = 0\n", "{0}    comments: int = 0\n"),
         ),
     ),
     Line(
@@ -265,7 +345,7 @@ class WriteComment:
             ),
             before(
                 "infrastructure/container.py",
-                "            cast_vote=providers.",
+                "            cast_vote=cast_vote,\n",
                 "            write_comment=providers.Singleton(WriteComment, uow),\n",
             ),
         ),
@@ -360,7 +440,7 @@ class SqlCommentRepository:
         "export",
         EXPORT,
         (
-            before("interfaces/http/users.py", '        yield b"]}"', "        yield b'],\"comments\":['\n"),
+            before("interfaces/http/users.py", '        yield b"]}"', "        yield b'],\"comments\":[7'\n"),
             before(
                 "interfaces/http/users.py",
                 "\n\n\ndef _own_post(",
