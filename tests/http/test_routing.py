@@ -6,10 +6,12 @@ from typing import Annotated, Any
 
 import pytest
 from fastapi import APIRouter, Header, Response
+from sqlalchemy import URL
 
 from interfaces.http.fast_path import FastPathRoute
 from interfaces.http.middleware import PathNormalizer
-from tests.support.api import Api, Person
+from tests.support.api import Api, Person, running_api
+from tests.support.round_trips import round_trips
 
 USUAL = {"Content-Type": "application/json; charset=UTF-8"}
 """A content type that means the same, and is left to FastAPI."""
@@ -100,6 +102,34 @@ def test_session_that_has_ended_is_refused_before_the_request_is_judged(ann: Per
         ("PUT", "/posts/9/vote", {"dir": 1}),
     ):
         assert ann(method, path, json=body).json()["type"].endswith("invalid-token"), path
+
+
+@pytest.mark.parametrize("url", ["postgres"], indirect=True)
+def test_read_costs_one_round_trip_and_a_change_two(url: URL) -> None:
+    with round_trips() as sent, running_api(url) as api:
+        ann = api.person("ann")
+        post = ann.posts()
+        costs = {}
+        for name, method, path, more in (
+            ("get", "GET", f"/posts/{post}", {}),
+            ("conditional get", "GET", f"/posts/{post}", {"headers": {"If-None-Match": "*"}}),
+            ("list", "GET", "/posts", {}),
+            ("vote", "PUT", f"/posts/{post}/vote", {"json": {"dir": 1}}),
+            ("write", "POST", "/posts", {"json": {"title": "A title", "content": "Some content"}}),
+        ):
+            sent.clear()
+            assert ann(method, path, **more).status_code < 400
+            costs[name] = len(sent)
+
+    assert costs == {"get": 1, "conditional get": 1, "list": 1, "vote": 2, "write": 2}
+
+
+@pytest.mark.parametrize(
+    ("method", "path"), [("DELETE", "/posts/9"), ("DELETE", "/posts/1/vote"), ("DELETE", "/posts/x")]
+)
+def test_both_paths_delete_the_same(ann: Person, path: str) -> None:
+    ann.posts()
+    assert told(ann("DELETE", path)) == told(ann("DELETE", f"{path}/"))
 
 
 def test_plain_requests_skip_the_other_middleware(ann: Person, monkeypatch: pytest.MonkeyPatch) -> None:
