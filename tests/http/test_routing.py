@@ -124,9 +124,7 @@ def test_read_costs_one_round_trip_and_a_change_two(url: URL) -> None:
     assert costs == {"get": 1, "conditional get": 1, "list": 1, "vote": 2, "write": 2}
 
 
-@pytest.mark.parametrize(
-    ("method", "path"), [("DELETE", "/posts/9"), ("DELETE", "/posts/1/vote"), ("DELETE", "/posts/x")]
-)
+@pytest.mark.parametrize("path", ["/posts/9", "/posts/1/vote", "/posts/x"])
 def test_both_paths_delete_the_same(ann: Person, path: str) -> None:
     ann.posts()
     assert told(ann("DELETE", path)) == told(ann("DELETE", f"{path}/"))
