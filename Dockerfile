@@ -7,7 +7,7 @@ WORKDIR /src
 RUN python -m venv --without-pip /opt/agora
 COPY requirements.txt ./
 RUN pip --python /opt/agora/bin/python install --no-cache-dir --require-hashes --only-binary :all: -r requirements.txt
-COPY pyproject.toml README.md LICENSE agora.py ./
+COPY pyproject.toml README.md LICENSE __main__.py ./
 COPY domain domain
 COPY application application
 COPY infrastructure infrastructure

@@ -102,7 +102,7 @@ def test_the_image_holds_every_package_and_its_requirements() -> None:
     sources = [source for words in of(stages()[0], "COPY") for source in words.split()[:-1]]
 
     assert sorted(sources) == sorted(
-        [*PACKAGES, "requirements.txt", "pyproject.toml", "README.md", "LICENSE", "agora.py"]
+        [*PACKAGES, "requirements.txt", "pyproject.toml", "README.md", "LICENSE", "__main__.py"]
     )
     assert [source for source in sources if not (ROOT / source).exists() or not is_in_context(source)] == []
     assert is_in_context("infrastructure/data/common-passwords.txt")

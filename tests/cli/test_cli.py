@@ -59,7 +59,7 @@ def count_users(url: URL) -> object:
 
 
 def test_command_line_imports_no_framework_before_a_command_runs() -> None:
-    code = "import interfaces.cli.main, sys; print(*sys.modules)"
+    code = "import agora.__main__, sys; print(*sys.modules)"
     modules = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert not {"fastapi", "sqlalchemy", "pydantic", "alembic", "rich"} & set(modules)
 
