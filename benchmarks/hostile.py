@@ -1,4 +1,9 @@
-"""Cost of hostile input: processor time in every field, memory after refusals."""
+"""Cost of hostile input: processor time in every field, memory after refusals.
+
+Forms, queries and paths are percent-encoded, and Python decodes an escape in 0.15 microseconds where it copies plain
+ASCII: 0.3 ms for the 6 KiB of a query, 0.8 ms for the 15 KiB of a form. What hostile text costs there is compared
+twice: with plain ASCII, and with harmless text in the same encoding, such as a passphrase with accents.
+"""
 
 import http.client
 import json
@@ -20,11 +25,13 @@ TARGET: Final = 6 * KIB
 """Bytes of text in a body, in a body that asks for tokens, and in a path, a query or a header."""
 
 REQUESTS: Final = 20
+ROUNDS: Final = 3
 REFUSALS: Final = 1_000
 COST_BAR: Final = Bar(2.0, at_most=True)
 MEMORY_BAR: Final = Bar(1.1, at_most=True)
 
 HARMLESS: Final = "a"
+HARMLESS_ENCODED: Final = "\u00e9"
 WORST: Final = {
     "combining marks": "\u0301",
     "marks in reverse order": "\u0315\u0300\u05ae\u059a",
@@ -77,6 +84,11 @@ class Field:
         return self.path, _json(self.others) if self.others else None, {self.name: _printable(text)}
 
     @property
+    def is_encoded(self) -> bool:
+        """Whether text is percent-encoded."""
+        return self.place in {"form", "query", "path"}
+
+    @property
     def size(self) -> int:
         """How many bytes of text it takes in."""
         if self.place == "form" or self.path in {"/refresh", "/logout"}:
@@ -126,16 +138,18 @@ FIELDS: Final = (
 def costs(running: Running) -> Iterator[Finding]:
     """Compare processor time of the worst and of harmless text in each field."""
     for place in FIELDS:
-        harmless = _milliseconds(running, place, HARMLESS)
+        harmless = {"": HARMLESS} | ({", of encoded text": HARMLESS_ENCODED} if place.is_encoded else {})
         found = {name: _milliseconds(running, place, text) for name, text in WORST.items()}
         worst = max(found, key=lambda name: found[name])
-        yield Finding(
-            f"{place.method} {place.path}: {place.name}, {worst}",
-            f"{found[worst]:.2f} ms",
-            f"{harmless:.2f} ms",
-            found[worst] / harmless,
-            COST_BAR,
-        )
+        for kind, text in harmless.items():
+            usual = _milliseconds(running, place, text)
+            yield Finding(
+                f"{place.method} {place.path}: {place.name}, {worst}{kind}",
+                f"{found[worst]:.2f} ms",
+                f"{usual:.2f} ms",
+                found[worst] / usual,
+                COST_BAR,
+            )
 
 
 def memory(running: Running) -> Iterator[Finding]:
@@ -152,7 +166,7 @@ def memory(running: Running) -> Iterator[Finding]:
 
 
 def _milliseconds(running: Running, place: Field, text: str) -> float:
-    """Measure processor time per request, the median of three rounds, and wire size."""
+    """Measure processor time per request in the cheapest round: others only add to it."""
     letters = place.size // len(text.encode())
     target, body, headers = place.request(text * letters)
     sent = len(target) + len(body or b"") + sum(map(len, headers.values()))
@@ -160,12 +174,12 @@ def _milliseconds(running: Running, place: Field, text: str) -> float:
         target, body, headers = place.request(text * (letters * place.size // sent))
     rounds = []
     with _connection(running) as ask:
-        for _ in range(3):
+        for _ in range(ROUNDS):
             before = processor_seconds(running.process)
             for _ in range(REQUESTS):
                 ask(place.method, target, body, headers)
             rounds.append((processor_seconds(running.process) - before) / REQUESTS)
-    return sorted(rounds)[1] * 1_000
+    return min(rounds) * 1_000
 
 
 def _refused(running: Running, content_type: str, body: bytes, times: int) -> None:

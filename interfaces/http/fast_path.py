@@ -22,7 +22,7 @@ from interfaces.http.middleware import (
     whole_body,
 )
 from interfaces.http.paging import InvalidCursor
-from interfaces.http.routing import StrictRoute, parse
+from interfaces.http.routing import StrictRequest, StrictRoute
 from interfaces.http.unsent import UNRESERVED_MAX, ResponseLimit, UnsentBytes
 
 JSON_TYPES: Final = frozenset({b"application/json", b"application/json; charset=utf-8"})
@@ -94,16 +94,16 @@ class FastPath:
             return length == b"0"
         return length.isdigit() and 0 < int(length[:20]) <= BODY_MAX
 
-    def read(self, parameter: str, headers: Sequence[tuple[bytes, bytes]], body: bytes) -> dict[str, Any] | None:
+    def read(self, parameter: str, request: StrictRequest, body: bytes) -> dict[str, Any] | None:
         """Validate a request; None if FastAPI has to say what is wrong with it."""
         values: dict[str, Any] = {}
         fields: list[tuple[ModelField, Any]] = [] if self._path is None else [(self._path, parameter)]
         for alias, field in self._headers.items():
-            if given := [value.decode("latin-1") for name, value in headers if name == alias]:
+            if given := [value.decode("latin-1") for name, value in request.scope["headers"] if name == alias]:
                 fields.append((field, given))
         if self._body is not None:
             try:
-                fields.append((self._body, parse(body)))
+                fields.append((self._body, request.parsed(body)))
             except JSONDecodeError:
                 return None
         for field, given_value in fields:
@@ -158,12 +158,13 @@ class FastPaths:
             if message is None:
                 return
             body, receive = message["body"], replayed(message, receive)
-        values = path.read(parameter, scope["headers"], body)
+        request = StrictRequest(scope)
+        values = path.read(parameter, request, body)
         if values is None:
             await self._app(scope, receive, send)
             return
         try:
-            response = await path.call(Request(scope), values)
+            response = await path.call(request, values)
         except (RequestValidationError, InvalidCursor):
             await self._app(scope, receive, send)
             return
@@ -171,7 +172,7 @@ class FastPaths:
             await self._send(path, scope, receive, send, cancelled_problem())
             raise
         except Exception as error:  # noqa: BLE001 - as in FastAPI's stack
-            response = await self._refusal(Request(scope), error)
+            response = await self._refusal(request, error)
         await self._send(path, scope, receive, send, response)
 
     async def _refusal(self, request: Request, error: Exception) -> Response:

@@ -7,7 +7,7 @@ from typing import Any, Final, NoReturn
 
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
-from starlette.datastructures import Headers
+from starlette.datastructures import Headers, QueryParams
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
@@ -50,9 +50,38 @@ def parse(body: bytes) -> Any:
     raise json.JSONDecodeError(reason, "", position)
 
 
-class _StrictRequest(Request):
+_JSON: Final = "agora.json"
+_QUERY: Final = "agora.query"
+"""Members of a scope: parsed parts of the request."""
+
+
+class StrictRequest(Request):
+    """A request with strict JSON, which parses its body and its query once.
+
+    The parsed parts are in the scope, since a request that the fast path leaves to FastAPI has several such objects.
+    """
+
+    @property
+    def query_params(self) -> QueryParams:
+        """Parse the query: percent-decoding takes 50 microseconds per KiB."""
+        if _QUERY not in self.scope:
+            self.scope[_QUERY] = super().query_params
+        parsed: QueryParams = self.scope[_QUERY]
+        return parsed
+
     async def json(self) -> Any:
-        return parse(await self.body())
+        """Parse the body."""
+        return self.parsed(await self.body())
+
+    def parsed(self, body: bytes) -> Any:
+        """Parse a body that was read already.
+
+        Raises:
+            json.JSONDecodeError: as `parse` does.
+        """
+        if _JSON not in self.scope:
+            self.scope[_JSON] = parse(body)
+        return self.scope[_JSON]
 
 
 class StrictRoute(APIRoute):
@@ -82,7 +111,7 @@ class StrictRoute(APIRoute):
         async def strict(request: Request) -> Response:
             is_oauth.set(self.is_oauth)
             try:
-                return await handle(_StrictRequest(request.scope, request.receive))
+                return await handle(StrictRequest(request.scope, request.receive))
             except (RequestValidationError, HTTPException) as error:
                 error.__cause__ = error.__context__ = None
                 raise error.with_traceback(None) from None
