@@ -241,6 +241,21 @@ def add_comments(connection, rows):
         ),
     ),
     Line(
+        "lock of the posts before their commenter's account is removed",
+        TABLES,
+        (
+            before(
+                "infrastructure/database/users.py",
+                "LOCK_POST: Final",
+                """_COMMENTS = metadata.tables["comments"]
+_COMMENTED_ON = select(_COMMENTS.c.post_id).where(_COMMENTS.c.author_id == bindparam("user_id"))
+AFFECTED = Statement(union(AFFECTED.clause, _COMMENTED_ON))
+""",
+            ),
+            Edit("infrastructure/database/users.py", "tables import posts,", "tables import metadata, posts,"),
+        ),
+    ),
+    Line(
         "dashboard",
         TABLES,
         (

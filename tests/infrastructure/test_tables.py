@@ -8,6 +8,7 @@ from sqlalchemy import Float, Integer, Numeric, Table
 from application.views import EntityCounts
 from infrastructure.database.errors import CONSTRAINTS, NEVER_VIOLATED
 from infrastructure.database.tables import ARCHIVED, COUNTED, metadata, uses
+from infrastructure.database.users import AFFECTED
 from infrastructure.operations.archive import KINDS
 from infrastructure.operations.distribution import DISTRIBUTED
 from interfaces.http.admin import CountsOut
@@ -34,6 +35,12 @@ def test_each_number_of_a_table_is_a_counter_or_states_that_it_is_none(table: Ta
 
     assert {*table.info["counters"], *table.info["numbers"]} == numeric - keys
     assert not {*table.info["counters"]} & {*table.info["numbers"]}
+
+
+def test_removal_of_an_account_locks_the_posts_that_its_rows_are_on() -> None:
+    for table in metadata.sorted_tables:
+        if {"posts", "users"} <= {key.column.table.name for key in table.foreign_keys}:
+            assert f"FROM {table.name}" in AFFECTED.whole
 
 
 def test_each_foreign_key_to_accounts_has_a_refusal_or_an_excuse() -> None:
