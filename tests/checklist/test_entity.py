@@ -21,7 +21,7 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of what the checks run."""
     folder = tmp_path_factory.mktemp("agora")
     for name in COPIED:
-        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__", "node_modules"))
     for file in ROOT.glob("*.toml"):
         shutil.copy(file, folder)
     for file in (*ROOT.glob("*.py"), ROOT / "alembic.ini"):
