@@ -10,6 +10,7 @@ from sqlalchemy import URL
 
 from interfaces.http.fast_path import FastPathRoute
 from interfaces.http.middleware import PathNormalizer
+from interfaces.http.routing import StrictRequest
 from tests.support.api import Api, Person, running_api
 from tests.support.round_trips import round_trips
 
@@ -90,6 +91,15 @@ def test_both_paths_read_the_same(ann: Person, path: str, headers: dict[str, str
     bare, mark, query = path.partition("?")
 
     assert told(ann("GET", path, headers=headers)) == told(ann("GET", f"{bare}/{mark}{query}", headers=headers))
+
+
+def test_parts_of_a_request_are_parsed_once() -> None:
+    scope = {"type": "http", "query_string": b"search=%C3%A9"}
+    first, later = StrictRequest(scope), StrictRequest(scope)
+
+    assert first.query_params["search"] == "é"
+    assert later.query_params is first.query_params
+    assert later.parsed(b"[]") is first.parsed(b"[]")
 
 
 def test_session_that_has_ended_is_refused_before_the_request_is_judged(ann: Person) -> None:
