@@ -246,11 +246,15 @@ def add_comments(connection, rows):
         (
             before(
                 "infrastructure/database/users.py",
-                "LOCK_POST: Final",
+                "AFFECTED: Final",
                 """_COMMENTS = metadata.tables["comments"]
 _COMMENTED_ON = select(_COMMENTS.c.post_id).where(_COMMENTS.c.author_id == bindparam("user_id"))
-AFFECTED = Statement(union(AFFECTED.clause, _COMMENTED_ON))
 """,
+            ),
+            Edit(
+                "infrastructure/database/users.py",
+                "union(_OWN_POSTS, _POSTS_VOTED_ON)",
+                "union(_OWN_POSTS, _POSTS_VOTED_ON, _COMMENTED_ON)",
             ),
             Edit("infrastructure/database/users.py", "tables import posts,", "tables import metadata, posts,"),
         ),
