@@ -84,6 +84,10 @@ SQLITE_THREADS: Final = 100
 """More than SQLite has connections: use cases wait on them for a connection, and for a core to hash on."""
 
 
+GROUPS: Final = 4
+"""Transactions that votes or posts share, at once: some begin while others commit. SQLite has one writer."""
+
+
 def _executor(
     settings: Settings,
     timeouts: Timeouts,
@@ -94,16 +98,18 @@ def _executor(
     write_posts: WritePosts,
 ) -> RetryingExecutor:
     executor: Executor = GreenletExecutor()
+    in_flight = GROUPS
     if settings.url.get_backend_name() == "sqlite":
         reason = "all threads are in use; try again"
         share = max(1, settings.database_connections // 2)
         waiting = metrics.connections_waiting
         executor = WorkerThreads(SQLITE_THREADS, reason, timeouts.acquire, waiting=waiting, share=share)
+        in_flight = 1
     groups: dict[Callable[..., Any], Group] = {
         cast_vote: Group(VoteCommand, partial(cast_votes, wait=False), cast_votes),
         write_post: Group(PostCommand, write_posts, write_posts),
     }
-    return RetryingExecutor(GroupCommit(executor, groups, timeouts), timeouts, metrics.retried)
+    return RetryingExecutor(GroupCommit(executor, groups, timeouts, in_flight), timeouts, metrics.retried)
 
 
 def _database(settings: Settings, timeouts: Timeouts, metrics: Metrics) -> Database:

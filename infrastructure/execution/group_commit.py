@@ -19,9 +19,6 @@ T = TypeVar("T")
 COMMANDS_MAX: Final = 64
 """Commands of one transaction: posts of the greatest length are 4 MiB."""
 
-IN_FLIGHT: Final = 2
-"""Transactions of one kind at once: one begins while the other commits."""
-
 LOCKED_ROWS_MAX: Final = 4
 """Rows locked by others that are waited for at once, each with a connection; commands on further rows wait for them."""
 
@@ -59,14 +56,16 @@ class Group:
 class GroupCommit:
     """An executor whose concurrent commands of one kind share a transaction.
 
-    A command returns after the commit. One that is refused is refused alone. If the transaction as a whole is refused,
-    so that nothing happened, each of its commands runs again. Commands on a row that another transaction has locked
-    wait for it together, and delay no others.
+    At most `in_flight` transactions of one kind are at work. A command returns after the commit. One that is refused is
+    refused alone. If the transaction as a whole is refused, so that nothing happened, each of its commands runs again.
+    Commands on a row that another transaction has locked wait for it together, and delay no others.
     """
 
-    def __init__(self, executor: Executor, groups: Mapping[Callable[..., Any], Group], timeouts: Timeouts) -> None:
+    def __init__(
+        self, executor: Executor, groups: Mapping[Callable[..., Any], Group], timeouts: Timeouts, in_flight: int
+    ) -> None:
         self._executor = executor
-        self._kinds = {id(single): _Kind(group, executor, timeouts) for single, group in groups.items()}
+        self._kinds = {id(single): _Kind(group, executor, timeouts, in_flight) for single, group in groups.items()}
 
     async def run(self, work: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """Run a use case, with others of its kind if it has a form for several."""
@@ -86,11 +85,11 @@ class GroupCommit:
 class _Kind:
     """Commands of one kind that wait for a transaction, or for a locked row."""
 
-    def __init__(self, group: Group, executor: Executor, timeouts: Timeouts) -> None:
+    def __init__(self, group: Group, executor: Executor, timeouts: Timeouts, in_flight: int) -> None:
         self.group = group
         self._executor = executor
         self._timeouts = timeouts
-        self._next = self._batches(self._send, IN_FLIGHT)
+        self._next = self._batches(self._send, in_flight)
         self._locked: dict[int, Batches[Command, Any]] = {}
         self._slots = asyncio.Semaphore(LOCKED_ROWS_MAX)
 
