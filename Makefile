@@ -55,8 +55,8 @@ run: $(VENV)/installed ## Serve on http://127.0.0.1:8000, on SQLite unless confi
 	@exec $(BIN)/agora serve
 
 test: $(VENV)/installed-dev ## Run every test, on a private PostgreSQL too
-	@echo "Every test, in two processes: about four minutes on two cores; the last line says how long it took"
-	$(BIN)/pytest --numprocesses=2 --dist=worksteal --durations=5 --durations-min=5
+	@echo "Every test, in three processes, since some wait: under four minutes on two cores; the last line says how long it took"
+	$(BIN)/pytest --numprocesses=3 --dist=worksteal --durations=5 --durations-min=5
 
 # A dry run executes this loop too, and shows the commands for each interpreter.
 pythons: ## Run every test on each supported Python of this machine, in environments of their own
