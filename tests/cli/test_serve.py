@@ -245,7 +245,8 @@ def test_changed_file_reloads_the_server_and_tokens_stay_valid(database_of: Call
     empty(database_of("sqlite"))
     with (
         serving(database_of("sqlite"), prepare=reload_from_the_current_folder, options=["--reload"]) as server,
-        httpx2.Client(base_url=server.address, timeout=60) as client,
+        # The reloader says that it runs before the server it starts listens.
+        httpx2.Client(base_url=server.address, timeout=60, transport=httpx2.HTTPTransport(retries=5)) as client,
     ):
         assert client.post("/users", json=ANN).status_code == 201
         token = token_from(client)
