@@ -100,6 +100,8 @@ class Batches(Generic[Q, R]):
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
             self._schedule()
+        elif self.is_idle:  # every item had given up
+            self._idle()
 
     def _take(self) -> list[tuple[Q, "asyncio.Future[R]"]]:
         taken: list[tuple[Q, asyncio.Future[R]]] = []

@@ -292,3 +292,18 @@ def test_waiting_commands_are_refused_at_the_end() -> None:
         return list(await asyncio.gather(*tasks, return_exceptions=True))
 
     assert {str(result) for result in run(main())} == {"the server is stopping; try again"}
+
+
+def test_locked_row_is_forgotten_when_its_commands_give_up() -> None:
+    async def main() -> dict[int, Any]:
+        site = Committing(Ledger(locked={7}))
+        (kind,) = site.commit._kinds.values()
+        kind._locked[7] = kind._batches(kind._send_waiting, 1, lambda: kind._locked.pop(7))
+        task = asyncio.create_task(site.commit.run(site.add, 1, 7))
+        await asyncio.sleep(0)  # it waits for the next batch, which is two turns away
+        task.cancel()
+        for _ in range(5):
+            await asyncio.sleep(0)
+        return kind._locked
+
+    assert run(main()) == {}
