@@ -43,7 +43,6 @@ from infrastructure.common_passwords import BundledCommonPasswords
 from infrastructure.database.admin import SqlDashboardReader
 from infrastructure.database.engine import HEALTH_CONNECTIONS, Database, open_database
 from infrastructure.database.posts import SqlPostReader
-from infrastructure.database.prepared import BATCHED, PREPARED
 from infrastructure.database.schema import Migrations, SqlHealth
 from infrastructure.database.throttle import SqlThrottle
 from infrastructure.database.unit_of_work import SqlUnitOfWorkFactory
@@ -58,7 +57,7 @@ from infrastructure.execution.retry import RetryingExecutor
 from infrastructure.execution.threads import WorkerThreads
 from infrastructure.injection import containers, providers
 from infrastructure.logs import StructlogSecurityLog
-from infrastructure.metrics import Metrics, PrometheusMetrics
+from infrastructure.metrics import Metrics
 from infrastructure.operations.adoption import Adoption
 from infrastructure.operations.archive import Archive
 from infrastructure.operations.demo import Demo
@@ -113,16 +112,20 @@ def _executor(
 
 
 def _database(settings: Settings, timeouts: Timeouts, metrics: Metrics) -> Database:
-    # Not as arguments of a provider: each Container() would copy these statements deeply, for tens of milliseconds.
-    return open_database(
+    opened = partial(
+        open_database,
         settings.url,
         settings.database_connections,
         timeouts,
-        prepared=PREPARED,
-        batched=BATCHED,
         in_use=metrics.connections_in_use,
         waiting=metrics.connections_waiting,
     )
+    if settings.url.get_backend_name() == "sqlite":
+        return opened()
+    # Not as arguments of a provider: each Container() would copy these statements deeply, for tens of milliseconds.
+    from infrastructure.database.prepared import BATCHED, PREPARED
+
+    return opened(prepared=PREPARED, batched=BATCHED)
 
 
 def _limits(settings: Settings) -> Limits:
@@ -145,7 +148,11 @@ def _quota(settings: Settings) -> Quota:
 
 
 def _metrics(settings: Settings) -> Metrics:
-    return PrometheusMetrics() if settings.metrics else Metrics()
+    if not settings.metrics:
+        return Metrics()
+    from infrastructure.prometheus import PrometheusMetrics
+
+    return PrometheusMetrics()
 
 
 class Container(containers.DeclarativeContainer):

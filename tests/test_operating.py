@@ -20,7 +20,7 @@ from domain.votes import Direction
 from infrastructure.database.engine import HEALTH_CONNECTIONS, open_engine
 from infrastructure.database.schema import Migrations
 from infrastructure.database.tables import metadata
-from infrastructure.metrics import PrometheusMetrics
+from infrastructure.prometheus import PrometheusMetrics
 from tests.fakes.services import FrozenClock
 from tests.support.api import running_api
 from tests.support.backends import PostgresServer, sql_backend

@@ -15,7 +15,7 @@ from application.errors import Refused, Unavailable
 from infrastructure.container import Container
 from infrastructure.environment import is_production, origin
 from infrastructure.logs import configure_logs
-from infrastructure.metrics import counting_together
+from infrastructure.prometheus import counting_together
 from infrastructure.settings import Settings, masked
 from interfaces.failures import EXPECTED, exit_with_error
 from interfaces.server.supervisor import run_server

@@ -10,7 +10,8 @@ import pytest
 
 from application.errors import Unavailable
 from domain.votes import Outcome
-from infrastructure.metrics import Metrics, PrometheusMetrics, counting_together
+from infrastructure.metrics import Metrics
+from infrastructure.prometheus import PrometheusMetrics, counting_together
 from tests.support.metrics import values
 
 
@@ -79,7 +80,7 @@ def test_disabled_metrics_store_nothing() -> None:
 WORKER = """
 import os, signal, sys
 from domain.votes import Outcome
-from infrastructure.metrics import PrometheusMetrics
+from infrastructure.prometheus import PrometheusMetrics
 
 metrics = PrometheusMetrics()
 metrics.responded("GET", "/posts", 200, 0.01)

@@ -13,7 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from pydantic.fields import FieldInfo
 
 from benchmarks.report import put_between
-from infrastructure.metrics import PrometheusMetrics
+from infrastructure.prometheus import PrometheusMetrics
 from infrastructure.settings import Settings, masked
 from interfaces.cli.main import app
 from interfaces.http.openapi import as_text
