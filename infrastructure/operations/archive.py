@@ -12,10 +12,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from itertools import groupby
 from typing import IO, Annotated, Any, Final
 
-from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, create_model
 from sqlalchemy import URL, Connection, Table, func, select
 from sqlalchemy.exc import DataError, IntegrityError
 
@@ -25,16 +26,16 @@ from domain.errors import Invalid
 from domain.posts import Post
 from domain.text import is_storable
 from domain.users import Role, User
-from domain.votes import Direction, Tally, Vote
+from domain.votes import Tally
 from infrastructure.database.tables import posts, users, votes
 from infrastructure.domain_names import to_ascii
 from infrastructure.operations.bulk import (
     add_posts,
     add_users,
-    add_votes,
     advance_sequences,
     analyze,
     batches,
+    insert_rows,
     last_ids,
     load,
     require_empty,
@@ -44,7 +45,8 @@ from infrastructure.operations.bulk import (
 )
 
 FORMAT: Final = "agora-export"
-VERSION: Final = 1
+VERSIONS: Final = range(1, 2)
+"""Versions of the format that this release reads; it writes the last. A field that one adds has a default."""
 
 LINE_MAX: Final = 1_048_576
 """Bytes of a line: more than the longest post takes in any characters."""
@@ -70,6 +72,10 @@ class _Fields(BaseModel):
     """All fields of a line, with their types, named as their columns."""
 
     model_config = ConfigDict(strict=True, extra="forbid")
+
+    def entity(self) -> Any:
+        """Return what its kind inserts: the columns, or an entity that derives more."""
+        return self.model_dump()
 
 
 class UserFields(_Fields):
@@ -123,31 +129,20 @@ class VoteFields(_Fields):
 
     post_id: Id
     user_id: Id
-    dir: Number
+    dir: Annotated[int, Field(ge=-1, le=1)]
     created_at: Moment
 
-    def entity(self) -> Vote:
-        """Build the entity."""
-        return Vote(self.user_id, self.post_id, Direction(self.dir), self.created_at)
-
-
-class Line(_Fields):
-    """A line, which holds one entity."""
-
-    user: UserFields | None = None
-    post: PostFields | None = None
-    vote: VoteFields | None = None
-
-
-LINES: Final[dict[int, type[_Fields]]] = {VERSION: Line}
-"""Lines of each version that this release reads: earlier ones stay when the format changes."""
 
 KINDS: Final[dict[str, tuple[Table, type[_Fields], Callable[[Connection, Sequence[Any]], None]]]] = {
     "user": (users, UserFields, add_users),
     "post": (posts, PostFields, add_posts),
-    "vote": (votes, VoteFields, add_votes),
+    "vote": (votes, VoteFields, partial(insert_rows, votes)),
 }
 """Kinds of lines in their order in the file: each refers only to kinds before it."""
+
+_MEMBERS: Final[dict[str, Any]] = {name: (fields | None, None) for name, (_, fields, _) in KINDS.items()}
+Line: Final = create_model("Line", __base__=_Fields, **_MEMBERS)
+"""A line, which holds one entity."""
 
 
 class Archive:
@@ -169,7 +164,7 @@ class Archive:
             total = sum(
                 connection.scalar(select(func.count()).select_from(table)) or 0 for table, _, _ in KINDS.values()
             )
-            writer.write({"format": FORMAT, "version": VERSION, "last_ids": last_ids(connection)})
+            writer.write({"format": FORMAT, "version": VERSIONS[-1], "last_ids": last_ids(connection)})
             for name, (table, fields, _) in KINDS.items():
                 rows = select(*(table.c[field] for field in fields.model_fields)).order_by(*table.primary_key)
                 for batch in batches(stream(connection, rows)):
@@ -239,8 +234,7 @@ class _Reader:
         self._sum = hashlib.sha256()
         self._number = 0
         self.bytes = 0
-        self._line: type[_Fields] = Line
-        self.counts: RowCounts = {}
+        self.counts = dict.fromkeys(KINDS, 0)
 
     def header(self) -> Mapping[str, int]:
         """Read the first line, and return the last ids that were generated."""
@@ -248,13 +242,11 @@ class _Reader:
         if header.get("format") != FORMAT:
             raise Refused("this file is no export of Agora: its first line is not the header of an export")
         version = header.get("version")
-        if not isinstance(version, int) or version not in LINES:
+        if not isinstance(version, int) or version not in VERSIONS:
             raise Refused(
-                f"this export has version {version} and this release reads {', '.join(map(str, LINES))}:"
+                f"this export has version {version} and this release reads {', '.join(map(str, VERSIONS))}:"
                 " import it with the release that wrote it"
             )
-        self._line = LINES[version]
-        self.counts = {name: 0 for name in KINDS if name in self._line.model_fields}
         last = header.get("last_ids")
         if not isinstance(last, dict) or any(
             type(given) is not int or not 0 <= given <= ID_MAX for given in last.values()
@@ -285,7 +277,7 @@ class _Reader:
 
     def _read(self, line: bytes) -> tuple[str, Any]:
         try:
-            whole = self._line.model_validate_json(line)
+            whole = Line.model_validate_json(line)
             (name,) = whole.model_fields_set
             entity = getattr(whole, name).entity()
         except (ArithmeticError, AttributeError, Invalid, ValueError) as error:
@@ -294,7 +286,8 @@ class _Reader:
         return name, entity
 
     def _check(self, trailer: Mapping[str, Any]) -> None:
-        if trailer != _trailer(self.counts, self._sum.hexdigest()) or self._source.read(1):
+        of_later_kinds = _trailer(dict.fromkeys(KINDS, 0), "")
+        if {**of_later_kinds, **trailer} != _trailer(self.counts, self._sum.hexdigest()) or self._source.read(1):
             raise Refused("this export was altered after it was written: its checksum differs; copy it again")
 
     def _damaged(self) -> Refused:

@@ -146,21 +146,21 @@ def stream(connection: Connection, statement: Executable) -> Iterator[Row[*tuple
 
 def add_users(connection: Connection, new: Sequence[User]) -> None:
     """Insert accounts with their ids."""
-    _insert(connection, users, [{"id": user.id, **user_row(user), "created_at": user.created_at} for user in new])
+    insert_rows(users, connection, [{"id": user.id, **user_row(user), "created_at": user.created_at} for user in new])
 
 
 def add_posts(connection: Connection, new: Sequence[Post]) -> None:
     """Insert posts with their ids and tallies."""
-    _insert(connection, posts, [{"id": post.id, **post_row(post)} for post in new])
-    _insert(connection, titles, [{"post_id": post.id, **title_row(post)} for post in new])
+    insert_rows(posts, connection, [{"id": post.id, **post_row(post)} for post in new])
+    insert_rows(titles, connection, [{"post_id": post.id, **title_row(post)} for post in new])
 
 
 def add_votes(connection: Connection, new: Sequence[Vote]) -> None:
     """Insert votes; the tallies of their posts include them already."""
-    _insert(connection, votes, [vote_row(vote) for vote in new])
+    insert_rows(votes, connection, [vote_row(vote) for vote in new])
 
 
-def _insert(connection: Connection, into: Table, rows: Sequence[Mapping[str, object]]) -> None:
+def insert_rows(into: Table, connection: Connection, rows: Sequence[Mapping[str, object]]) -> None:
     """Insert rows by COPY on PostgreSQL, by one prepared statement on SQLite."""
     if not rows:
         return

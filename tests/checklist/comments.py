@@ -1,6 +1,11 @@
 """An entity, comments, as the checklist "Add an entity" in docs/architecture.md adds one: a skeleton."""
 
+import hashlib
+import json
+from pathlib import Path
 from typing import Final, NamedTuple
+
+ROOT: Final = Path(__file__).parents[2]
 
 
 class Edit(NamedTuple):
@@ -29,6 +34,15 @@ def before(file: str, anchor: str, text: str) -> Edit:
     return Edit(file, anchor, text + anchor)
 
 
+def later_export() -> str:
+    """Add a comment to the stored export of version 1."""
+    header, *lines, trailer = (ROOT / "tests/cli/exports/1.ndjson").read_text().splitlines()
+    fields = {"id": 1, "post_id": 1, "author_id": 2, "text": "text", "likes": 0, "created_at": "2026-01-01T12:00:00Z"}
+    lines = [header.replace('"version":1', '"version":2'), *lines, json.dumps({"comment": fields})]
+    sha256 = hashlib.sha256("".join(f"{line}\n" for line in lines).encode()).hexdigest()
+    return "\n".join((*lines, json.dumps(json.loads(trailer) | {"comments": 1, "sha256": sha256}), ""))
+
+
 MIGRATIONS: Final = "tests/migrations/test_migrations.py"
 
 TABLES: Final = ("tests/infrastructure/test_tables.py",)
@@ -44,10 +58,13 @@ LOCKS: Final = (
 )
 PROBLEMS: Final = ("tests/http/test_system.py::test_each_domain_error_has_a_problem_of_its_status",)
 IMPORT: Final = tuple(
-    f"tests/cli/test_data.py::{name}[sqlite{of}]"
-    for name, of in (
-        ("test_standard_streams_stand_in_for_files", ""),
-        ("test_exports_of_earlier_releases_are_read", "-1.ndjson"),
+    f"tests/cli/test_data.py::{name}"
+    for name in (
+        "test_standard_streams_stand_in_for_files[sqlite]",
+        "test_each_version_of_the_format_has_a_stored_export",
+        "test_the_latest_stored_export_holds_each_kind_with_each_field",
+        "test_exports_of_earlier_releases_are_read[sqlite-1.ndjson]",
+        "test_exports_of_earlier_releases_are_read[sqlite-2.ndjson]",
     )
 )
 EXPORT: Final = ("tests/http/test_accounts.py::test_people_take_everything_away[sqlite]",)
@@ -169,26 +186,15 @@ def downgrade() -> None:
         "archive",
         TABLES,
         (
+            Edit(IN_ARCHIVE, "tables import posts,", "tables import comments, posts,"),
+            Edit(
+                IN_ARCHIVE,
+                '    "vote": (votes, VoteFields, ',
+                '    "comment": (comments, CommentFields, partial(insert_rows, comments)),\n{0}',
+            ),
             before(
                 IN_ARCHIVE,
                 "KINDS: Final",
-                """from infrastructure.database.tables import comments
-
-
-def add_comments(connection, rows):
-    connection.execute(comments.insert(), rows)
-
-
-""",
-            ),
-            Edit(
-                IN_ARCHIVE,
-                '    "vote": (votes, VoteFields, add_votes),\n',
-                '    "comment": (comments, CommentFields, add_comments),\n{0}',
-            ),
-            before(
-                IN_ARCHIVE,
-                "class Line(_Fields):",
                 """class CommentFields(_Fields):
     id: Id
     post_id: Id
@@ -197,68 +203,17 @@ def add_comments(connection, rows):
     likes: Number
     created_at: Moment
 
-    def entity(self):
-        return self.model_dump()
-
 
 """,
             ),
-        ),
-    ),
-    Line(
-        "kind of line",
-        IMPORT,
-        (
-            before(
-                IN_ARCHIVE,
-                "LINES: Final",
-                """class LaterLine(Line):
-    comment: CommentFields | None = None
-
-
-""",
-            ),
-            Edit(IN_ARCHIVE, "{VERSION: Line}", "{VERSION: LaterLine}"),
         ),
     ),
     Line(
         "version of the archive",
         IMPORT,
-        (
-            Edit(IN_ARCHIVE, "VERSION: Final = 1", "VERSION: Final = 2"),
-            Edit(IN_ARCHIVE, "{VERSION: LaterLine}", "{1: Line, VERSION: LaterLine}"),
-        ),
+        (Edit(IN_ARCHIVE, "VERSIONS: Final = range(1, 2)", "VERSIONS: Final = range(1, 3)"),),
     ),
-    Line(
-        "distribution",
-        TABLES,
-        (
-            before(
-                "infrastructure/operations/distribution.py",
-                "HAS_EXTENSION: Final",
-                'DISTRIBUTED[metadata.tables["comments"]] = "post_id"\n',
-            ),
-        ),
-    ),
-    Line(
-        "lock of the posts before their commenter's account is removed",
-        TABLES,
-        (
-            before(
-                "infrastructure/database/users.py",
-                "AFFECTED: Final",
-                """_COMMENTS = metadata.tables["comments"]
-_COMMENTED_ON = select(_COMMENTS.c.post_id).where(_COMMENTS.c.author_id == bindparam("user_id"))
-""",
-            ),
-            Edit(
-                "infrastructure/database/users.py",
-                "union(_OWN_POSTS, _POSTS_VOTED_ON)",
-                "union(_OWN_POSTS, _POSTS_VOTED_ON, _COMMENTED_ON)",
-            ),
-            Edit("infrastructure/database/users.py", "tables import posts,", "tables import metadata, posts,"),
-        ),
-    ),
+    Line("stored export", IMPORT, (new("tests/cli/exports/2.ndjson", later_export()),)),
     Line(
         "dashboard",
         TABLES,
@@ -445,7 +400,7 @@ class SqlCommentRepository:
         (
             before(
                 "tests/contracts/test_locks.py",
-                '    "repair_votes": (',
+                '    "repair": (',
                 '    "write_comment": (lambda run, of: run(of.ann, of.post, "text"), ["write comments"]),\n',
             ),
         ),

@@ -23,7 +23,7 @@ from domain.sessions import RefreshHashes, Session
 from infrastructure.container import Container
 from infrastructure.database.engine import open_engine
 from infrastructure.database.tables import FILLED, NUMBERED
-from infrastructure.operations.archive import KINDS, LINES, VERSION, Archive
+from infrastructure.operations.archive import KINDS, VERSIONS, Archive
 from interfaces.cli.data import writing
 from tests.support.backends import PostgresServer, contents, empty, require_true_counters, sql_backend
 from tests.support.command import COMMAND, environment, plain, run, run_command
@@ -201,7 +201,13 @@ def test_new_rows_never_get_an_id_that_was_given_before(at: URL, folder: Path) -
 
 
 def test_each_version_of_the_format_has_a_stored_export() -> None:
-    assert [f"{version}.ndjson" for version in LINES] == sorted(file.name for file in EXPORTS.iterdir())
+    assert [f"{version}.ndjson" for version in VERSIONS] == sorted(file.name for file in EXPORTS.iterdir())
+
+
+def test_the_latest_stored_export_holds_each_kind_with_each_field() -> None:
+    _, *lines, _ = map(json.loads, (EXPORTS / f"{VERSIONS[-1]}.ndjson").read_bytes().splitlines())
+    held_fields = {kind: [*fields] for line in lines for kind, fields in line.items()}
+    assert held_fields == {kind: [*fields.model_fields] for kind, (_, fields, _) in KINDS.items()}
 
 
 @pytest.mark.parametrize("file", sorted(EXPORTS.iterdir()), ids=lambda file: file.name)
@@ -219,7 +225,7 @@ def test_an_export_is_lines_of_json_with_a_checksum_over_them(at: URL, folder: P
     fill(at)
     exported = export(folder)
     first, *_, last = (json.loads(line) for line in exported.splitlines())
-    assert (first["format"], first["version"]) == ("agora-export", VERSION)
+    assert (first["format"], first["version"]) == ("agora-export", VERSIONS[-1])
     assert last == json.loads(sealed(lines_of(exported)).splitlines()[-1])
     assert last == {**last, "users": 3, "posts": 2, "votes": 3}
     assert sealed(lines_of(exported)).splitlines()[:-1] == exported.splitlines()[:-1]
@@ -319,8 +325,8 @@ def exported(database_of: Callable[[str], URL]) -> bytes:
         (lambda _exported: b"\x1f\x8b\x08\xff" * 1_000_000, "no export of Agora"),
         (lambda _exported: b"[" * 2_000_000, "no export of Agora"),
         (
-            _altered(b'"version":%d,"last' % VERSION, b'"version":%d,"last' % (VERSION + 1)),
-            f"has version {VERSION + 1}",
+            _altered(b'"version":%d,"last' % VERSIONS[-1], b'"version":%d,"last' % VERSIONS.stop),
+            f"has version {VERSIONS.stop}",
         ),
         (_altered(b'"posts":3', b'"posts":true'), "line 1 of this file"),
         (_altered(b'"posts":3', b'"posts":-1'), "line 1 of this file"),
@@ -442,7 +448,7 @@ def test_an_import_that_is_killed_leaves_nothing(at: URL, many_users: bytes) -> 
 @pytest.fixture(scope="module")
 def many_users() -> bytes:
     """An export with more users than a batch, and more of them than a pipe holds."""
-    header = {"format": "agora-export", "version": VERSION, "last_ids": {"users": 0, "posts": 0, "sessions": 0}}
+    header = {"format": "agora-export", "version": VERSIONS[-1], "last_ids": {"users": 0, "posts": 0, "sessions": 0}}
     user = {
         "username": None,
         "password_hash": "x" * 97,
