@@ -30,7 +30,7 @@ from application.users import (
     RegisterUser,
     SetPassword,
 )
-from application.votes import CastVote, CastVotes, ListOwnVotes, RepairVotes, VerifyVotes
+from application.votes import CastVote, CastVotes, ListOwnVotes
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +64,6 @@ class Commands:
     # votes
     cast_vote: CastVote
     cast_votes: CastVotes
-    repair_votes: RepairVotes
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +88,6 @@ class Queries:
 
     # votes
     list_own_votes: ListOwnVotes
-    verify_votes: VerifyVotes
 
     # operation
     get_dashboard: GetDashboard

@@ -3,7 +3,7 @@
 Posts and their owners are not frozen: making a frozen one takes three times as long, and a page has ten.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -12,7 +12,7 @@ from typing import Literal
 
 from domain.sessions import RefreshHashes
 from domain.users import Actor, Role
-from domain.votes import Direction, Tally
+from domain.votes import Direction
 
 
 @dataclass(slots=True)
@@ -209,23 +209,27 @@ class OwnVote:
     created_at: datetime
 
 
+class Counter(StrEnum):
+    """Names of the counters of posts: the tables whose rows they count."""
+
+    VOTES = "votes"
+
+
 @dataclass(frozen=True, slots=True)
 class Recount:
-    """Stored and counted tally and rank of a post, read at one moment.
+    """Stored and counted values of one counter of a post, read at one moment.
 
-    The score is missing: a constraint ties it to the counters.
+    They include what follows from the counter, and are named as the columns.
     """
 
     post_id: int
-    stored: Tally
-    stored_hot: float
-    counted: Tally
-    counted_hot: float
+    stored: Mapping[str, float]
+    counted: Mapping[str, float]
 
     @property
     def agrees(self) -> bool:
         """Whether both are equal; logarithms differ slightly between machines."""
-        return self.stored == self.counted and isclose(self.stored_hot, self.counted_hot, rel_tol=1e-14)
+        return all(isclose(self.stored[name], value, rel_tol=1e-14) for name, value in self.counted.items())
 
 
 @dataclass(frozen=True, slots=True)

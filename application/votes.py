@@ -1,23 +1,19 @@
-"""Votes: cast, list, verify, repair. One vote per user and post."""
+"""Votes: cast and list. One vote per user and post."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final
 
 from application.errors import RowLocked, only
 from application.paging import Page, Window
 from application.ports.services import NO_METER, Clock, Meter
 from application.ports.storage import UnitOfWorkFactory, VoteReader
 from application.quotas import NO_QUOTA, Quota
-from application.views import Caller, OwnVote, Recount, VoteCommand, VoteReceipt
+from application.views import Caller, OwnVote, VoteCommand, VoteReceipt
 from domain.errors import DomainError
 from domain.posts import PostNotFound, is_visible
 from domain.users import Actor
 from domain.votes import AlreadyVoted, Count, Direction, Outcome, VoteContext, VoteNotFound
-
-BATCH: Final = 200
-"""Posts counted per statement and repaired per transaction, to keep both short."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,49 +99,3 @@ class ListOwnVotes:
     def __call__(self, actor: Actor, direction: Direction | None, window: Window) -> Page[OwnVote]:
         """List votes, latest first; only those of a direction, if one is given."""
         return self.votes.list(actor, direction, window)
-
-
-@dataclass(frozen=True, slots=True)
-class VerifyVotes:
-    """Compare the tally and rank of every post with its votes, for operators.
-
-    Writes nothing and runs while users vote.
-    """
-
-    votes: VoteReader
-
-    def __call__(self) -> Iterator[Sequence[Recount]]:
-        """Yield all posts by ascending id, in batches."""
-        after = 0
-        while batch := self.votes.recount(after, BATCH):
-            yield batch
-            after = batch[-1].post_id
-
-
-@dataclass(frozen=True, slots=True)
-class RepairVotes:
-    """Correct the tally and rank of every post from its votes, for operators.
-
-    Runs while users vote. The rows of votes are the truth. Posts that disagree are locked by ascending id, a batch per
-    transaction, and counted again under the lock, since the first count may be outdated.
-    """
-
-    verify: VerifyVotes
-    uow: UnitOfWorkFactory
-
-    def __call__(self) -> Iterator[Sequence[Recount]]:
-        """Yield all posts by ascending id as they were found, each batch after its repair."""
-        for batch in self.verify():
-            wrong = [recount.post_id for recount in batch if not recount.agrees]
-            if wrong:
-                self._repair(wrong)
-            yield batch
-
-    def _repair(self, post_ids: Sequence[int]) -> None:
-        with self.uow() as tx:
-            for post_id in post_ids:
-                try:
-                    tx.posts.lock(post_id)
-                except PostNotFound:  # deleted since
-                    continue
-                tx.votes.recount(post_id)

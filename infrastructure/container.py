@@ -36,7 +36,7 @@ from application.users import (
     SetPassword,
 )
 from application.views import PostCommand, VoteCommand
-from application.votes import CastVote, CastVotes, ListOwnVotes, RepairVotes, VerifyVotes
+from application.votes import CastVote, CastVotes, ListOwnVotes
 from domain.users import RESERVED_USERNAMES
 from infrastructure.clock import SystemClock
 from infrastructure.common_passwords import BundledCommonPasswords
@@ -60,6 +60,7 @@ from infrastructure.logs import StructlogSecurityLog
 from infrastructure.metrics import Metrics
 from infrastructure.operations.adoption import Adoption
 from infrastructure.operations.archive import Archive
+from infrastructure.operations.counters import Counters
 from infrastructure.operations.demo import Demo
 from infrastructure.operations.distribution import Distribution
 from infrastructure.operations.doctor import Doctor
@@ -217,8 +218,8 @@ class Container(containers.DeclarativeContainer):
         _executor, settings, timeouts, metrics, cast_vote, cast_votes, write_post, write_posts
     )
 
-    verify_votes = providers.Singleton(VerifyVotes, votes)
-    doctor = providers.Singleton(Doctor, settings, migrations, verify_votes, clock, timeouts)
+    counters = providers.Singleton(Counters, database)
+    doctor = providers.Singleton(Doctor, settings, migrations, counters, clock, timeouts)
 
     app = providers.Singleton(
         App,
@@ -252,7 +253,6 @@ class Container(containers.DeclarativeContainer):
             delete_post=providers.Singleton(DeletePost, uow),
             cast_vote=cast_vote,
             cast_votes=cast_votes,
-            repair_votes=providers.Singleton(RepairVotes, verify_votes, uow),
         ),
         queries=providers.Singleton(
             Queries,
@@ -267,7 +267,6 @@ class Container(containers.DeclarativeContainer):
             get_post=providers.Singleton(GetPost, posts),
             list_posts=providers.Singleton(ListPosts, posts),
             list_own_votes=providers.Singleton(ListOwnVotes, votes),
-            verify_votes=verify_votes,
             get_dashboard=providers.Singleton(GetDashboard, dashboard, clock),
             health=health,
         ),

@@ -12,7 +12,7 @@ from typing import Final, Protocol
 
 from application.errors import RowLocked
 from application.paging import Order, Page, Window
-from application.views import Bearer, Caller, Dashboard, OwnVote, PostFilter, PostView, Recount, SessionView, UserView
+from application.views import Bearer, Caller, Dashboard, OwnVote, PostFilter, PostView, SessionView, UserView
 from domain.posts import Post, PostNotFound
 from domain.sessions import Session
 from domain.users import OPERATOR, Actor, InvalidToken, User
@@ -164,10 +164,6 @@ class VoteRepository(Protocol):
         """
         ...
 
-    def recount(self, post_id: int) -> None:
-        """Count the votes on a locked post, and store its counters and its rank."""
-        ...
-
 
 class IdempotencyStore(Protocol):
     """Responses to requests with an idempotency key.
@@ -273,13 +269,6 @@ class VoteReader(Protocol):
 
     def list(self, voter: Actor, direction: Direction | None, window: Window) -> Page[OwnVote]:
         """List a user's votes on posts that they can still see, latest first."""
-        ...
-
-    def recount(self, after: int, limit: int) -> Sequence[Recount]:
-        """Count the votes on the next `limit` posts by id, after the id `after`.
-
-        A post and its votes are read at one moment, so concurrent votes cause no difference.
-        """
         ...
 
 

@@ -7,7 +7,7 @@ Each table states by `uses` what exports, imports and the dashboard do with it; 
 """
 
 from datetime import UTC, datetime
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 from sqlalchemy import (
     DDL,
@@ -270,3 +270,16 @@ NUMBERED: Final = tuple(table for table in metadata.sorted_tables if any(column.
 
 COUNTED: Final = tuple(table for table in metadata.sorted_tables if table.info["counted"])
 """Tables that the dashboard counts."""
+
+
+def _references(to: Table) -> tuple[tuple[Table, Column[Any]], ...]:
+    """Return the columns that refer to the id of a table, each after its table."""
+    columns = [(table, column) for table in metadata.sorted_tables for column in table.c]
+    return tuple((table, column) for table, column in columns if column.references(to.c.id))
+
+
+OF_ACCOUNT: Final = _references(users)
+"""Tables with a column that holds the id of an account."""
+
+ON_POST: Final = {posts: posts.c.id, **dict(_references(posts))}
+"""Tables whose rows are on one post each, with the column that holds its id."""

@@ -11,8 +11,8 @@ from application.paging import Page, PageCursor, Window
 from application.views import Bearer, SessionView, UserView
 from domain.text import fold
 from domain.users import Actor, Role, User, UserNotFound
-from domain.votes import Direction, Tally
 from infrastructure.database.callers import find_actor
+from infrastructure.database.counters import uncount
 from infrastructure.database.pipeline import Querier, Statement
 from infrastructure.database.quotas import DELETE as DELETE_QUOTA
 from infrastructure.database.sql import (
@@ -25,8 +25,7 @@ from infrastructure.database.sql import (
     pattern,
     window_values,
 )
-from infrastructure.database.tables import posts, sessions, users, votes
-from infrastructure.database.votes import store_tally
+from infrastructure.database.tables import OF_ACCOUNT, ON_POST, posts, sessions, users
 
 _VIEW: Final = select(users.c.id, users.c.username, users.c.created_at, users.c.email, users.c.role, users.c.is_active)
 GET: Final = Statement(_VIEW.where(users.c.id == bindparam("user_id")))
@@ -43,9 +42,8 @@ INSERT: Final = Statement(
 SEPARATOR: Final = "\n"
 """Stands between e-mail and username in their search key, and in neither."""
 
-_OWN_POSTS: Final = select(posts.c.id).where(posts.c.owner_id == bindparam("user_id"))
-_POSTS_VOTED_ON: Final = select(votes.c.post_id).where(votes.c.user_id == bindparam("user_id"))
-AFFECTED: Final = Statement(union(_OWN_POSTS, _POSTS_VOTED_ON))
+_OF_USER: Final = [(rows, account == bindparam("user_id")) for rows, account in OF_ACCOUNT if rows in ON_POST]
+AFFECTED: Final = Statement(union(*(select(ON_POST[rows]).where(is_own) for rows, is_own in _OF_USER)))
 LOCK_POST: Final = Statement(  # one at a time: Citus locks rows of one shard in a statement
     select(posts.c.id).where(posts.c.id == bindparam("post_id")).with_for_update(key_share=True)
 )
@@ -95,11 +93,6 @@ SAVE: Final = Statement(
             )
         }
     )
-)
-VOTED_ON: Final = Statement(
-    select(votes.c.post_id, votes.c.dir, posts.c.upvotes, posts.c.downvotes, posts.c.created_at)
-    .join_from(votes, posts, posts.c.id == votes.c.post_id)
-    .where(votes.c.user_id == bindparam("user_id"))
 )
 SAVEPOINT: Final = Statement(text("SAVEPOINT before_locks"))
 ROLLBACK_TO_SAVEPOINT: Final = Statement(text("ROLLBACK TO SAVEPOINT before_locks"))
@@ -157,7 +150,7 @@ class SqlUserRepository:
         self._querier.enqueue(SAVE, user_row(user) | {"user_id": user.id})
 
     def remove(self, user_id: int) -> User | None:
-        """Remove an account with posts and votes, and correct the tallies of its votes.
+        """Remove an account with its rows, and correct the counters that count them.
 
         By the lock order posts come before the account, so the account can vote on another post between the two locks.
         Once it is locked no vote can follow; if one came between, both locks are released and taken again.
@@ -172,9 +165,7 @@ class SqlUserRepository:
             if set(locked).issuperset(self._querier.fetch_all(AFFECTED, values)):
                 break
             self._querier.enqueue(ROLLBACK_TO_SAVEPOINT, {})
-        for post_id, direction, upvotes, downvotes, created_at in self._querier.fetch_all(VOTED_ON, values):
-            tally = Tally(upvotes, downvotes).after(Direction(direction), Direction.NONE)
-            store_tally(self._querier, post_id, tally, created_at)
+        uncount(self._querier, user_id)
         self._querier.enqueue(DELETE_QUOTA, {"of_user": user_id})
         self._querier.enqueue(DELETE, values)
         return None if row is None else _entity(row)

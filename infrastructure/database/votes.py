@@ -4,21 +4,21 @@ The lock on a post guards its votes and its tally.
 """
 
 from collections.abc import Container, Sequence
-from datetime import datetime
 from functools import lru_cache
 from operator import itemgetter
 from typing import Any, Final
 
-from sqlalchemy import Select, and_, bindparam, case, delete, func, literal_column, or_, select, union_all, update
+from sqlalchemy import Select, and_, bindparam, delete, literal_column, or_, select, union_all
 from sqlalchemy.dialects import postgresql, sqlite
 
 from application.errors import RowLocked
 from application.paging import Page, PageCursor, Window
-from application.views import Caller, OwnVote, Recount
+from application.views import Caller, Counter, OwnVote
 from domain.posts import PostNotFound
 from domain.users import Actor, InvalidToken, Role
-from domain.votes import Direction, Tally, Vote, VoteContext, hotness
+from domain.votes import Direction, Tally, Vote, VoteContext
 from infrastructure.database.callers import CALLER, HAS_ADMIN_ROLE, IS_ADMIN, caller_values
+from infrastructure.database.counters import store_statement
 from infrastructure.database.pipeline import Querier, Rows, Statement
 from infrastructure.database.posts import tally_row
 from infrastructure.database.sql import ConnectionProvider, Keyset, WindowShape, is_id, page_of, window_values
@@ -59,34 +59,7 @@ PUT: Final = Statement(_put(postgresql.insert), sqlite=_put(sqlite.insert))
 DELETE: Final = Statement(
     delete(votes).where(votes.c.post_id == bindparam("of_post"), votes.c.user_id == bindparam("of_user"))
 )
-STORE_TALLY: Final = Statement(
-    update(posts)
-    .where(posts.c.id == bindparam("of_post"))
-    .values({name: bindparam(name) for name in ("upvotes", "downvotes", "score", "hot")})
-)
-
-_UPS: Final = func.count(case((votes.c.dir == literal_column("1"), votes.c.dir)))
-_DOWNS: Final = func.count(case((votes.c.dir == literal_column("-1"), votes.c.dir)))
-RECOUNT_ONE: Final = Statement(
-    select(posts.c.created_at, _UPS, _DOWNS)
-    .select_from(posts.outerjoin(votes, votes.c.post_id == posts.c.id))
-    .where(posts.c.id == bindparam("of_post"))
-    .group_by(posts.c.id, posts.c.created_at)
-)
-
-
-@lru_cache
-def recount_statement(limit: int) -> Statement:
-    """Build the statement that counts the votes on a batch of posts."""
-    batch = (
-        select(posts.c.id, posts.c.created_at, posts.c.upvotes, posts.c.downvotes, posts.c.hot)
-        .where(posts.c.id > bindparam("after"))
-        .order_by(posts.c.id)
-        .limit(literal_column(str(limit)))
-        .subquery("batch")
-    )
-    counted = select(*batch.c, _UPS, _DOWNS).select_from(batch.outerjoin(votes, votes.c.post_id == batch.c.id))
-    return Statement(counted.group_by(*batch.c).order_by(batch.c.id))
+STORE_TALLY: Final = store_statement(Counter.VOTES)
 
 
 def _latest_first(rows: Any) -> Keyset:
@@ -123,11 +96,6 @@ def _merged(parts: Sequence[Any], window: WindowShape) -> Any:
     return window.cut(union.order_by(*_latest_first(union.selected_columns).order))
 
 
-def store_tally(querier: Querier, post_id: int, tally: Tally, created_at: datetime) -> None:
-    """Store the tally of a locked post, and the rank that follows from it."""
-    querier.enqueue(STORE_TALLY, {"of_post": post_id, **tally_row(tally, created_at)})
-
-
 class SqlVoteRepository:
     """Votes inside one transaction."""
 
@@ -160,12 +128,8 @@ class SqlVoteRepository:
             else:
                 self._querier.enqueue(PUT, vote_row(vote))
         for context in counted:
-            store_tally(self._querier, context.post_id, context.tally, context.created_at)
-
-    def recount(self, post_id: int) -> None:
-        """Count the votes on a locked post; a statement after the lock sees all of them."""
-        ((created_at, ups, downs),) = self._querier.fetch_all(RECOUNT_ONE, {"of_post": post_id})
-        store_tally(self._querier, post_id, Tally(ups, downs), created_at)
+            row = tally_row(context.tally, context.created_at)
+            self._querier.enqueue(STORE_TALLY, {"of_post": context.post_id, **row})
 
 
 def _context(
@@ -195,17 +159,6 @@ class SqlVoteReader:
         with self._connect() as querier:
             rows = querier.fetch_all(statement, {"voter_id": voter.id, **window_values(window)})
         return page_of(rows, window, lambda row: OwnVote(*row), lambda row: PageCursor(row[-1], row[0]))
-
-    def recount(self, after: int, limit: int) -> Sequence[Recount]:
-        """Count the votes on the posts after an id: one statement, which sees one moment."""
-        with self._connect() as querier:
-            return [_recount(row) for row in querier.fetch_all(recount_statement(limit), {"after": after})]
-
-
-def _recount(row: Sequence[Any]) -> Recount:
-    post_id, created_at, upvotes, downvotes, hot, ups, downs = row
-    counted = Tally(ups, downs)
-    return Recount(post_id, Tally(upvotes, downvotes), hot, counted, hotness(counted.votes, created_at))
 
 
 def vote_row(vote: Vote) -> dict[str, object]:

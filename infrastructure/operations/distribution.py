@@ -12,7 +12,7 @@ from sqlalchemy.schema import AddConstraint, DropConstraint
 
 from application.errors import Refused
 from infrastructure.database.engine import connected
-from infrastructure.database.tables import metadata, posts, titles, users, votes
+from infrastructure.database.tables import ON_POST, metadata, posts, users
 from infrastructure.operations.bulk import transaction
 from infrastructure.operations.findings import Finding, ok, problem, warning
 from infrastructure.timeouts import DEFAULT_TIMEOUTS, Timeouts
@@ -22,7 +22,7 @@ SHARDS: Final = 32
 REFERENCE: Final = frozenset({users})
 """Tables that are complete on every node."""
 
-DISTRIBUTED: Final = {posts: "id", titles: "post_id", votes: "post_id"}
+DISTRIBUTED: Final = {table: column.name for table, column in ON_POST.items()}
 """Tables that are distributed, each by a column that holds the id of a post."""
 
 HAS_EXTENSION: Final = text("SELECT EXISTS (SELECT FROM pg_extension WHERE extname = 'citus')")

@@ -9,11 +9,12 @@ from sqlalchemy import Connection, select
 
 from application.errors import Unavailable
 from application.ports.services import Clock
-from application.votes import VerifyVotes
+from application.views import Counter
 from infrastructure.database.engine import connected
 from infrastructure.database.errors import DRIVER_ERRORS, driver_message
 from infrastructure.database.schema import Migrations, encoding_fault
 from infrastructure.operations.configuration import check_connections, check_env_files, check_settings
+from infrastructure.operations.counters import Counters
 from infrastructure.operations.distribution import check_distribution
 from infrastructure.operations.findings import Finding, Level, ok, problem, warning
 from infrastructure.operations.postgres_server import (
@@ -37,11 +38,11 @@ class Doctor:
     """
 
     def __init__(
-        self, settings: Settings, migrations: Migrations, verify: VerifyVotes, clock: Clock, timeouts: Timeouts
+        self, settings: Settings, migrations: Migrations, counters: Counters, clock: Clock, timeouts: Timeouts
     ) -> None:
         self._settings = settings
         self._migrations = migrations
-        self._verify = verify
+        self._counters = counters
         self._clock = clock
         self._timeouts = timeouts
         self._postgres = settings.url.get_backend_name() != "sqlite"
@@ -134,14 +135,15 @@ class Doctor:
             yield ok("the schema is this release's")
 
     def _of_counters(self) -> Iterator[Finding]:
-        posts = wrong = 0
-        for batch in self._verify():
-            posts += len(batch)
-            wrong += sum(not recount.agrees for recount in batch)
-        if wrong:
-            yield problem(f"{wrong} of {posts} posts disagree with their votes", "run: agora votes verify --repair")
-        else:
-            yield ok(f"none of {posts} posts disagree with their votes")
+        for of in Counter:
+            posts = wrong = 0
+            for batch in self._counters.verify(of):
+                posts += len(batch)
+                wrong += sum(not recount.agrees for recount in batch)
+            if wrong:
+                yield problem(f"{wrong} of {posts} posts disagree with their {of}", f"run: agora {of} verify --repair")
+            else:
+                yield ok(f"none of {posts} posts disagree with their {of}")
 
 
 def _tried(what: str, check: Iterator[Finding]) -> Iterator[Finding]:

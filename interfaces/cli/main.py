@@ -13,7 +13,8 @@ from typing import Annotated
 
 import typer
 
-from interfaces.cli import data, doctor, users, votes
+from application.views import Counter
+from interfaces.cli import counters, data, doctor, users
 from interfaces.cli.common import examples
 
 app = typer.Typer(
@@ -97,7 +98,8 @@ app.command("import", epilog=examples("agora import backup.ndjson", "gunzip < ba
 app.command("adopt", epilog=examples("agora adopt", "agora adopt --apply"))(data.adopt)
 app.command("distribute", epilog=examples("agora distribute", "agora distribute --shards 64 --yes"))(data.distribute)
 app.add_typer(users.app, name="users")
-app.add_typer(votes.app, name="votes")
+for of in Counter:
+    app.add_typer(counters.commands(of), name=of)
 
 
 def main() -> None:

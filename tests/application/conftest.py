@@ -45,4 +45,4 @@ def world() -> Iterator[World]:
     )
     world = World(container.app(), database, clock, hasher, meter, timer, log)
     yield world
-    assert not list(world.wrong_counters())
+    assert not database.wrong_counters()

@@ -1,6 +1,6 @@
 """Use cases of votes."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -11,17 +11,11 @@ from application.errors import TransactionAborted
 from application.paging import Window
 from application.ports.storage import UnitOfWork
 from application.views import Recount, VoteCommand, VoteReceipt
-from application.votes import BATCH, RepairVotes, VerifyVotes
 from domain.posts import PostNotFound
-from domain.votes import AlreadyVoted, Direction, Outcome, Tally, VoteNotFound, hotness
-from tests.fakes.memory import MemoryVoteReader
+from domain.votes import AlreadyVoted, Direction, Outcome, VoteNotFound, hotness
 from tests.support.app import World
 
 UP, DOWN, NONE = Direction.UP, Direction.DOWN, Direction.NONE
-
-
-def all_recounts(world: World) -> dict[int, bool]:
-    return {recount.post_id: recount.agrees for batch in world.app.queries.verify_votes() for recount in batch}
 
 
 @pytest.fixture
@@ -124,7 +118,9 @@ def test_vote_is_metered_once_its_transaction_is_committed(world: World, post_id
 def test_rank_agrees_up_to_the_precision_of_a_logarithm(difference: float, agrees: bool) -> None:
     rank = hotness(5, datetime(2026, 1, 1, tzinfo=UTC))
 
-    assert Recount(1, Tally(5, 0), rank, Tally(5, 0), rank + difference).agrees is agrees
+    stored, counted = ({"upvotes": 5, "hot": hot} for hot in (rank, rank + difference))
+    assert Recount(1, stored, counted).agrees is agrees
+    assert not Recount(1, stored, counted | {"upvotes": 6}).agrees
 
 
 def test_own_votes_are_listed_latest_first(world: World, post_id: int) -> None:
@@ -139,48 +135,3 @@ def test_own_votes_are_listed_latest_first(world: World, post_id: int) -> None:
     assert [(vote.post_id, vote.direction) for vote in listed] == [(second, -1), (post_id, 1)]
     assert listed[0].created_at == world.clock.now()
     assert [vote.title for vote in world.app.queries.list_own_votes(ann, UP, Window()).items] == ["A title"]
-
-
-def test_every_post_is_verified_and_wrong_tallies_are_repaired(world: World) -> None:
-    ann = world.person("ann")
-    ids = [
-        world.app.commands.write_post(ann, "A title", "Some content", number != 3).id for number in range(2 * BATCH + 1)
-    ]
-    for post_id in ids[::50]:
-        world.app.commands.cast_vote(ann, post_id, UP)
-    assert all_recounts(world) == dict.fromkeys(ids, True)
-    posts = world.database.rows.posts
-    wrong = [ids[0], ids[3], ids[-1]]
-    for post_id in wrong:
-        posts[post_id] = replace(posts[post_id], tally=Tally(3, 4))
-
-    assert all_recounts(world) == {post_id: post_id not in wrong for post_id in ids}
-    found = [recount for batch in world.app.commands.repair_votes() for recount in batch]
-
-    assert [recount.post_id for recount in found] == ids
-    assert [recount.post_id for recount in found if not recount.agrees] == wrong
-    assert [posts[post_id].tally for post_id in wrong] == [Tally(1, 0), Tally(), Tally(1, 0)]
-    assert all(all_recounts(world).values())
-
-
-def test_post_deleted_before_its_repair_is_skipped(world: World, post_id: int) -> None:
-    posts = world.database.rows.posts
-    other = world.app.commands.write_post(world.person("ann"), "A title", "Some content", True).id
-    for number in (post_id, other):
-        posts[number] = replace(posts[number], tally=Tally(3, 4))
-
-    class Removing(MemoryVoteReader):
-        """A post is deleted right after it was counted."""
-
-        def recount(self, after: int, limit: int) -> Sequence[Recount]:
-            found = super().recount(after, limit)
-            posts.pop(post_id, None)
-            return found
-
-    verify = VerifyVotes(Removing(world.database))
-    assert len(list(RepairVotes(verify, world.database.transaction)())) == 1
-    assert posts[other].tally == Tally()
-
-
-def test_nothing_to_verify_is_no_batch(world: World) -> None:
-    assert list(world.app.queries.verify_votes()) == list(world.app.commands.repair_votes()) == []

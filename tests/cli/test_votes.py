@@ -54,8 +54,10 @@ def test_what_is_wrong_is_named_and_left_alone(at: URL) -> None:
         done = run("votes", "verify")
         assert done.code == 1
         assert done.output == (
-            "post 7: 3 up, 2 down, rank 39272.6400; its votes: 0 up, 1 down, rank 39272.6400\n"
-            "post 9: 0 up, 1 down, rank 0.0000; its votes: 0 up, 1 down, rank 39272.6400\n"
+            "post 7: upvotes 3, downvotes 2, score 1, hot 39272.64;"
+            " its votes: upvotes 0, downvotes 1, score -1, hot 39272.64\n"
+            "post 9: upvotes 0, downvotes 1, score -1, hot 0.0;"
+            " its votes: upvotes 0, downvotes 1, score -1, hot 39272.64\n"
         )
         assert done.errors == "agora: 2 of 30 posts disagree with their votes; run: agora votes verify --repair\n"
 

@@ -11,10 +11,11 @@ import pytest
 from sqlalchemy import URL, text
 
 from application.paging import Order, SortBy
-from application.views import PostFilter
+from application.views import Counter, PostFilter
 from domain.users import Actor, Role
 from domain.votes import Direction, hotness
 from infrastructure.database.callers import FIND
+from infrastructure.database.counters import recount_statement
 from infrastructure.database.engine import Database, open_database
 from infrastructure.database.pipeline import Statement
 from infrastructure.database.posts import (
@@ -30,7 +31,7 @@ from infrastructure.database.prepared import BATCHED, GROUPED, PREPARED
 from infrastructure.database.sql import WindowShape
 from infrastructure.database.tables import posts, sessions, titles, users, votes
 from infrastructure.database.users import list_statement as accounts_statement
-from infrastructure.database.votes import CONTEXT, LOCK, LOCK_AT_ONCE, LOCK_FREE, recount_statement
+from infrastructure.database.votes import CONTEXT, LOCK, LOCK_AT_ONCE, LOCK_FREE
 from infrastructure.database.votes import list_statement as votes_statement
 from tests.support.backends import empty
 from tests.support.connections import connection_of
@@ -333,7 +334,7 @@ def test_list_of_own_votes_scans_an_index(
         (GET_VISIBLE, {"posts": 1, "votes": 1}),
         (FIND, {"users": 1, "sessions": 1}),
         (accounts_statement(search=False, window=WindowShape(LIMIT)), {"users": PAGE}),
-        (recount_statement(PAGE), {"posts": PAGE, "votes": 2 * PEOPLE}),
+        (recount_statement(Counter.VOTES, PAGE), {"posts": PAGE, "votes": 2 * PEOPLE}),
     ],
 )
 def test_queries_read_few_more_rows_than_they_return(

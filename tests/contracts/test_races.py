@@ -2,11 +2,15 @@
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 from time import monotonic, sleep
 from typing import Any
+
+import pytest
+from sqlalchemy import URL
 
 from application.paging import NEWEST_FIRST, Window
 from application.passwords import CheckPassword, Guard, Guess, Limits
@@ -14,16 +18,18 @@ from application.ports.services import RefreshTokens
 from application.posts import EditPost
 from application.sessions import RefreshSession, RevokeToken
 from application.users import EditUser, RegisterUser
-from application.views import FreshRefreshToken, PostFilter, Tokens
-from application.votes import CastVote, CastVotes, RepairVotes, VerifyVotes
+from application.views import Counter, FreshRefreshToken, PostFilter, Tokens
+from application.votes import CastVote, CastVotes
 from domain.errors import DomainError
 from domain.posts import PostChanges
 from domain.sessions import Session
 from domain.users import ANONYMOUS, Actor, InvalidToken, Role
 from domain.votes import Direction, Tally, Vote
+from infrastructure.database.engine import open_database
+from infrastructure.operations.counters import Counters
 from infrastructure.tokens import DerivedRefreshTokens, RandomRefreshTokens
 from tests.fakes.services import FrozenClock, MemorySecurityLog, MemoryTimer, PlainHasher, PlainTokens
-from tests.support.backends import Backend
+from tests.support.backends import Backend, sql_backend
 from tests.support.concurrency import all_at_once
 from tests.support.samples import NOW, a_user, add_post, add_user, lock_context, record
 
@@ -167,11 +173,16 @@ def test_accounts_removing_each_others_votes_do_not_deadlock(backend: Backend) -
     assert backend.dashboard.get(NOW).total.users == 8
 
 
-def test_repair_during_votes_and_removals_corrects_every_counter(backend: Backend) -> None:
+@pytest.mark.parametrize("kind", ["sqlite", "postgres"])
+def test_repair_during_votes_and_removals_corrects_every_counter(kind: str, emptied: Callable[[str], URL]) -> None:
+    with sql_backend(emptied(kind)) as backend, closing(open_database(emptied(kind), 2)) as database:
+        repair_during_votes_and_removals(backend, Counters(database))
+
+
+def repair_during_votes_and_removals(backend: Backend, counters: Counters) -> None:
     voters = a_crowd(backend, 16)
     posts = [add_post(backend.uow, voters[0], f"post {number}") for number in range(12)]
     cast = CastVote(CastVotes(backend.uow, FrozenClock()))
-    verify = VerifyVotes(backend.votes)
     for post in posts:
         with backend.uow() as tx:
             context = lock_context(tx, voters[1], post.id)
@@ -182,7 +193,7 @@ def test_repair_during_votes_and_removals_corrects_every_counter(backend: Backen
         cast(leaver, post.id, Direction.UP)
 
     def repair() -> int:
-        return sum(not recount.agrees for batch in RepairVotes(verify, backend.uow)() for recount in batch)
+        return sum(not recount.agrees for batch in counters.repair(Counter.VOTES) for recount in batch)
 
     def leave() -> None:
         with backend.uow() as tx:
@@ -196,7 +207,7 @@ def test_repair_during_votes_and_removals_corrects_every_counter(backend: Backen
 
     assert repaired[8] + repaired[10] >= len(posts)
     require_true_counters(backend, voters)
-    assert all(recount.agrees for batch in verify() for recount in batch)
+    assert not backend.wrong_counters()
 
 
 def test_concurrent_equal_registrations_make_one_account(backend: Backend) -> None:

@@ -6,10 +6,10 @@ from datetime import timedelta
 import pytest
 
 from application.paging import Order, SortBy, Window
-from application.views import OwnVote, PostFilter, Recount
+from application.views import OwnVote, PostFilter
 from domain.posts import Post, PostNotFound
 from domain.users import Actor, InvalidToken, Role
-from domain.votes import Direction, Tally, Vote, VoteContext, hotness
+from domain.votes import Direction, Tally, Vote, VoteContext
 from tests.support.backends import Backend
 from tests.support.samples import NO_IDS, NOW, add_post, add_user, lock_context
 from tests.support.samples import record as store
@@ -115,37 +115,3 @@ def test_vote_of_a_missing_voter_is_refused(backend: Backend) -> None:
 
     with pytest.raises(InvalidToken):
         record(backend, Vote(missing.id, post.id, Direction.UP, NOW))
-
-
-def test_recount_returns_stored_and_counted_tallies(backend: Backend) -> None:
-    people = [add_user(backend.uow, f"user{number}") for number in range(3)]
-    posts = [add_post(backend.uow, people[0], published=number != 1) for number in range(4)]
-    for post, directions in ((posts[0], (1, 1, -1)), (posts[1], (-1,)), (posts[3], (1,))):
-        for voter, direction in zip(people, directions, strict=False):
-            record(backend, Vote(voter.id, post.id, Direction(direction), NOW))
-    false = Tally(5, 6)
-    with backend.uow() as tx:
-        before = lock_context(tx, people[0], posts[1].id)
-        store(tx, Vote(people[0].id, posts[1].id, Direction.DOWN, NOW), replace(before, tally=false))
-
-    def recount(post: Post, kept: Tally, counted: Tally) -> Recount:
-        return Recount(post.id, kept, hotness(kept.votes, NOW), counted, hotness(counted.votes, NOW))
-
-    found = backend.votes.recount(0, 10)
-
-    assert found == [
-        recount(posts[0], Tally(2, 1), Tally(2, 1)),
-        recount(posts[1], false, Tally(0, 1)),
-        recount(posts[2], Tally(), Tally()),
-        recount(posts[3], Tally(1, 0), Tally(1, 0)),
-    ]
-    assert [post.agrees for post in found] == [True, False, True, True]
-    assert backend.votes.recount(posts[0].id, 2) == found[1:3]
-    assert backend.votes.recount(posts[3].id, 2) == []
-
-    with backend.uow() as tx:
-        for post in posts:
-            tx.posts.lock(post.id)
-            tx.votes.recount(post.id)
-    assert [post.stored for post in backend.votes.recount(0, 10)] == [post.counted for post in found]
-    assert all(post.agrees for post in backend.votes.recount(0, 10))

@@ -10,10 +10,11 @@ import pytest
 from sqlalchemy import URL
 
 from application.paging import Order, SortBy
-from application.views import PostFilter
+from application.views import Counter, PostFilter
 from domain.users import Actor
 from domain.votes import Direction
 from infrastructure.database import posts, votes
+from infrastructure.database.counters import recount_statement
 from infrastructure.database.engine import Database, open_database
 from infrastructure.database.pipeline import Statement
 from infrastructure.database.sql import WindowShape
@@ -58,7 +59,7 @@ def plan(database: Database, statement: Statement) -> str:
 
 @pytest.mark.parametrize(
     "statement",
-    [posts.GET_ANY, posts.GET_VISIBLE, posts.LOCK_VISIBLE, votes.LOCK, votes.CONTEXT, votes.RECOUNT_ONE],
+    [posts.GET_ANY, posts.GET_VISIBLE, posts.LOCK_VISIBLE, votes.LOCK, votes.CONTEXT, recount_statement(Counter.VOTES)],
     ids=["get as administrator", "get", "edit", "lock for a vote", "context of a vote", "recount"],
 )
 def test_one_post_asks_one_shard(database: Database, statement: Statement) -> None:

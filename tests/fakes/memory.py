@@ -19,7 +19,6 @@ from application.views import (
     PostFilter,
     PostView,
     PublicUser,
-    Recount,
     SessionView,
     TopPost,
     UserView,
@@ -29,7 +28,7 @@ from domain.posts import Post, PostNotFound
 from domain.sessions import Session
 from domain.text import fold
 from domain.users import OPERATOR, Actor, EmailTaken, InvalidToken, User, UsernameTaken, UserNotFound
-from domain.votes import Direction, Tally, Vote, VoteContext, hotness
+from domain.votes import Direction, Tally, Vote, VoteContext
 
 T = TypeVar("T")
 V = TypeVar("V")
@@ -70,6 +69,14 @@ class MemoryDatabase:
             except BaseException:
                 self.rows = before
                 raise
+
+    def wrong_counters(self) -> list[int]:
+        """Return the posts whose tally is not that of their votes."""
+        return [post.id for post in self.rows.posts.values() if post.tally != self._count(post.id)]
+
+    def _count(self, post_id: int) -> Tally:
+        directions = [vote.direction for vote in self.rows.votes.values() if vote.post_id == post_id]
+        return Tally(directions.count(Direction.UP), directions.count(Direction.DOWN))
 
 
 class MemoryUnitOfWork:
@@ -241,10 +248,6 @@ class MemoryVoteRepository:
         for context in counted:
             rows.posts[context.post_id] = replace(rows.posts[context.post_id], tally=context.tally)
 
-    def recount(self, post_id: int) -> None:
-        posts = self._database.rows.posts
-        posts[post_id] = replace(posts[post_id], tally=_count(self._database.rows, post_id))
-
 
 class MemoryIdempotencyStore:
     def __init__(self, database: MemoryDatabase) -> None:
@@ -398,12 +401,6 @@ class MemoryVoteReader:
             lambda vote: OwnVote(vote.post_id, rows.posts[vote.post_id].title, vote.direction.value, vote.created_at),
         )
 
-    def recount(self, after: int, limit: int) -> Sequence[Recount]:
-        with self._database.lock:
-            rows = self._database.rows
-            ids = sorted(post_id for post_id in rows.posts if post_id > after)
-            return [_recount(rows, rows.posts[post_id]) for post_id in ids[:limit]]
-
 
 class MemoryDashboardReader:
     def __init__(self, database: MemoryDatabase) -> None:
@@ -432,16 +429,6 @@ def _matches(reader: Actor, which: PostFilter, post: Post) -> bool:
     if which.published is None:
         return post.published or own
     return post.published if which.published else not post.published and (own or reader.is_admin)
-
-
-def _count(rows: Rows, post_id: int) -> Tally:
-    directions = [vote.direction for vote in rows.votes.values() if vote.post_id == post_id]
-    return Tally(directions.count(Direction.UP), directions.count(Direction.DOWN))
-
-
-def _recount(rows: Rows, post: Post) -> Recount:
-    counted = _count(rows, post.id)
-    return Recount(post.id, post.tally, post.hot, counted, hotness(counted.votes, post.created_at))
 
 
 def _user_view(user: User) -> UserView:

@@ -1,12 +1,10 @@
 """App, wired by the container, with fakes behind the ports that a test names."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass, fields
-from typing import Any
+from dataclasses import dataclass
 
 from dependency_injector import providers
 
-from application.app import App, Queries
+from application.app import App
 from application.views import Tokens
 from domain.users import Actor
 from infrastructure.container import Container
@@ -59,22 +57,6 @@ class People:
     def admin(self, name: str = "root") -> Actor:
         view = self.app.commands.create_admin(f"{name}@example.com", PASSWORD, name)
         return Actor(view.id, view.role)
-
-    def wrong_counters(self) -> Iterator[Any]:
-        """Verify every kind of counter that the app keeps."""
-        for name in counter_kinds():
-            for batch in getattr(self.app.queries, f"verify_{name}")():
-                yield from (found for found in batch if not found.agrees)
-
-    def repair_counters(self) -> None:
-        """Repair every kind of counter that the app keeps."""
-        for name in counter_kinds():
-            list(getattr(self.app.commands, f"repair_{name}")())
-
-
-def counter_kinds() -> list[str]:
-    """Name what has counters: each `verify_NAME` has its `repair_NAME`."""
-    return [field.name.removeprefix("verify_") for field in fields(Queries) if field.name.startswith("verify_")]
 
 
 @dataclass

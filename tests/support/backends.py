@@ -1,8 +1,8 @@
 """The three storages behind the ports, each handed to the contract suite under the same names."""
 
+import collections
 import os
-from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -24,6 +24,7 @@ from sqlalchemy import (
 
 from application.ports.services import Throttle
 from application.ports.storage import DashboardReader, PostReader, UnitOfWorkFactory, UserReader, VoteReader
+from application.views import Counter, Recount
 from domain.text import fold
 from domain.votes import Tally, hotness
 from infrastructure.database.admin import SqlDashboardReader
@@ -36,6 +37,7 @@ from infrastructure.database.throttle import SqlThrottle
 from infrastructure.database.unit_of_work import SqlUnitOfWorkFactory
 from infrastructure.database.users import SqlUserReader
 from infrastructure.database.votes import SqlVoteReader
+from infrastructure.operations.counters import Counters
 from tests.fakes.memory import (
     MemoryDashboardReader,
     MemoryDatabase,
@@ -61,8 +63,15 @@ class Backend:
     votes: VoteReader
     throttle: Throttle
     dashboard: DashboardReader
+    wrong_counters: Callable[[], Sequence[object]]
+    """Lists the posts whose counters disagree with the rows that they count."""
     lock_waits: Callable[[], int] | None = None
     """Counts transactions that wait for locks, where several can write at a time."""
+
+
+def wrong_counters(counters: Counters) -> list[Recount]:
+    """Verify every counter."""
+    return [found for of in Counter for batch in counters.verify(of) for found in batch if not found.agrees]
 
 
 def memory_backend(database: MemoryDatabase) -> Backend:
@@ -74,6 +83,7 @@ def memory_backend(database: MemoryDatabase) -> Backend:
         MemoryVoteReader(database),
         MemoryThrottle(),
         MemoryDashboardReader(database),
+        database.wrong_counters,
     )
 
 
@@ -89,6 +99,7 @@ def sql_backend(url: URL) -> Iterator[Backend]:
             SqlVoteReader(database.read),
             SqlThrottle(database),
             SqlDashboardReader(database.read),
+            partial(wrong_counters, Counters(database)),
             partial(_lock_waits, database) if url.get_backend_name() == "postgresql" else None,
         )
     finally:
@@ -234,7 +245,7 @@ LOCK_WAITS = Statement(
 def require_true_counters(url: URL) -> None:
     """Recount the votes of every post."""
     found = contents(url)
-    ways = Counter((vote.post_id, vote.dir) for vote in found["votes"])
+    ways = collections.Counter((vote.post_id, vote.dir) for vote in found["votes"])
     for post in found["posts"]:
         tally = Tally(ways[post.id, 1], ways[post.id, -1])
         assert (post.upvotes, post.downvotes, post.score) == (tally.upvotes, tally.downvotes, tally.votes)
