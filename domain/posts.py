@@ -11,6 +11,9 @@ from domain.users import Actor
 from domain.votes import Tally, hotness
 
 TITLE_MAX: Final = 300
+TITLE_INPUT_MAX: Final = 4 * TITLE_MAX
+"""Characters of a title with the white space around it, which is stripped."""
+
 CONTENT_MAX: Final = 65_536
 
 

@@ -8,10 +8,10 @@ from typing import Annotated, Any, Final, Literal
 
 from fastapi import Path
 from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints
-from pydantic_core import PydanticCustomError
+from pydantic_core import PydanticCustomError, PydanticKnownError
 
 from application.ports.storage import ID_MAX
-from domain.posts import CONTENT_MAX, TITLE_MAX
+from domain.posts import CONTENT_MAX, TITLE_INPUT_MAX, TITLE_MAX
 from domain.text import has_control, is_blank, is_storable
 from domain.users import PASSWORD_MAX, PASSWORD_MIN, USERNAME_PATTERN
 from interfaces.emails import require_email
@@ -38,6 +38,12 @@ def _storable(text: str) -> str:
 def _filled(text: str) -> str:
     if is_blank(text):
         raise PydanticCustomError("string_too_short", "Text may not be blank")
+    return text
+
+
+def _bounded_title(text: Any) -> Any:
+    if isinstance(text, str) and len(text) > TITLE_INPUT_MAX:  # stripping it takes longer than parsing it
+        raise PydanticKnownError("string_too_long", {"max_length": TITLE_MAX})
     return text
 
 
@@ -132,6 +138,7 @@ Title = Annotated[
     _STORABLE,
     _FILLED,
     AfterValidator(_one_line),
+    BeforeValidator(_bounded_title),
 ]
 Content = Annotated[str, StringConstraints(strict=True, min_length=1, max_length=CONTENT_MAX), _STORABLE, _FILLED]
 Email = Annotated[Text, AfterValidator(_email), Field(json_schema_extra={"format": "email"})]

@@ -127,7 +127,7 @@ def test_posts_are_published_unless_they_say_otherwise(ann: Person) -> None:
 
 FITTING: list[tuple[str, object]] = [
     ("title", "t"),
-    ("title", " " + "t" * 300 + " "),
+    ("title", " " * 450 + "t" * 300 + " " * 450),
     ("title", "ü" * 299 + "😀"),
     ("content", "c"),
     ("content", "😀" * 65_536),
@@ -143,6 +143,7 @@ UNFIT: dict[str, list[object]] = {
         "a\u2028b",
         "\u200b\u2800",
         "t" * 301,
+        " " * 1_200 + "t",
         "\0",
         "a\0",
         "\ud800",
