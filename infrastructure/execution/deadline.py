@@ -59,16 +59,6 @@ def _moment() -> float:
     return inf if deadline is None else deadline
 
 
-@contextmanager
-def within(seconds: float) -> Iterator[None]:
-    """Bound all waits in the block together by these seconds, and by the deadline."""
-    before = _deadline.set(min(_moment(), time.monotonic() + seconds))
-    try:
-        yield
-    finally:
-        _deadline.reset(before)
-
-
 class BoundedTimer:
     """Pauses a use case within its deadline; a greenlet releases the event loop."""
 

@@ -13,7 +13,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from application.errors import TransactionAborted, Unavailable
 from infrastructure.database.engine import open_database
-from infrastructure.execution.deadline import MIN_WAIT, clear_deadline, is_expired, remaining, start_deadline, within
+from infrastructure.execution.deadline import MIN_WAIT, clear_deadline, is_expired, remaining, start_deadline
 from infrastructure.execution.greenlets import GreenletExecutor
 from infrastructure.execution.retry import RetryingExecutor
 from infrastructure.execution.threads import WorkerThreads
@@ -54,17 +54,6 @@ def test_expired_deadline_leaves_the_least_wait() -> None:
     assert is_expired()
     assert remaining(LONG_SECONDS) == MIN_WAIT
     assert remaining(MIN_WAIT / 2) == MIN_WAIT / 2
-
-
-def test_block_may_shorten_the_deadline_and_never_extend_it() -> None:
-    start_deadline(100.0)
-    with within(10.0):
-        assert 9.0 < remaining(LONG_SECONDS) <= 10.0
-        with within(50.0):
-            assert 9.0 < remaining(LONG_SECONDS) <= 10.0
-    assert 99.0 < remaining(LONG_SECONDS) <= 100.0
-    with within(LONG_SECONDS):
-        assert 99.0 < remaining(LONG_SECONDS) <= 100.0
 
 
 def test_deadline_of_a_request_is_not_inherited_by_the_next() -> None:
