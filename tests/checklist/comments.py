@@ -36,11 +36,13 @@ def before(file: str, anchor: str, text: str) -> Edit:
 
 def later_export() -> str:
     """Add a comment to the stored export of version 1."""
-    header, *lines, trailer = (ROOT / "tests/cli/exports/1.ndjson").read_text().splitlines()
+    header, *lines, trailer, _ = (ROOT / "tests/cli/exports/1.ndjson").read_text().split("\n")
     fields = {"id": 1, "post_id": 1, "author_id": 2, "text": "text", "likes": 0, "created_at": "2026-01-01T12:00:00Z"}
     lines = [header.replace('"version":1', '"version":2'), *lines, json.dumps({"comment": fields})]
     sha256 = hashlib.sha256("".join(f"{line}\n" for line in lines).encode()).hexdigest()
-    return "\n".join((*lines, json.dumps(json.loads(trailer) | {"comments": 1, "sha256": sha256}), ""))
+    last = json.loads(trailer) | {"comments": 1, "sha256": sha256}
+    ordered = {name: last[name] for name in ("users", "posts", "comments", "votes", "sha256")}
+    return "\n".join((*lines, json.dumps(ordered), ""))
 
 
 MIGRATIONS: Final = "tests/migrations/test_migrations.py"
