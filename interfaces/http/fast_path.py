@@ -11,7 +11,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from interfaces.http.middleware import (
     BODY_MAX,
@@ -183,10 +183,15 @@ class FastPaths:
 
     async def _send(self, path: FastPath, scope: Scope, receive: Receive, send: Send, response: Response) -> None:
         scope["route"] = path.route
-        response.raw_headers.append((b"vary", b"Origin"))  # as CORS adds it to a response without an origin
-        self._headers.add(response.raw_headers, scope)
+
+        async def send_with_headers(message: Message) -> None:  # of this response or the refusal of `ResponseLimit`
+            if message["type"] == "http.response.start":
+                message["headers"].append((b"vary", b"Origin"))  # as CORS adds it to a response without an origin
+                self._headers.add(message["headers"], scope)
+            await send(message)
+
         limited = ResponseLimit(response, self._unsent) if len(response.body) > UNRESERVED_MAX else response
-        await limited(scope, receive, send)
+        await limited(scope, receive, send_with_headers)
 
     def _find(self, scope: Scope) -> tuple[FastPath | None, str]:
         if scope["type"] != "http":

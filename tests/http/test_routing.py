@@ -11,7 +11,8 @@ from sqlalchemy import URL
 from interfaces.http.fast_path import FastPathRoute
 from interfaces.http.middleware import PathNormalizer
 from interfaces.http.routing import StrictRequest
-from tests.support.api import Api, Person, running_api
+from interfaces.http.unsent import UnsentBytes
+from tests.support.api import Api, Person, require_problem, running_api
 from tests.support.round_trips import round_trips
 
 USUAL = {"Content-Type": "application/json; charset=UTF-8"}
@@ -132,6 +133,15 @@ def test_read_costs_one_round_trip_and_a_change_two(url: URL) -> None:
             costs[name] = len(sent)
 
     assert costs == {"get": 1, "conditional get": 1, "list": 1, "vote": 2, "write": 2}
+
+
+def test_both_paths_refuse_a_response_without_room_the_same(url: URL) -> None:
+    with running_api(url, unsent=UnsentBytes(0)) as api:
+        ann = api.person("ann")
+        for _ in range(4):
+            ann.posts(content="x" * 20_000)
+        require_problem(ann("GET", "/posts"), "unavailable")
+        assert told(ann("GET", "/posts")) == told(ann("GET", "/posts/"))
 
 
 @pytest.mark.parametrize("path", ["/posts/9", "/posts/1/vote", "/posts/x"])

@@ -15,6 +15,7 @@ from sqlalchemy import URL, text
 from infrastructure.container import Container
 from infrastructure.settings import Settings
 from interfaces.http.api import create_api
+from interfaces.http.unsent import UnsentBytes
 from tests.fakes.services import MemoryTimer, PlainHasher
 from tests.support.app import container_with
 from tests.support.connections import connection_of
@@ -211,12 +212,17 @@ class Api:
 
 @contextmanager
 def running_api(
-    url: URL, stand_ins: Mapping[str, object] | None = None, *, peer: str = "127.0.0.1", **settings: Any
+    url: URL,
+    stand_ins: Mapping[str, object] | None = None,
+    *,
+    peer: str = "127.0.0.1",
+    unsent: UnsentBytes | None = None,
+    **settings: Any,
 ) -> Iterator[Api]:
     """Build the real API on a database; hasher and timer are fakes, and nothing is throttled unless asked for.
 
-    `stand_ins` puts other adapters in the places that the container names; `peer` is where requests come from. Each
-    response must be one that the OpenAPI document promises.
+    `stand_ins` puts other adapters in the places that the container names; `peer` is where requests come from,
+    `unsent` counts what waits until clients read it. Each response must be one that the OpenAPI document promises.
     """
     chosen = Settings(
         database_url=SecretStr(url.render_as_string(hide_password=False)),
@@ -224,7 +230,7 @@ def running_api(
     )
     fakes = {"hasher": PlainHasher(), "timer": MemoryTimer()}
     container = container_with(settings=chosen, **fakes | dict(stand_ins or {}))
-    app = create_api(container)
+    app = create_api(container, unsent=unsent)
     if chosen.public_reads not in DOCUMENTED:
         DOCUMENTED[chosen.public_reads] = Documented(app.openapi())
     with (
