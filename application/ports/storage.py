@@ -157,7 +157,7 @@ class VoteRepository(Protocol):
     def record_all(self, cast: Sequence[Vote], counted: Sequence[VoteContext]) -> None:
         """Replace users' votes on locked posts, and store the tallies that count them.
 
-        A vote of direction NONE removes the earlier vote. The commit stores the votes at the latest.
+        A vote of direction NONE removes the earlier vote, if there is one. The commit stores the votes at the latest.
 
         Raises:
             InvalidToken: a voter's account does not exist any more.

@@ -6,10 +6,12 @@ from datetime import timedelta
 import pytest
 
 from application.paging import Order, SortBy, Window
-from application.views import OwnVote, PostFilter
+from application.views import OwnVote, PostFilter, VoteCommand, VoteReceipt
+from application.votes import CastVotes
 from domain.posts import Post, PostNotFound
 from domain.users import Actor, InvalidToken, Role
 from domain.votes import Direction, Tally, Vote, VoteContext
+from tests.fakes.services import FrozenClock
 from tests.support.backends import Backend
 from tests.support.samples import NO_IDS, NOW, add_post, add_user, lock_context
 from tests.support.samples import record as store
@@ -86,6 +88,20 @@ def test_removed_vote_leaves_the_other_votes(backend: Backend) -> None:
     assert context(backend, bob, post).direction is Direction.UP
     assert context(backend, bob, post).tally == Tally(1, 0)
     assert backend.dashboard.get(NOW).total.votes == 1
+
+
+def test_vote_taken_back_in_its_own_transaction_leaves_nothing(backend: Backend) -> None:
+    ann = add_user(backend.uow, "ann")
+    post = add_post(backend.uow, ann)
+
+    cast, taken_back = CastVotes(backend.uow, FrozenClock())(
+        [VoteCommand(ann, post.id, Direction.UP), VoteCommand(ann, post.id, Direction.NONE)]
+    )
+
+    assert cast == VoteReceipt("successfully added vote", post.id, 1, upvotes=1, downvotes=0)
+    assert taken_back == VoteReceipt("successfully deleted vote", post.id, 0, upvotes=0, downvotes=0)
+    assert context(backend, ann, post).tally == Tally()
+    assert backend.votes.list(ann, None, WHOLE).items == []
 
 
 def test_own_votes_on_visible_posts_are_listed_latest_first(backend: Backend) -> None:

@@ -242,7 +242,7 @@ class MemoryVoteRepository:
             if vote.user_id not in rows.users:
                 raise InvalidToken
             if vote.direction is Direction.NONE:
-                del rows.votes[vote.post_id, vote.user_id]
+                rows.votes.pop((vote.post_id, vote.user_id), None)
             else:
                 rows.votes[vote.post_id, vote.user_id] = vote
         for context in counted:
