@@ -85,12 +85,9 @@ def _sources(folder: Path) -> list[tuple[str, Mapping[str, str | None]]]:
 
     Values in files are literal.
     """
-    try:
-        common = _read(folder / ".env")
-        environment = os.environ.get("FASTAPI_ENV") or common.get("FASTAPI_ENV") or "development"
-        own = _read(folder / f".env.{environment}")
-    except (OSError, ValueError):
-        raise SettingsError("a .env file cannot be read: make it readable, and save it as UTF-8") from None
+    common = _read(folder / ".env")
+    environment = os.environ.get("FASTAPI_ENV") or common.get("FASTAPI_ENV") or "development"
+    own = _read(folder / f".env.{environment}")
     sources = [("environment", os.environ), (f".env.{environment}", own), (".env", common)]
     return [(origin, _with_secrets(_with_new_names(source), folder)) for origin, source in sources]
 
@@ -127,19 +124,25 @@ def _read(file: Path) -> Mapping[str, str | None]:
     """Read a .env file, if there is one.
 
     Raises:
-        SettingsError: a line is malformed; it may contain a secret, so the message gives only its number.
+        SettingsError: the file is unreadable, or a line is malformed; it may contain a secret, so the message gives
+            only its number.
     """
     values: dict[str, str | None] = {}
-    if not (file.is_file() or file.is_fifo()):
-        return values
-    with file.open(encoding="utf-8-sig") as stream:
-        for binding in parse_stream(stream):
-            if binding.error:
-                text = binding.original.string
-                line = binding.original.line + text[: len(text) - len(text.lstrip())].count("\n")
-                raise SettingsError(f"{file}, line {line}: write NAME=value, and close what quotes it opens")
-            if binding.key is not None:
-                values[binding.key] = binding.value
+    try:
+        if not (file.is_file() or file.is_fifo()):
+            return values
+        with file.open(encoding="utf-8-sig") as stream:
+            bindings = list(parse_stream(stream))
+    except (OSError, ValueError):
+        name = ascii(str(file))[1:-1]
+        raise SettingsError(f"{name} cannot be read: make it readable, and save it as UTF-8") from None
+    for binding in bindings:
+        if binding.error:
+            text = binding.original.string
+            line = binding.original.line + text[: len(text) - len(text.lstrip())].count("\n")
+            raise SettingsError(f"{file}, line {line}: write NAME=value, and close what quotes it opens")
+        if binding.key is not None:
+            values[binding.key] = binding.value
     return values
 
 

@@ -1,5 +1,6 @@
 """Expected failures of commands and of the server, and how they are reported."""
 
+import re
 import sys
 from pathlib import Path
 from typing import Final, NoReturn
@@ -16,6 +17,9 @@ log = structlog.get_logger()
 EXPECTED: Final = (SettingsError, DomainError, Refused, Unavailable, OSError, *DRIVER_ERRORS)
 """Exceptions that a command or a server reports in one line. Any other is a defect."""
 
+NOT_OPENED: Final = re.compile("FATAL|unable to open database file|file is not a database")
+"""Messages of a driver after which trying again does not help: PostgreSQL's refusals of a connection, and SQLite's."""
+
 
 def reason(error: Exception) -> str:
     """Describe an expected failure in one line, the driver's message included.
@@ -27,12 +31,12 @@ def reason(error: Exception) -> str:
     if isinstance(error, OSError):
         return _system_reason(error)
     cause = error.__cause__
-    if not isinstance(cause, DRIVER_ERRORS):
+    if isinstance(error, DomainError) or not isinstance(cause, DRIVER_ERRORS):
         return str(error)
-    said = driver_message(cause)
-    if "FATAL" in said:  # PostgreSQL rejected the connection
-        return f"the database does not let us in ({said}); agora doctor says what to do"
-    return f"{error} ({said})"
+    message = driver_message(cause)
+    if NOT_OPENED.search(message):
+        return f"the database cannot be opened ({message}); agora doctor says what to do"
+    return f"{error} ({message})"
 
 
 def _system_reason(error: OSError) -> str:

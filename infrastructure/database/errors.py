@@ -218,7 +218,8 @@ def driver_message(error: BaseException) -> str:
     cause: Any = driver_error(error)
     if (getattr(cause, "pgcode", None) or "").startswith(DATA_EXCEPTION):
         return type(cause).__name__
-    return " ".join((getattr(getattr(cause, "diag", None), "message_primary", None) or str(cause)).split())
+    message = getattr(getattr(cause, "diag", None), "message_primary", None) or str(cause)
+    return " ".join(re.sub(r"\n\t(?=[A-Z])", ". ", message).split())  # libpq's hints are sentences after a tab
 
 
 def cause_of(error: Exception) -> str | None:

@@ -132,7 +132,8 @@ def _free_port(host: str, port: int) -> int:
             found: int = probe.getsockname()[1]
             return found
     except OSError as error:
-        raise Unavailable(f"cannot listen: {error.strerror}") from None
+        remedy = "choose another --port, or an address of this machine as --host"
+        raise Unavailable(f"cannot listen: {error.strerror}; {remedy}") from None
 
 
 def _place(settings: Settings) -> str:

@@ -75,7 +75,7 @@ async def ready(state: StateDep) -> Response | ReadyOut:
     """Report whether the database, its schema and the server are ready."""
     checks = dict(await state.run(state.app.queries.health.checks))
     if state.drain.is_draining:
-        checks["server"] = "told to end"
+        checks["server"] = "draining"
     failed = [f"{name}: {state}" for name, state in checks.items() if state != "ok"]
     return unavailable_problem("; ".join(failed), checks=checks) if failed else ReadyOut(checks=checks)
 

@@ -459,7 +459,7 @@ def test_what_is_no_email_is_refused(at: URL, email: str) -> None:
 def test_an_email_that_is_taken_is_one_line(at: URL, again: str) -> None:
     create_admin("--generate")
     done = run("users", "create-admin", "--email", again, "--generate")
-    assert "already registered" in done.refused()
+    assert done.refused() == "agora: this e-mail is already registered; sign in, or register with another one\n"
     assert count_users(at) == 1
 
 
@@ -525,7 +525,7 @@ def test_a_server_that_does_not_listen_is_one_line(words: tuple[str, ...], monke
         ({"database": "nowhere"}, '"nowhere" does not exist'),
     ],
 )
-def test_a_server_that_does_not_let_us_in_is_one_line(
+def test_refused_connection_is_one_line_that_names_the_doctor(
     words: tuple[str, ...],
     wrong: dict[str, Any],
     said: str,
@@ -535,7 +535,7 @@ def test_a_server_that_does_not_let_us_in_is_one_line(
     with postgres.database(migrated=False) as url:
         monkeypatch.setenv("DATABASE_URL", plain(url.set(**wrong)))
         refused = run(*words).refused()
-    assert refused.startswith("agora: the database does not let us in (")
+    assert refused.startswith("agora: the database cannot be opened (")
     assert refused.endswith("; agora doctor says what to do\n")
     assert said in refused
     assert SECRET not in refused
@@ -544,7 +544,8 @@ def test_a_server_that_does_not_let_us_in_is_one_line(
 @pytest.mark.parametrize("words", COMMANDS)
 def test_a_file_that_cannot_be_opened_is_one_line(words: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DATABASE_URL", "sqlite:///no/such/folder/agora.db")
-    assert re.search("unable to open database file|there is no database at /", run(*words).refused())
+    unopened = r"the database cannot be opened \(unable to open database file\); agora doctor says what to do"
+    assert re.search(f"{unopened}|there is no database at /", run(*words).refused())
 
 
 @pytest.mark.parametrize("words", COMMANDS)
@@ -553,7 +554,8 @@ def test_a_file_that_is_no_database_is_one_line(
 ) -> None:
     (folder / "diary.txt").write_text("Dear diary, " * 100)
     monkeypatch.setenv("DATABASE_URL", "sqlite:///diary.txt")
-    assert "file is not a database" in run(*words).refused()
+    said = run(*words).refused()
+    assert said == "agora: the database cannot be opened (file is not a database); agora doctor says what to do\n"
 
 
 @pytest.fixture(params=[1, 3])

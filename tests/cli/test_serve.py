@@ -62,7 +62,7 @@ def test_production_does_not_start_on_settings_that_cannot_be_read(folder: Path)
 
 def test_production_does_not_start_on_files_that_cannot_be_read(folder: Path) -> None:
     (folder / ".env").write_bytes(b"\xff")
-    assert "a .env file cannot be read" in run_command("serve", FASTAPI_ENV="production").refused_in_the_log()
+    assert ".env cannot be read: " in run_command("serve", FASTAPI_ENV="production").refused_in_the_log()
 
 
 @pytest.mark.parametrize(
@@ -147,6 +147,7 @@ def test_a_port_that_is_taken_is_one_line(at: URL) -> None:
         said = run_command("serve", "--port", str(port), DATABASE_URL=plain(at)).refused()
     assert "Address already in use" in said
     assert str(port) in said
+    assert "choose another --port" in said
 
 
 def test_an_address_that_is_not_ours_is_one_line(at: URL) -> None:
@@ -287,7 +288,7 @@ def test_a_server_that_is_told_to_end_serves_on_and_is_not_ready(
         while (answer := client.get("/health/ready")).status_code == 200:
             pass
         assert (answer.status_code, answer.headers["Connection"]) == (503, "close")
-        assert answer.json()["checks"] == {"database": "ok", "migrations": "ok", "server": "told to end"}
+        assert answer.json()["checks"] == {"database": "ok", "migrations": "ok", "server": "draining"}
         answer = client.get("/profile", headers={"Authorization": "Bearer x"})
         assert (answer.status_code, answer.headers["Connection"]) == (401, "close")
     assert "Traceback" not in server.said

@@ -362,6 +362,7 @@ def test_operators_are_told_what_a_server_said_but_for_the_values_in_it(database
 
 def test_operators_are_told_what_a_driver_noticed_in_one_line() -> None:
     assert driver_message(psycopg2.OperationalError("lost:\n\tmaybe it ended\n")) == "lost: maybe it ended"
+    assert driver_message(psycopg2.OperationalError("refused\n\tIs it up?\n")) == "refused. Is it up?"
     assert driver_message(sqlite3.OperationalError("database is locked")) == "database is locked"
 
 
