@@ -1,9 +1,10 @@
 """The composition root of the HTTP interface."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from http import HTTPStatus
+from typing import Any
 
 import structlog
 from fastapi import FastAPI
@@ -176,8 +177,15 @@ async def _invalid(request: Request, error: Exception) -> Response:
         where = {"loc": ["body"], "message": NOT_JSON, "code": "content_type"}
         return validation_problem([where])
     return validation_problem(
-        [{"loc": reason["loc"], "message": reason["msg"], "code": reason["type"]} for reason in error.errors()]
+        [{"loc": each["loc"], "message": _message(each), "code": each["type"]} for each in error.errors()]
     )
+
+
+def _message(invalid: Mapping[str, Any]) -> str:
+    """Return why a part of a request is invalid."""
+    if invalid["type"] == "json_invalid":  # the parser's reason is beside the message
+        return f"{invalid['msg']}: {invalid['ctx']['error']}"
+    return str(invalid["msg"])
 
 
 async def _invalid_cursor(_request: Request, _error: Exception) -> Response:

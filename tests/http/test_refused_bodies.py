@@ -42,6 +42,11 @@ def test_a_refused_body_is_in_no_reference_cycle(ann: Person, path: str, kind: s
     assert [found for found in kept if isinstance(found, kinds)] == []
 
 
+def test_malformed_json_is_refused_with_the_reason(ann: Person) -> None:
+    response = ann("POST", "/posts", content=b'{"title": ', headers={"Content-Type": "application/json"})
+    assert require_problem(response, "validation")["detail"] == "body.10: JSON decode error: Expecting value"
+
+
 @pytest.mark.parametrize("path", sorted(SMALL_BODIES))
 def test_paths_of_tokens_accept_small_bodies_only(api: Api, path: str) -> None:
     for size, is_accepted in ((SMALL_BODY_MAX, True), (SMALL_BODY_MAX + 1, False)):
