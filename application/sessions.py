@@ -134,7 +134,7 @@ class SignOut:
 class RevokeToken:
     """End the session of a token, which alone authorizes it.
 
-    Any refresh token of the session does, a spent one too: to refresh with it would end the session as well. What is
+    Any refresh token of the session does, a used one too: to refresh with it would end the session as well. What is
     no token of a session changes nothing (RFC 7009, section 2.2).
     """
 

@@ -70,5 +70,5 @@ class Session:
         if hmac.compare_digest(self.refresh.secret, presented.secret):
             return replace(self, refresh=fresh, created_at=min(self.created_at, now), last_used_at=now)
         is_successor = hmac.compare_digest(self.refresh.secret, fresh.secret)
-        # Absolute, since the token may have been spent at a server whose clock is ahead.
+        # Absolute, since the token may have been used at a server whose clock is ahead.
         return self if is_successor and abs(now - self.last_used_at) < overlap else None

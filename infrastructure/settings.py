@@ -89,7 +89,7 @@ class Settings(BaseModel):
         Field(
             ge=0,
             le=60,
-            description="Seconds in which a spent refresh token is exchanged again, for the same successor, while that"
+            description="Seconds in which a used refresh token is exchanged again, for the same successor, while that"
             " is unused; 0 for never.",
         ),
     ] = 0
@@ -142,7 +142,7 @@ class Settings(BaseModel):
         Field(ge=0, description="Registrations and changes of e-mail from one address in an hour; 0 for any number."),
     ] = 1_000
     quota_rows: Annotated[
-        int, Field(ge=0, description="Posts, edits, votes and kept responses of an account in an hour; 0 for any.")
+        int, Field(ge=0, description="Posts, edits, votes and stored responses of an account in an hour; 0 for any.")
     ] = 50_000
     quota_mib: Annotated[
         int, Field(ge=0, le=1_048_576, description="MiB of text that an account writes in an hour; 0 for any.")

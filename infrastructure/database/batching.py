@@ -31,8 +31,8 @@ class Batcher:
 
     For greenlets on one event loop.
 
-    A query that is alone is sent at once. A batch is sent after all its queries were asked, so each sees what was
-    committed before its request. A failed batch is asked again query by query: an error reaches its own query only.
+    A query that is alone is sent at once. A batch is sent after all its queries were issued, so each sees what was
+    committed before its request. A failed batch is repeated query by query: an error reaches its own query only.
     Memory is bounded by `ROWS_MAX` rows for each of at most `IN_FLIGHT` batches of a statement.
     """
 
@@ -83,7 +83,7 @@ class Batcher:
         except Exception:
             if len(many) == 1:
                 raise
-            # One query may be to blame: each is asked again alone.
+            # One query may be to blame: each is repeated alone.
             found = await asyncio.gather(*(self._run(statement, [each]) for each in many), return_exceptions=True)
             return [result if isinstance(result, Exception) else result[0] for result in found]  # type: ignore[index]
 

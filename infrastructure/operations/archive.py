@@ -1,7 +1,7 @@
 """Export of a whole instance as NDJSON, and its import.
 
 PostgreSQL and SQLite give the same bytes: a header, then all users, posts and votes, then a trailer with their numbers
-and the SHA-256 of all lines before it. Sessions are left out: an import would revive ended sessions and spent refresh
+and the SHA-256 of all lines before it. Sessions are left out: an import would revive ended sessions and used refresh
 tokens. Derived values are left out too, and computed at the import.
 """
 
