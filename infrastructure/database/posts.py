@@ -1,30 +1,22 @@
 """Posts in SQL: statements, and the repository and reader that execute them."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
-from functools import lru_cache
 from typing import Any, Final
 
 from sqlalchemy import (
-    ColumnElement,
-    Select,
     and_,
     bindparam,
-    case,
     delete,
-    false,
     insert,
     literal_column,
     null,
     or_,
     select,
-    true,
-    union_all,
     update,
 )
 
-from application.paging import Order, Page, PageCursor, SortBy, Window
+from application.paging import Order, Page, PageCursor, Window
 from application.views import Bearer, Caller, PostFilter, PostView, PublicUser
 from domain.posts import Post, PostNotFound
 from domain.text import fold
@@ -32,17 +24,16 @@ from domain.users import OPERATOR, Actor, InvalidToken
 from domain.votes import Tally, hotness
 from infrastructure.database.callers import CALLER, IS_ADMIN, caller_values, checked, find_actor
 from infrastructure.database.pipeline import Querier, Statement
+from infrastructure.database.post_lists import ListQuery, index_ranges, list_statement, shown_post
 from infrastructure.database.sql import (
     ConnectionProvider,
-    Keyset,
     WindowShape,
-    contains,
     is_id,
     page_of,
     pattern,
     window_values,
 )
-from infrastructure.database.tables import posts, titles, users, votes
+from infrastructure.database.tables import posts, titles, users
 
 _LOCK: Final = (
     select(
@@ -86,28 +77,7 @@ SAVE_TITLE: Final = Statement(
 DELETE: Final = Statement(delete(posts).where(posts.c.id == bindparam("post_id")))
 
 
-def _shown_post(post_id: Any) -> Select[Any]:
-    """Select what is shown of a post, and the caller's vote on it."""
-    # No join: the planner might first read every vote of the reader.
-    vote = select(votes.c.dir).where(votes.c.post_id == post_id, votes.c.user_id == bindparam("caller_id"))
-    return select(
-        posts.c.id,
-        posts.c.title,
-        posts.c.content,
-        posts.c.published,
-        posts.c.created_at,
-        posts.c.updated_at,
-        posts.c.version,
-        posts.c.owner_id,
-        users.c.username,
-        users.c.created_at.label("owner_created_at"),
-        posts.c.upvotes,
-        posts.c.downvotes,
-        vote.scalar_subquery().label("dir"),
-    )
-
-
-_ONE: Final = _shown_post(bindparam("post_id"))  # not the column: Citus then asks one shard for the vote
+_ONE: Final = shown_post(posts, bindparam("post_id"))  # not the column: Citus then asks one shard for the vote
 _OWNED: Final = posts.join(users, users.c.id == posts.c.owner_id)
 _GET: Final = _ONE.select_from(_OWNED).where(posts.c.id == bindparam("post_id"))
 GET_ANY: Final = Statement(_GET)
@@ -117,122 +87,6 @@ GET_FOR_BEARER: Final = Statement(
     _ONE.select_from(CALLER.outerjoin(_OWNED, and_(posts.c.id == bindparam("post_id"), or_(_VISIBLE, IS_ADMIN))))
 )
 """One row, of nulls if the caller sees no such post; none if the caller is refused."""
-
-RANKS: Final = {SortBy.DATE: posts.c.created_at, SortBy.VOTES: posts.c.score, SortBy.HOT: posts.c.hot}
-
-
-@dataclass(frozen=True, slots=True)
-class IndexRange:
-    """Adjacent entries of an index: published posts or drafts, of all or one owner."""
-
-    published: bool
-    owner: str | None = None
-    """Name of the parameter with the owner's id: "owner_id" or "caller_id"."""
-
-    @property
-    def condition(self) -> ColumnElement[bool]:
-        """Condition of the posts in the range."""
-        kind = posts.c.published if self.published else ~posts.c.published
-        return kind if self.owner is None else and_(posts.c.owner_id == bindparam(self.owner), kind)
-
-
-def index_ranges(reader: Actor, which: PostFilter) -> tuple[IndexRange, ...]:
-    """Return the disjoint ranges that hold what a reader may see of a filter."""
-    owner = None if which.owner_id is None else "owner_id"
-    public, own = IndexRange(published=True, owner=owner), IndexRange(published=False, owner="caller_id")
-    if which.published:
-        return (public,)
-    if which.published is False and reader.is_admin:
-        return (IndexRange(published=False, owner=owner),)
-    drafts = (own,) if which.owner_id in {None, reader.id} else ()
-    return drafts if which.published is False else (public, *drafts)
-
-
-@dataclass(frozen=True, slots=True)
-class ListQuery:
-    """Query of a list without its values: the key for the cache of statements."""
-
-    ranges: tuple[IndexRange, ...]
-    order: Order
-    window: WindowShape
-    since: bool = False
-    until: bool = False
-    search: bool = False
-    by_bearer: bool = False
-    """Whether it checks the caller, and returns a row of nulls if there are no posts."""
-
-    @property
-    def rank(self) -> Any:
-        """Column that orders the list."""
-        return RANKS[self.order.by]
-
-    def keyset(self, rank: Any, post_id: Any) -> Keyset:
-        """Return the order of the list on these columns."""
-        return Keyset(post_id, rank, self.order.descending)
-
-
-@lru_cache(maxsize=1_000)
-def list_statement(query: ListQuery) -> Statement:
-    """Build the statement of a list.
-
-    It scans the indexes for the ids of the page, then fetches its posts. It counts nothing, and sorts only the page.
-    """
-    return Statement(
-        _shown(query, _page(query, sort_ranges=True)),
-        sqlite=_shown(query, _page(query, sort_ranges=False)),
-        trigrams=query.search,
-        rows=query.window.limit + 1,
-    )
-
-
-def _shown(query: ListQuery, page: Any) -> Select[Any]:
-    """Fetch the posts of a page."""
-    found = page.subquery("page")
-    listed = _OWNED.join(found, found.c.id == posts.c.id)
-    shown = _shown_post(posts.c.id).add_columns(query.rank.label("rank"))
-    shown = shown.select_from(CALLER.outerjoin(listed, true()) if query.by_bearer else listed)
-    return shown.order_by(*query.keyset(query.rank, posts.c.id).order)
-
-
-def _page(query: ListQuery, *, sort_ranges: bool) -> Any:
-    """Find the ids of a page.
-
-    PostgreSQL merges several ranges in order if each is a sorted subquery; SQLite merges them without.
-    """
-    parts: list[Any] = [_part(query, index_range) for index_range in query.ranges]
-    if len(parts) > 1 and sort_ranges:
-        parts = [_sorted(query, part, f"range_{number}") for number, part in enumerate(parts)]
-    union: Any = parts[0] if len(parts) == 1 else union_all(*parts)
-    return query.window.cut(union.order_by(*query.keyset(union.selected_columns.rank, union.selected_columns.id).order))
-
-
-def _sorted(query: ListQuery, part: Any, name: str) -> Any:
-    ordered = part.order_by(*query.keyset(part.selected_columns.rank, posts.c.id).order)
-    return ordered.limit(query.window.reach).subquery(name).select()
-
-
-def _part(query: ListQuery, index_range: IndexRange) -> Select[Any]:
-    """Find the posts of one range."""
-    part = select(posts.c.id, query.rank.label("rank"), posts.c.created_at).where(index_range.condition)
-    part = part.where(*_between(query))
-    if query.window.after:
-        part = part.where(query.keyset(query.rank, posts.c.id).is_after_cursor)
-    if query.search:
-        part = part.join(titles, titles.c.post_id == posts.c.id)
-        part = part.where(contains(titles.c.title_folded, bindparam("needle")))
-    return part
-
-
-def _between(query: ListQuery) -> list[ColumnElement[bool]]:
-    limits = []
-    if query.since:
-        limits.append(posts.c.created_at >= bindparam("since"))
-    if query.until:
-        limits.append(posts.c.created_at < bindparam("until"))
-    if limits and query.order.by is not SortBy.DATE and not query.search:
-        # Hidden from the planner, which might fetch all rows between the dates and sort them by rank.
-        return [case((and_(*limits), true()), else_=false())]
-    return limits
 
 
 class SqlPostRepository:
@@ -346,8 +200,8 @@ class SqlPostReader:
 
 
 def _view(row: Sequence[Any]) -> PostView:
-    post_id, title, content, published, created_at, updated_at, version = row[:7]
-    owner_id, username, owner_created_at, upvotes, downvotes, direction = row[7:13]
+    post_id, title, content, published, created_at, updated_at, version, owner_id, upvotes, downvotes = row[:10]
+    username, owner_created_at, direction = row[10:13]
     return PostView(
         id=post_id,
         title=title,

@@ -11,12 +11,13 @@ from application.views import PostFilter
 from domain.users import ANONYMOUS
 from infrastructure.database import callers, posts, quotas, votes
 from infrastructure.database.pipeline import Statement
+from infrastructure.database.post_lists import ListQuery, index_ranges, list_statement
 from infrastructure.database.sql import WindowShape
 
 _FEEDS: Final = tuple(
-    posts.list_statement(
-        posts.ListQuery(
-            posts.index_ranges(ANONYMOUS, PostFilter()),
+    list_statement(
+        ListQuery(
+            index_ranges(ANONYMOUS, PostFilter()),
             Order(by),
             WindowShape(LIMIT_DEFAULT, after=after),
             by_bearer=by_bearer,

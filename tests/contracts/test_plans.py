@@ -18,15 +18,8 @@ from infrastructure.database.callers import FIND
 from infrastructure.database.counters import recount_statement
 from infrastructure.database.engine import Database, open_database
 from infrastructure.database.pipeline import Statement
-from infrastructure.database.posts import (
-    GET_FOR_BEARER,
-    GET_VISIBLE,
-    OWNER,
-    RANKS,
-    ListQuery,
-    index_ranges,
-    list_statement,
-)
+from infrastructure.database.post_lists import RANKS, ListQuery, index_ranges, list_statement
+from infrastructure.database.posts import GET_FOR_BEARER, GET_VISIBLE, OWNER
 from infrastructure.database.prepared import BATCHED, GROUPED, PREPARED
 from infrastructure.database.sql import WindowShape
 from infrastructure.database.tables import posts, sessions, titles, users, votes
@@ -310,7 +303,7 @@ def test_batched_queries_scan_indexes_and_read_what_each_would_alone(
 
 
 def _rank_of(statement: Statement) -> SortBy:
-    return next((by for by in SortBy if f"posts.{RANKS[by].name} AS rank" in statement.text), SortBy.DATE)
+    return next((by for by in SortBy if f".{RANKS[by].name} AS rank" in statement.text), SortBy.DATE)
 
 
 @pytest.mark.parametrize("directions", [(Direction.UP,), (Direction.UP, Direction.DOWN)])

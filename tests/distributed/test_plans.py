@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator
 from contextlib import closing
+from datetime import timedelta
 from itertools import product
 from typing import Any
 
@@ -17,12 +18,23 @@ from infrastructure.database import posts, votes
 from infrastructure.database.counters import recount_statement
 from infrastructure.database.engine import Database, open_database
 from infrastructure.database.pipeline import Statement
+from infrastructure.database.post_lists import ListQuery, index_ranges, list_statement
 from infrastructure.database.sql import WindowShape
-from tests.support.citus import SHARDS
+from tests.support.citus import SHARDS, execute
 from tests.support.connections import connection_of
 from tests.support.samples import NOW
 
 READER = Actor(1)
+FILLED = """
+INSERT INTO users (email, email_key, search_key, password_hash, role, is_active, created_at)
+VALUES ('a@b.c', 'a@b.c', 'a@b.c', '', 'user', true, now());
+INSERT INTO posts (id, owner_id, title, content, published, created_at, updated_at, version,
+                   upvotes, downvotes, score, hot)
+SELECT n, 1, 'A title', repeat('Some content ', 20), n % 10 > 0, now() + n * interval '1 second', now(), 1,
+       n * 7 % 1009, 0, n * 7 % 1009, n * 7 % 1009 FROM generate_series(1, 20000) AS n
+"""
+"""Enough posts of one account that a shard would rather sort them all than walk along an index to their end."""
+
 VALUES = {
     "caller_id": 1,
     "session_id": None,
@@ -32,9 +44,8 @@ VALUES = {
     "voter_id": 1,
     "owner_id": 3,
     "since": NOW,
-    "until": NOW,
+    "until": NOW + timedelta(days=3_650),
     "after_id": 7,
-    "after_key": 1,
     "skip": 50,
     "needle": "%needle%",
 }
@@ -47,13 +58,13 @@ def database(distributed: URL) -> Iterator[Database]:
         yield database
 
 
-def plan(database: Database, statement: Statement) -> str:
+def plan(database: Database, statement: Statement, after_key: object = None) -> str:
     """Return the plan of the coordinator, with that of one shard for each of its queries."""
     with database.read() as querier:
         raw: Any = connection_of(querier).connection.dbapi_connection
         with closing(raw.cursor()) as cursor:
             *settings, query = statement.whole.split("; ", 1)
-            cursor.execute("; ".join([*settings, f"EXPLAIN (COSTS OFF) {query}"]), VALUES)
+            cursor.execute("; ".join([*settings, f"EXPLAIN (COSTS OFF) {query}"]), VALUES | {"after_key": after_key})
             return "\n".join(line for (line,) in cursor.fetchall())
 
 
@@ -67,16 +78,36 @@ def test_one_post_asks_one_shard(database: Database, statement: Statement) -> No
     assert set(counts) == {"1"}, counts
 
 
+WALKED = re.compile(
+    r"^ +->  Limit\n +->  Nested Loop Left Join\n(?: +Join Filter: .*\n)? +->  Merge Append\n +Sort Key: .*\n"
+    r" +->  Index Scan Backward using ix_posts_published_",
+    re.MULTILINE,
+)
+"""A plan that reads of published posts what the page shows; own drafts, which are few, may be sorted."""
+
+RANGES = index_ranges(READER, PostFilter())
+
+
 def lists() -> Iterator[Statement]:
-    """Yield lists of posts in every order, between dates, after a skip and after a cursor, and lists of votes."""
-    ranges = posts.index_ranges(READER, PostFilter())
-    for by, dated, skip in product(SortBy, (False, True), (False, True)):
-        query = posts.ListQuery(ranges, Order(by), WindowShape(10, skip), since=dated, until=dated)
-        yield posts.list_statement(query)
-    following = posts.ListQuery(ranges, Order(SortBy.VOTES), WindowShape(10, after=True))
-    yield posts.list_statement(following)
+    """Yield lists that find ids first, and lists of votes."""
+    for by, dated in product(SortBy, (False, True)):
+        query = ListQuery(RANGES, Order(by), WindowShape(10, skip=True), since=dated, until=dated)
+        yield list_statement(query)
+    yield list_statement(ListQuery(RANGES, Order(), WindowShape(10), search=True))
     for skip in (False, True):
         yield votes.list_statement((Direction.UP, Direction.DOWN), admin=False, window=WindowShape(10, skip))
+
+
+def test_page_is_one_walk_along_the_indexes_of_every_shard(database: Database, distributed: URL) -> None:
+    execute(distributed, FILLED)
+    execute(distributed, "ANALYZE users, posts, votes")
+    for by, dated, after in product(SortBy, (False, True), (False, True)):
+        query = ListQuery(RANGES, Order(by), WindowShape(10, after=after), since=dated, until=dated)
+        shown = plan(database, list_statement(query), NOW + timedelta(days=730) if by is SortBy.DATE else 500)
+        coordinator, *tasks = shown.split("->  Task\n")
+        assert ON_ALL_SHARDS in coordinator, shown
+        assert len(tasks) == 1, shown
+        assert WALKED.search(tasks[0]), shown
 
 
 def test_list_takes_its_page_from_every_shard_and_no_more(database: Database) -> None:
