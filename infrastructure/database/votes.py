@@ -4,6 +4,7 @@ The lock on a post guards its votes and its tally.
 """
 
 from collections.abc import Container, Sequence
+from contextlib import suppress
 from functools import lru_cache
 from operator import itemgetter
 from typing import Any, Final
@@ -17,7 +18,7 @@ from application.views import Caller, Counter, OwnVote
 from domain.posts import PostNotFound
 from domain.users import Actor, InvalidToken, Role
 from domain.votes import Direction, Tally, Vote, VoteContext
-from infrastructure.database.callers import CALLER, HAS_ADMIN_ROLE, IS_ADMIN, caller_values
+from infrastructure.database.callers import CALLER, HAS_ADMIN_ROLE, IS_ADMIN, caller_values, checked
 from infrastructure.database.counters import store_statement
 from infrastructure.database.pipeline import Querier, Rows, Statement
 from infrastructure.database.posts import tally_row
@@ -117,8 +118,15 @@ class SqlVoteRepository:
             self._querier.lock(LOCK if wait else LOCK_AT_ONCE, ascending)
         else:
             locked = {row[0] for rows in self._querier.fetch_many(LOCK_FREE, ascending) for row in rows}
+        # After the locks: a session that ended meanwhile is refused.
+        values = [each | caller_values(self._checked(caller)) for each, (caller, _) in zip(values, asked, strict=True)]
         found = self._querier.fetch_many(CONTEXT, values)
         return [_context(*each, rows, locked) for each, rows in zip(asked, found, strict=True)]
+
+    def _checked(self, caller: Caller) -> Caller:
+        with suppress(InvalidToken):  # a refused bearer is refused again, by the context
+            return checked(self._querier, caller)
+        return caller
 
     def record_all(self, cast: Sequence[Vote], counted: Sequence[VoteContext]) -> None:
         """Store votes, and the tallies that count them."""
