@@ -6,6 +6,8 @@ release write and read the old ones meanwhile. E-mail keys differ for few addres
 unique column would keep an abandoned address where such a worker changes one.
 
 `finish` fills the new columns, after the steps and again at every later `agora migrate`.
+
+A distributed database gets columns and indexes on each shard and on each copy of the accounts.
 """
 
 import logging

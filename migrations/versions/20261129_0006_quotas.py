@@ -2,6 +2,8 @@
 
 Workers of the previous release count nothing and go on. No foreign key to users: an account's removal would wait for a
 writer's row while the writer waits for the account.
+
+The new table of a distributed database stays on the coordinator; `agora distribute` tells Citus.
 """
 
 import sqlalchemy as sa

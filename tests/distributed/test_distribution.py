@@ -1,23 +1,32 @@
 """A database that Citus distributes: how it becomes one, and what holds on it."""
 
 import re
+from contextlib import closing
 from pathlib import Path
 
 import pytest
-from sqlalchemy import URL
+from alembic.script import ScriptDirectory
+from sqlalchemy import URL, inspect
 
 from application.errors import TransactionAborted
 from application.votes import CastVote, CastVotes
 from domain.users import InvalidToken
 from domain.votes import Direction
+from infrastructure.database.engine import open_engine
+from infrastructure.database.schema import Migrations, config
 from infrastructure.database.tables import metadata
 from tests.fakes.services import FrozenClock
 from tests.support.backends import PostgresServer, contents, require_true_counters, sql_backend
 from tests.support.citus import execute
 from tests.support.command import plain, run
 from tests.support.course import POSTGRESQL
+from tests.support.filled import fill
 from tests.support.load import VotingForum
 from tests.support.samples import add_post, add_user
+from tests.support.schema import REVISIONS, shape
+
+EARLIER = "0004"
+"""A revision before the last ones that had to suit a distributed database."""
 
 
 @pytest.fixture(autouse=True)
@@ -32,6 +41,12 @@ def agora(url: URL, monkeypatch: pytest.MonkeyPatch, *words: str, typed: str = "
     ended = run(*words, typed=typed)
     assert ended.code == 0, ended.errors
     return ended.output
+
+
+def described(url: URL) -> dict[str, object]:
+    """Describe the schema of a database."""
+    with closing(open_engine(url, connections=1).connect()) as connection:
+        return shape(inspect(connection))
 
 
 def test_every_table_is_placed_once(migrated: URL, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -111,3 +126,23 @@ def test_adopted_database_can_be_distributed(postgres: PostgresServer, monkeypat
         agora(url, monkeypatch, "adopt", "--apply")
         agora(url, monkeypatch, "distribute", "--yes")
         assert "Citus: " in agora(url, monkeypatch, "doctor")
+
+
+def test_steps_since_the_layout_migrate_a_distributed_database(
+    distributed: URL, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(distributed)
+    before, schema = contents(distributed), described(distributed)
+    Migrations(distributed).downgrade(EARLIER)
+    said = agora(distributed, monkeypatch, "migrate")
+    assert re.findall("^applied (....)", said, re.MULTILINE) == [name for name in REVISIONS if name > EARLIER]
+    assert "tables that Citus does not know: quotas" in run("doctor").output
+    agora(distributed, monkeypatch, "distribute", "--yes")
+    assert "problem" not in run("doctor").output
+    assert described(distributed) == schema
+    assert contents(distributed) == before | {"quotas": []}
+
+
+def test_steps_since_the_layout_say_what_they_mean_for_it() -> None:
+    steps = ScriptDirectory.from_config(config()).walk_revisions(EARLIER, "heads")
+    assert [step.revision for step in steps if "distribute" not in step.longdoc and step.revision != EARLIER] == []
