@@ -43,8 +43,8 @@ FIND: Final = Statement(select(CALLER.c.role))
 def checked(querier: Querier, caller: Caller) -> Caller:
     """Check a bearer by a query of its own, where Citus distributes the posts.
 
-    There no outer join leads from an account to the posts of all shards, and one to a single post costs more than
-    two queries.
+    There no outer join leads from an account to the posts of all shards, and one to a single post costs more than two
+    queries.
 
     Raises:
         InvalidToken: the account is not active, or the session has ended.
