@@ -71,7 +71,7 @@ class InvalidToken(Unauthenticated):
     code = "invalid-token"
 
     def __init__(self) -> None:
-        super().__init__("the token is not valid, or no longer; sign in again")
+        super().__init__("the token is invalid, has expired or was used; refresh an access token, or sign in again")
 
 
 class InvalidCredentials(Forbidden):

@@ -16,11 +16,11 @@ from interfaces.http.problems import GRANT_UNSUPPORTED, OAUTH_ERRORS, PROBLEMS, 
 from interfaces.http.routing import FormRoute
 
 GUIDE: Final = """\
-Users sign up, write posts, and vote them up or down.
+Users register, write posts, and vote them up or down.
 
 ## First steps
 
-1. Sign up: `POST /users` with an e-mail and a password of 8 characters or more.
+1. Register: `POST /users` with an e-mail and a password of 8 characters or more.
 2. Sign in: `POST /login` with a form, in which `username` is the e-mail. The response has an access token and a refresh
    token, with their lifetimes in seconds.
 3. Send the access token as `Authorization: Bearer <token>`.
@@ -55,7 +55,7 @@ to change or delete the post only if no other request did in between (412 otherw
 TAGS: Final = {
     "posts": "Posts and drafts: list, search, read, write, change, delete.",
     "votes": "One vote per account and post, up or down.",
-    "users": "Accounts: sign up, read, change, export, delete.",
+    "users": "Accounts: register, read, change, export, delete.",
     "sessions": "Sign in, refresh tokens, sign out.",
     "system": "Health of the server, and the pages that explain problems.",
     "admin": "Totals, for administrators.",
