@@ -37,7 +37,7 @@ class CastVotes:
         locked gets `RowLocked`.
 
         Raises:
-            TransactionAborted: all posts are one, which is locked, and this does not wait.
+            TransactionAborted: all commands are for one post, which is locked, and `wait` is false.
             InvalidToken: a voter's account was just removed; no vote is recorded.
             QuotaExceeded: a voter wrote too much in this hour; no vote is recorded.
         """
