@@ -250,19 +250,20 @@ class Pipeline(Querier):
 
     def _send(self) -> Any:
         pending, self._pending = self._pending, []
-        is_first = not self._is_used
-        if is_first:
+        attempts = 1 if self._is_used else 2
+        if not self._is_used:
             self._connection = self._acquire()
         self._is_used = True
-        try:
-            return self._run(pending)
-        except psycopg2.Error as error:
-            if not self._raw.closed:
-                raise
-            self._invalidate()
-            if not is_first or isinstance(error, ResponseTimeout):
-                raise
-        return self._run(pending)
+        while True:
+            try:
+                return self._run(pending)
+            except psycopg2.Error as error:
+                if self._connection.invalidated or not self._raw.closed:  # no new connection, or an error of SQL
+                    raise
+                self._invalidate()
+                attempts -= 1
+                if not attempts or isinstance(error, ResponseTimeout):
+                    raise
 
     def _run(self, statements: Sequence[tuple[Statement, Values]]) -> Any:
         self._raw = self._connection.connection.dbapi_connection

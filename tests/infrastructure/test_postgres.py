@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from sqlalchemy import URL, Connection, Float, Text, bindparam, cast, func, select, text
 
-from application.errors import Refused, Unavailable
+from application.errors import Refused, TransactionAborted, Unavailable
 from infrastructure.database.engine import open_database, open_engine
 from infrastructure.database.pipeline import Statement
 from infrastructure.execution.greenlets import GreenletExecutor
@@ -61,6 +61,19 @@ def test_lost_connection_is_closed_with_all_idle_ones(postgres_url: URL) -> None
             assert all(connection.closed for connection in used)
             with database.read() as querier:
                 assert connection_of(querier) not in used
+
+    in_greenlet(work)
+
+
+def test_connection_lost_again_at_once_is_not_used_by_the_next_write(postgres_url: URL) -> None:
+    ending = Statement(select(func.pg_terminate_backend(func.pg_backend_pid())))
+
+    def work() -> None:
+        with closing(open_database(postgres_url, 1)) as database:
+            with pytest.raises(TransactionAborted), database.read() as querier:
+                querier.fetch_all(ending, {})
+            with database.write() as querier:
+                querier.enqueue(PING, {})  # one message with COMMIT, which is not sent again
 
     in_greenlet(work)
 
