@@ -3,9 +3,9 @@
 import os
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from threading import Lock
+from threading import Lock, Semaphore
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event
 from sqlalchemy.pool import ConnectionPoolEntry
@@ -31,29 +31,45 @@ class SqliteDatabase:
         self._readers = self.engine.execution_options(isolation_level="AUTOCOMMIT")
         # SQLite has one writer at a time. It is chosen here: waiters at SQLite's own lock sleep and poll, and starve.
         self._writer = Lock()
+        self._free = Semaphore(connections)  # the wait of SQLAlchemy's pool knows no deadline
 
     @contextmanager
     def read(self) -> Iterator[Querier]:
         """Check out a connection for queries."""
-        with translate_errors(), self._connect(self._readers) as connection, self._in_use:
+        with translate_errors(), self._connection(), self._connect(self._readers) as connection, self._in_use:
             yield Querier(connection)
 
     @contextmanager
     def write(self) -> Iterator[Querier]:
         """Check out a connection inside a transaction."""
-        with self._waiting:
-            is_acquired = self._writer.acquire(timeout=remaining(self._timeouts.sqlite_busy))
-        if not is_acquired:
-            raise Unavailable("the database has been locked by another writer all the time; try again")
-        try:
-            with translate_errors(), self._connect(self.engine) as connection, self._in_use, connection.begin():
-                yield Querier(connection)
-        finally:
-            self._writer.release()
+        reason = "the database has been locked by another writer all the time; try again"
+        with (
+            self._held(self._writer, self._timeouts.sqlite_busy, reason),
+            translate_errors(),
+            self._connection(),
+            self._connect(self.engine) as connection,
+            self._in_use,
+            connection.begin(),
+        ):
+            yield Querier(connection)
 
     def close(self) -> None:
         """Close every connection."""
         self.engine.dispose()
+
+    def _connection(self) -> AbstractContextManager[None]:
+        return self._held(self._free, self._timeouts.acquire, "all database connections are in use; try again")
+
+    @contextmanager
+    def _held(self, lock: "Lock | Semaphore", seconds: float, reason: str) -> Iterator[None]:
+        with self._waiting:
+            is_acquired = lock.acquire(timeout=remaining(seconds))
+        if not is_acquired:
+            raise Unavailable(reason)
+        try:
+            yield
+        finally:
+            lock.release()
 
     def _connect(self, engine: Engine) -> Connection:
         """Connect to the file that has the name now.

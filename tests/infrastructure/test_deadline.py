@@ -5,6 +5,7 @@ import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from contextvars import Context
+from dataclasses import replace
 from threading import Event
 
 import pytest
@@ -184,6 +185,29 @@ def test_wait_for_a_connection_ends_with_the_request(postgres_url: URL) -> None:
                 await executor.run(ask)
             event.set()
             await occupied
+            await executor.run(ask)
+
+    asyncio.run(main())
+
+
+def test_wait_for_a_connection_to_sqlite_ends_with_the_request(emptied: Callable[[str], URL]) -> None:
+    hurried = replace(HURRIED, acquire=2.0 * PATIENCE_SECONDS)
+
+    async def main() -> None:
+        with (
+            closing(open_database(emptied("sqlite"), 1, hurried)) as database,
+            closing(WorkerThreads(1, "-", LONG_SECONDS)) as threads,
+        ):
+            executor = RetryingExecutor(threads, hurried)
+
+            def ask() -> None:
+                with database.read() as querier:
+                    connection_of(querier).exec_driver_sql("SELECT 1")
+
+            with database.read():
+                async with asyncio.timeout(PATIENCE_SECONDS):
+                    with pytest.raises(Unavailable, match="connections are in use"):
+                        await executor.run(ask)
             await executor.run(ask)
 
     asyncio.run(main())
