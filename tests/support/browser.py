@@ -1,4 +1,4 @@
-"""The browser, as tests drive it."""
+"""The browser that tests drive."""
 
 import json
 from typing import Any
@@ -9,8 +9,8 @@ from selenium.webdriver import Chrome
 FETCH = """
 const [url, options, done] = arguments
 fetch(url, options).then(
-  async (answer) => done({
-    status: answer.status, headers: Object.fromEntries(answer.headers), body: await answer.text(),
+  async (response) => done({
+    status: response.status, headers: Object.fromEntries(response.headers), body: await response.text(),
   }),
   (error) => done({refusal: error.name}),
 )
@@ -18,35 +18,35 @@ fetch(url, options).then(
 
 
 class Browser:
-    """The browser, and what it did and complained about since it was last asked."""
+    """A browser, and its console and network log since the previous call."""
 
     def __init__(self, driver: Chrome) -> None:
         self.driver = driver
 
     def complaints(self) -> list[str]:
-        """Tell what stands in the console, warnings included."""
+        """Return the console's messages, warnings included."""
         return [entry["message"] for entry in self.driver.get_log("browser") if entry["level"] != "INFO"]
 
     def requests(self) -> tuple[set[str], set[str]]:
-        """Tell which addresses were asked for, and which of them were not because the page's policy forbade it."""
+        """Return the requested URLs, and those that the page's policy blocked."""
         events = [json.loads(entry["message"])["message"] for entry in self.driver.get_log("performance")]
-        asked = {
+        urls = {
             event["params"]["requestId"]: event["params"]["request"]["url"]
             for event in events
             if event["method"] == "Network.requestWillBeSent"
         }
         blocked = {
-            asked[event["params"]["requestId"]]
+            urls[event["params"]["requestId"]]
             for event in events
             if event["method"] == "Network.loadingFailed" and event["params"].get("blockedReason") == "csp"
         }
-        loaded = {url for url in asked.values() if urlsplit(url).scheme not in {"data", "blob"}}
+        loaded = {url for url in urls.values() if urlsplit(url).scheme not in {"data", "blob"}}
         return loaded - blocked, blocked
 
     def fetch(self, url: str, method: str = "GET", body: str | None = None, **headers: str) -> dict[str, Any]:
-        """Let the page that is open call an address, and tell what the page can read."""
+        """Fetch a URL from the open page, and return what the page can read."""
         options = {"method": method, "headers": {name.replace("_", "-"): value for name, value in headers.items()}}
-        answer: dict[str, Any] = self.driver.execute_async_script(
+        response: dict[str, Any] = self.driver.execute_async_script(
             FETCH, url, options if body is None else options | {"body": body}
         )
-        return answer
+        return response
