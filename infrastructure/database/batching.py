@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from sqlalchemy.util import await_only
 
+from application.errors import Unavailable
 from infrastructure.database.pipeline import Querier, Rows, Statement, Values
 from infrastructure.execution.batching import Batches
 from infrastructure.execution.deadline import use_case_deadline
@@ -32,8 +33,8 @@ class Batcher:
     For greenlets on one event loop.
 
     A query that is alone is sent at once. A batch is sent after all its queries were issued, so each sees what was
-    committed before its request. A failed batch is repeated query by query: an error reaches its own query only.
-    Memory is bounded by `ROWS_MAX` rows for each of at most `IN_FLIGHT` batches of a statement.
+    committed before its request. A batch with a wrong query is repeated query by query, so that its error reaches no
+    other. Memory is bounded by `ROWS_MAX` rows for each of at most `IN_FLIGHT` batches of a statement.
     """
 
     def __init__(
@@ -80,6 +81,8 @@ class Batcher:
     async def _send(self, statement: Statement, many: Sequence[Values]) -> Sequence[Rows | Exception]:
         try:
             return await self._run(statement, many)
+        except Unavailable:  # no query is to blame, and one by one they would take more connections
+            raise
         except Exception:
             if len(many) == 1:
                 raise

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Coroutine, Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, nullcontext
 from contextvars import Context
 from functools import partial
 from typing import Any, TypeVar
@@ -10,8 +10,9 @@ from typing import Any, TypeVar
 import psycopg2
 import pytest
 from sqlalchemy import URL, text
+from sqlalchemy.util import await_only
 
-from application.errors import Unavailable
+from application.errors import TransactionAborted, Unavailable
 from application.paging import LIMIT_DEFAULT, Order, SortBy, Window
 from application.views import Bearer, Caller, PostFilter
 from application.votes import CastVote, CastVotes
@@ -19,15 +20,18 @@ from domain.posts import PostNotFound
 from domain.sessions import RefreshHashes, Session
 from domain.users import ANONYMOUS, Actor, InvalidToken
 from domain.votes import Direction
-from infrastructure.database.batching import IN_FLIGHT, ROWS_MAX
+from infrastructure.database.batching import IN_FLIGHT, ROWS_MAX, Batcher
 from infrastructure.database.engine import Database, open_database
+from infrastructure.database.pipeline import Querier, Rows, Statement, Values
 from infrastructure.database.posts import GET_VISIBLE, SqlPostReader
 from infrastructure.database.prepared import BATCHED, PREPARED
 from infrastructure.database.users import SqlUserReader
 from infrastructure.execution.deadline import start_deadline
 from infrastructure.execution.greenlets import GreenletExecutor
+from infrastructure.timeouts import Timeouts
 from tests.fakes.services import FrozenClock
 from tests.support.backends import sql_backend
+from tests.support.concurrency import until
 from tests.support.connections import connection_of
 from tests.support.round_trips import round_trips
 from tests.support.samples import NOW, add_post, add_user
@@ -188,6 +192,29 @@ def test_error_reaches_its_own_query_only(database: Database) -> None:
 
     assert [isinstance(found, psycopg2.DataError) for found in outcomes] == [False, False, True, False, True]
     assert outcomes[0] == outcomes[1] == outcomes[3] != []
+
+
+@pytest.mark.parametrize("error", [Unavailable("no connection"), TransactionAborted("a lock")])
+def test_batch_that_cannot_be_served_is_not_asked_query_by_query(error: Unavailable) -> None:
+    asked: list[int] = []
+
+    class Busy(Querier):
+        def fetch_many(self, _statement: Statement, many: Sequence[Values]) -> Sequence[Rows]:
+            asked.append(len(many))
+            await_only(are_waiting.wait())
+            raise error
+
+    async def main() -> list[Any]:
+        batcher = Batcher([GET_VISIBLE], lambda: nullcontext(Busy(None)), Timeouts())  # type: ignore[arg-type]
+        executor, values = GreenletExecutor(), {"post_id": 1, "caller_id": 1}
+        tasks = [asyncio.create_task(executor.run(batcher.fetch_all, GET_VISIBLE, values)) for _ in range(5)]
+        await until(lambda: len(asked) == 2)
+        are_waiting.set()
+        return list(await asyncio.gather(*tasks, return_exceptions=True))
+
+    are_waiting = asyncio.Event()
+    assert run(main()) == [error] * 5
+    assert asked == [1, 4]
 
 
 class Locked:
