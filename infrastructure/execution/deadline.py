@@ -12,7 +12,7 @@ from sqlalchemy.util import await_only
 from sqlalchemy.util.concurrency import in_greenlet
 
 MIN_WAIT: Final = 0.25
-"""Seconds that each wait may take past the deadline: enough to roll back and to hear of it."""
+"""Seconds that each wait may take past the deadline: enough for a ROLLBACK and its response."""
 
 _deadline: Final[ContextVar[float | None]] = ContextVar("deadline", default=None)
 """None outside of requests; infinite in a request before its first use case."""

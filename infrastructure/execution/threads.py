@@ -26,7 +26,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """Who a thread works for: each client in rotation has a turn."""
+    """The client that a thread serves; clients have threads in rotation."""
 
     client: Hashable = None
     is_last: bool = False

@@ -61,7 +61,7 @@ class FastPath:
         self._path: ModelField | None = next(iter(dependant.path_params), None)
         self._body: ModelField | None = next(iter(dependant.body_params), None)
         headers = {field.alias.lower().replace("_", "-").encode(): field for field in dependant.header_params}
-        # What a read sends decides about its response; what a change sends decides about the change.
+        # Of a change, such as If-Match and Idempotency-Key, only FastAPI's own path reads headers.
         self._headers = headers if route.methods == {"GET"} else {}
         self._unusual = UNUSUAL.union(headers.keys() - self._headers.keys())
         unsupported = (
