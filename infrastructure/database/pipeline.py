@@ -215,6 +215,11 @@ class Pipeline(Querier):
         """
         return self._session.is_distributed
 
+    @property
+    def is_closed(self) -> bool:
+        """Whether the connection was lost, or closed by a wait that was cancelled."""
+        return self._raw is not None and bool(self._raw.closed)
+
     def fetch_many(self, statement: Statement, many: Sequence[Values]) -> Sequence[Rows]:
         """Execute a statement once for each values, in one round trip."""
         if len(many) <= 1 or self.is_distributed:
@@ -250,20 +255,19 @@ class Pipeline(Querier):
 
     def _send(self) -> Any:
         pending, self._pending = self._pending, []
-        attempts = 1 if self._is_used else 2
-        if not self._is_used:
+        is_first = not self._is_used
+        if is_first:
             self._connection = self._acquire()
         self._is_used = True
-        while True:
-            try:
-                return self._run(pending)
-            except psycopg2.Error as error:
-                if self._connection.invalidated or not self._raw.closed:  # no new connection, or an error of SQL
-                    raise
-                self._invalidate()
-                attempts -= 1
-                if not attempts or isinstance(error, ResponseTimeout):
-                    raise
+        try:
+            return self._run(pending)
+        except psycopg2.Error as error:
+            if not self._raw.closed:
+                raise
+            self._invalidate()
+            if not is_first or isinstance(error, ResponseTimeout):
+                raise
+        return self._run(pending)
 
     def _run(self, statements: Sequence[tuple[Statement, Values]]) -> Any:
         self._raw = self._connection.connection.dbapi_connection

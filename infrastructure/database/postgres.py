@@ -285,7 +285,7 @@ class _Checkout:
             self._database.in_use.__exit__(None, None, None)
             if is_prepared_conflict(error):
                 self._database.adapt_to_pooler("a connection pooler shares the sessions of PostgreSQL")
-            if is_read_only(error) or is_stale_plan(error):
+            if self._pipeline.is_closed or is_read_only(error) or is_stale_plan(error):
                 self._connection.invalidate()  # a new one may reach another server, and plans afresh
             self._database.release(self._connection, self._client)
 

@@ -78,6 +78,31 @@ def test_connection_lost_again_at_once_is_not_used_by_the_next_write(postgres_ur
     in_greenlet(work)
 
 
+def test_connection_of_a_cancelled_query_is_not_used_by_the_next_write(postgres_url: URL) -> None:
+    async def main() -> None:
+        executor = GreenletExecutor()
+        with closing(open_database(postgres_url, 1)) as database:
+
+            def read(statement: Statement) -> None:
+                with database.read() as querier:
+                    querier.fetch_all(statement, {})
+
+            def write() -> None:
+                with database.write() as querier:
+                    querier.enqueue(PING, {})  # one message with COMMIT, which is not sent again
+
+            await executor.run(read, PING)
+            task = asyncio.create_task(executor.run(read, Statement(text("SELECT pg_sleep(3)"))))
+            for _ in range(5):
+                await asyncio.sleep(0)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            await executor.run(write)
+
+    asyncio.run(main())
+
+
 def test_failed_connection_leaves_its_slot_free(postgres_url: URL) -> None:
     def work() -> None:
         nowhere = postgres_url.set(port=free_port())
