@@ -1,15 +1,18 @@
 """Checks of passwords: what a refusal's duration reveals, and limits on guesses."""
 
+from collections.abc import Sequence
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from ipaddress import IPv6Network
 
 import pytest
 
-from application.passwords import Limits
+from application.passwords import Guard, Guess, Limits
+from application.views import Attempt
 from domain.errors import DomainError, TooManyRequests
 from domain.users import AccountInactive, Actor, InvalidCredentials
+from tests.fakes.services import MemoryThrottle
 from tests.support.app import ELSEWHERE, HOME, PASSWORD, REGISTRATIONS, World
 
 COSTLIEST = 3.0
@@ -174,7 +177,36 @@ def test_new_email_counts_like_a_registration(world: World) -> None:
     assert world.database.rows.users[ann.id].email == f"ann{REGISTRATIONS - 1}@example.com"
 
 
+class CountingThrottle(MemoryThrottle):
+    """Counts how often it is written to."""
+
+    writes = 0
+
+    def count(self, attempts: Sequence[Attempt], now: datetime) -> Sequence[int]:
+        self.writes += 1
+        return super().count(attempts, now)
+
+
+def test_only_the_first_sign_in_makes_an_address_known(world: World) -> None:
+    throttle = CountingThrottle()
+    guard, guess = Guard(throttle, Limits()), Guess("ann@example.com", HOME)
+
+    for _ in range(3):
+        guard.judge(guess, world.clock.now(), is_right=True)
+
+    assert throttle.writes == 1
+
+
 # Turns at the hasher.
+
+
+def test_each_hash_waits_in_the_rotation_of_its_client(world: World) -> None:
+    ann = world.person()
+    world.app.commands.change_password(ann, PASSWORD, "battery staple", address=ELSEWHERE)
+    change(world, ann, password_hash=f"first:{PASSWORD}")
+    world.sign_in(address=ELSEWHERE)
+
+    assert world.hasher.turns == [(HOME, False), *[(ELSEWHERE, False)] * 4]
 
 
 def test_guesses_beyond_a_limit_are_checked_after_all_others(world: World) -> None:
