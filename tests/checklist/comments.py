@@ -37,7 +37,14 @@ def before(file: str, anchor: str, text: str) -> Edit:
 def later_export() -> str:
     """Add a comment to the stored export of version 1."""
     header, *lines, trailer, _ = (ROOT / "tests/cli/exports/1.ndjson").read_text().split("\n")
-    fields = {"id": 1, "post_id": 1, "author_id": 2, "text": "text", "likes": 0, "created_at": "2026-01-01T12:00:00Z"}
+    fields = {
+        "post_id": 1,
+        "number": 1,
+        "author_id": 2,
+        "text": "text",
+        "likes": 0,
+        "created_at": "2026-01-01T12:00:00Z",
+    }
     lines = [header.replace('"version":1', '"version":2'), *lines, json.dumps({"comment": fields})]
     sha256 = hashlib.sha256("".join(f"{line}\n" for line in lines).encode()).hexdigest()
     last = json.loads(trailer) | {"comments": 1, "sha256": sha256}
@@ -113,13 +120,12 @@ LINES: Final = (
                 """comments = Table(
     "comments",
     metadata,
-    Column("id", Id, Identity(), primary_key=True),
-    Column("post_id", Id, ForeignKey("posts.id", ondelete="CASCADE"), nullable=False),
+    Column("post_id", Id, ForeignKey("posts.id", ondelete="CASCADE"), primary_key=True),
+    Column("number", Id, primary_key=True),
     Column("author_id", Id, ForeignKey("users.id", ondelete=None), nullable=False),
     Column("text", Text, nullable=False),
     Column("likes", Integer, nullable=False),
     Column("created_at", UtcDateTime, nullable=False),
-    sqlite_autoincrement=True,
     info={},
 )
 
@@ -154,16 +160,15 @@ ID = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 def upgrade() -> None:
     op.create_table(
         "comments",
-        sa.Column("id", ID, sa.Identity(), nullable=False),
         sa.Column("post_id", ID, nullable=False),
+        sa.Column("number", ID, nullable=False),
         sa.Column("author_id", ID, nullable=False),
         sa.Column("text", sa.Text(), nullable=False),
         sa.Column("likes", sa.Integer(), nullable=False),
         sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
         sa.ForeignKeyConstraint(["post_id"], ["posts.id"], op.f("fk_comments_post_id_posts"), ondelete="CASCADE"),
         sa.ForeignKeyConstraint(["author_id"], ["users.id"], op.f("fk_comments_author_id_users"), ondelete="CASCADE"),
-        sa.PrimaryKeyConstraint("id", name=op.f("pk_comments")),
-        sqlite_autoincrement=True,
+        sa.PrimaryKeyConstraint("post_id", "number", name=op.f("pk_comments")),
     )
 
 
@@ -198,8 +203,8 @@ def downgrade() -> None:
                 IN_ARCHIVE,
                 "KINDS: Final",
                 """class CommentFields(_Fields):
-    id: Id
     post_id: Id
+    number: Id
     author_id: Id
     text: Stored
     likes: Number
@@ -280,7 +285,9 @@ class CommentNotFound(NotFound):
                 "application/comments.py",
                 """from dataclasses import dataclass
 
+from application.ports.services import Clock
 from application.ports.storage import UnitOfWorkFactory
+from application.quotas import Quota
 from domain.comments import CommentNotFound
 from domain.users import Actor
 
@@ -288,6 +295,8 @@ from domain.users import Actor
 @dataclass(frozen=True, slots=True)
 class WriteComment:
     uow: UnitOfWorkFactory
+    clock: Clock
+    quota: Quota
 
     def __call__(self, actor: Actor, post_id: int, text: str) -> None:
         if not post_id:
@@ -295,6 +304,17 @@ class WriteComment:
         with self.uow() as tx:
             tx.comments.add(actor.id, post_id, text)
 """,
+            ),
+        ),
+    ),
+    Line(
+        "quota",
+        LOCKS,
+        (
+            Edit(
+                "application/comments.py",
+                "            tx.comments.add(actor.id, post_id, text)\n",
+                "{0}            self.quota.charge(tx, actor.id, self.clock.now(), text)\n",
             ),
         ),
     ),
@@ -322,7 +342,7 @@ class WriteComment:
             before(
                 "infrastructure/container.py",
                 "            cast_vote=cast_vote,\n",
-                "            write_comment=providers.Singleton(WriteComment, uow),\n",
+                "            write_comment=providers.Singleton(WriteComment, uow, clock, quota),\n",
             ),
         ),
     ),
@@ -339,7 +359,7 @@ from sqlalchemy import bindparam, insert
 from infrastructure.database.pipeline import Statement
 from infrastructure.database.tables import comments
 
-FIELDS = ("post_id", "author_id", "text", "likes", "created_at")
+FIELDS = ("post_id", "number", "author_id", "text", "likes", "created_at")
 INSERT = Statement(insert(comments).values({name: bindparam(name) for name in FIELDS}))
 
 
@@ -348,7 +368,7 @@ class SqlCommentRepository:
         self._querier = querier
 
     def add(self, author_id, post_id, text):
-        row = {"post_id": post_id, "author_id": author_id, "text": text, "likes": 0}
+        row = {"post_id": post_id, "number": 1, "author_id": author_id, "text": text, "likes": 0}
         self._querier.enqueue(INSERT, row | {"created_at": datetime(2026, 1, 1, tzinfo=UTC)})
 """,
             ),
@@ -403,7 +423,11 @@ class SqlCommentRepository:
             before(
                 "tests/contracts/test_locks.py",
                 '    "repair": (',
-                '    "write_comment": (lambda run, of: run(of.ann, of.post, "text"), ["write comments"]),\n',
+                """    "write_comment": (
+        lambda run, of: run(of.ann, of.post, "text"),
+        ["write comments", "write quotas"],
+    ),
+""",
             ),
         ),
     ),

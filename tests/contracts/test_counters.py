@@ -15,9 +15,10 @@ from domain.users import Actor
 from domain.votes import Direction, Tally, Vote, hotness
 from infrastructure.container import Container
 from infrastructure.database.engine import open_engine
-from infrastructure.database.tables import metadata
+from infrastructure.database.tables import OF_ACCOUNT, ON_POST, metadata, posts
 from infrastructure.operations.counters import BATCH, Counters
 from infrastructure.settings import Settings
+from tests.fakes.memory import MemoryDatabase
 from tests.fakes.services import MemorySecurityLog, PlainHasher
 from tests.support.app import container_with
 from tests.support.backends import Backend, contents, sql_backend, wrong_counters
@@ -70,6 +71,13 @@ def test_removed_account_leaves_every_counter_true(url: URL, container: Containe
         for key in table.foreign_keys:
             if key.column.table.name == "users":
                 assert bob.id in {getattr(row, key.parent.name) for row in before[table.name]}, table.name
+    own = {post.id for post in before["posts"] if post.owner_id == bob.id}
+    for table, account in OF_ACCOUNT:
+        if table is not posts and table in ON_POST:
+            on = {
+                getattr(row, ON_POST[table].name) for row in before[table.name] if bob.id == getattr(row, account.name)
+            }
+            assert on - own, f"{table.name}: no row of Bob on another's post, which outlives his account"
 
     with container.uow()() as tx:
         tx.users.remove(bob.id)
@@ -153,6 +161,10 @@ def test_post_deleted_before_its_repair_is_skipped(backend: Backend, container: 
     assert len(list(Removing(container.database()).repair(Counter.VOTES))) == 1
     assert backend.posts.get(ann, other).upvotes == 1
     assert not backend.wrong_counters()
+
+
+def test_memory_compares_every_counter() -> None:
+    assert MemoryDatabase().counters.keys() == {*Counter}
 
 
 def test_nothing_to_verify_is_no_batch(container: Container) -> None:

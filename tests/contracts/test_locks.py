@@ -17,6 +17,7 @@ from domain.posts import PostChanges
 from domain.users import Actor, Role
 from domain.votes import Direction, Tally, Vote
 from infrastructure.database.prepared import PREPARED
+from infrastructure.database.tables import ON_POST
 from infrastructure.settings import Settings
 from tests.fakes.services import (
     FrozenClock,
@@ -38,6 +39,12 @@ GUARDED_BY: Final = {"titles": "posts"}
 
 UNORDERED: Final = {"quotas"}
 """Rows that writers lock last, by ascending account, and whose deletion skips locked ones: no cycle contains them."""
+
+CHARGED: Final = {table.name for table in ON_POST}
+"""Tables whose rows clients write, so that their writers are charged."""
+
+UNCHARGED: Final = {"delete_own_account", "delete_post", "repair"}
+"""Commands that remove rows, or that no client calls."""
 
 OWN_TRANSACTION: Final = {"attempts"}
 """Tables of transactions that lock nothing else."""
@@ -200,6 +207,8 @@ def test_each_command_locks_in_the_documented_order(url: URL, name: str) -> None
 
     shared = [steps for steps in transactions(sent) if {step.table for step in steps} != OWN_TRANSACTION]
     assert [[f"{step.verb} {step.table}" for step in steps] for steps in shared] == [expected]
+    written = {step.table for step in shared[0] if step.verb == "write"}
+    assert name in UNCHARGED or not written & CHARGED or "quotas" in written
     acquired = list(dict.fromkeys(step.table for step in shared[0] if step.table not in UNORDERED))
     assert acquired == sorted(acquired, key=ORDER.__getitem__)
     locks = [step.row for step in shared[0] if step.verb == "lock" and step.table == "posts" and step.row]

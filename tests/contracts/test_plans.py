@@ -1,19 +1,23 @@
 """Plans of queries: every list scans an index, on both databases."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
+from importlib import import_module
+from inspect import getmembers, isclass, isfunction
 from itertools import product
-from typing import Any
+from pkgutil import iter_modules
+from typing import Any, Final, get_origin
 
 import pytest
 from sqlalchemy import URL, text
 
-from application.paging import Order, SortBy
+from application.paging import Order, Page, SortBy
 from application.views import Counter, PostFilter
 from domain.users import Actor, Role
 from domain.votes import Direction, hotness
+from infrastructure import database as package
 from infrastructure.database.callers import FIND
 from infrastructure.database.counters import recount_statement
 from infrastructure.database.engine import Database, open_database
@@ -317,16 +321,34 @@ def test_list_of_own_votes_scans_an_index(
     assert faults_on_sqlite(plan_on_sqlite(filled_of("sqlite"), statement, values)) == []
 
 
+PAGES: Final[Mapping[str, tuple[Statement, Mapping[str, int]]]] = {
+    "SqlPostReader.list": (
+        list_statement(ListQuery(index_ranges(Actor(1), PostFilter()), Order(), WindowShape(LIMIT))),
+        {"posts": 3 * PAGE, "votes": PAGE},
+    ),
+    "SqlUserReader.list": (accounts_statement(search=False, window=WindowShape(LIMIT)), {"users": PAGE}),
+    "SqlVoteReader.list": (
+        votes_statement((Direction.UP,), admin=False, window=WindowShape(LIMIT)),
+        {"votes": 4 * PAGE, "posts": 4 * PAGE},
+    ),
+}
+"""A statement of each method that returns a page, and the rows that it may read: two thirds of the posts are drafts."""
+
+
+def test_each_method_that_returns_a_page_has_its_plan_tested() -> None:
+    modules = [import_module(f"{package.__name__}.{each.name}") for each in iter_modules(package.__path__)]
+    classes = [each for module in modules for _, each in getmembers(module, isclass)]
+    methods = [each for found in classes for _, each in getmembers(found, isfunction)]
+    paged = {each.__qualname__ for each in methods if get_origin(each.__annotations__.get("return")) is Page}
+    assert paged == PAGES.keys()
+
+
 @pytest.mark.parametrize(
     ("statement", "most"),
     [
-        (
-            list_statement(ListQuery(index_ranges(Actor(1), PostFilter()), Order(), WindowShape(LIMIT))),
-            {"posts": 3 * PAGE, "votes": PAGE},
-        ),
+        *PAGES.values(),
         (GET_VISIBLE, {"posts": 1, "votes": 1}),
         (FIND, {"users": 1, "sessions": 1}),
-        (accounts_statement(search=False, window=WindowShape(LIMIT)), {"users": PAGE}),
         (recount_statement(Counter.VOTES, PAGE), {"posts": PAGE, "votes": 2 * PEOPLE}),
     ],
 )

@@ -13,6 +13,7 @@ from application.paging import Order, Page, PageCursor, SortBy, Window
 from application.views import (
     Bearer,
     Caller,
+    Counter,
     Dashboard,
     EntityCounts,
     OwnVote,
@@ -70,11 +71,17 @@ class MemoryDatabase:
                 self.rows = before
                 raise
 
-    def wrong_counters(self) -> list[int]:
-        """Return the posts whose tally is not that of their votes."""
-        return [post.id for post in self.rows.posts.values() if post.tally != self._count(post.id)]
+    @property
+    def counters(self) -> Mapping[Counter, Callable[[Post], bool]]:
+        """Whether a counter of a post is what its rows count."""
+        return {Counter.VOTES: lambda post: post.tally == self._tally(post.id)}
 
-    def _count(self, post_id: int) -> Tally:
+    def wrong_counters(self) -> list[int]:
+        """Return the posts with a wrong counter."""
+        found = self.rows.posts.values()
+        return [post.id for post in found if not all(agrees(post) for agrees in self.counters.values())]
+
+    def _tally(self, post_id: int) -> Tally:
         directions = [vote.direction for vote in self.rows.votes.values() if vote.post_id == post_id]
         return Tally(directions.count(Direction.UP), directions.count(Direction.DOWN))
 

@@ -3,7 +3,7 @@
 from dataclasses import fields
 
 import pytest
-from sqlalchemy import Float, Integer, Numeric, Table
+from sqlalchemy import Float, Integer, Numeric, PrimaryKeyConstraint, Table, UniqueConstraint
 
 from application.views import EntityCounts
 from infrastructure.database.errors import CONSTRAINTS, NEVER_VIOLATED
@@ -68,3 +68,11 @@ def test_what_refers_to_a_distributed_table_is_distributed() -> None:
     for table in metadata.sorted_tables:
         if {key.column.table for key in table.foreign_keys} & DISTRIBUTED.keys():
             assert table in DISTRIBUTED
+
+
+def test_keys_of_a_distributed_table_begin_with_the_post() -> None:
+    """Citus refuses a primary key or a unique constraint without the column that distributes the table."""
+    for table, column in DISTRIBUTED.items():
+        for key in table.constraints:
+            if isinstance(key, PrimaryKeyConstraint | UniqueConstraint):
+                assert column in key.columns, f"{key.name}: number the rows of each post, under its lock"
