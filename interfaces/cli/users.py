@@ -8,6 +8,7 @@ from typing import Annotated, BinaryIO, Final
 
 import typer
 
+from application.errors import Refused
 from application.paging import Window
 from application.views import UserView
 from domain.text import is_storable
@@ -86,7 +87,12 @@ def _password(password_stdin: bool, generate: bool) -> str:
         return secrets.token_urlsafe(18)
     if password_stdin:
         return _first_line(sys.stdin.buffer)
-    asked: str = typer.prompt("Password", hide_input=True, confirmation_prompt=True)
+    try:
+        asked: str = typer.prompt("Password", hide_input=True, confirmation_prompt=True)
+    except typer.Abort:
+        if sys.stdin.isatty():  # the user ended the prompt
+            raise
+        raise Refused("no password was entered; name its source: --password-stdin or --generate") from None
     return asked
 
 

@@ -380,6 +380,13 @@ def test_a_password_that_cannot_be_set_is_one_line(words: tuple[str, ...], reaso
 
 
 @pytest.mark.usefixtures("at")
+def test_password_that_nothing_enters_has_a_remedy() -> None:
+    done = run("users", "create-admin", "--email", "ann@example.com", typed="")
+    assert done.code == 1
+    assert "name its source: --password-stdin or --generate" in done.errors
+
+
+@pytest.mark.usefixtures("at")
 @pytest.mark.parametrize("ending", ["\n", "\r\n", "", "\nanother line\n"])
 def test_a_password_comes_from_the_first_line_of_standard_input(ending: str) -> None:
     lines = create_admin("--password-stdin", typed=f"{PASSWORD}{ending}")
