@@ -4,17 +4,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import (
-    and_,
-    bindparam,
-    delete,
-    insert,
-    literal_column,
-    null,
-    or_,
-    select,
-    update,
-)
+from sqlalchemy import and_, bindparam, delete, insert, literal_column, null, or_, select, update
 
 from application.paging import Order, Page, PageCursor, Window
 from application.views import Bearer, Caller, PostFilter, PostView, PublicUser
@@ -25,14 +15,7 @@ from domain.votes import Tally, hotness
 from infrastructure.database.callers import CALLER, IS_ADMIN, caller_values, checked, find_actor
 from infrastructure.database.pipeline import Querier, Statement
 from infrastructure.database.post_lists import ListQuery, index_ranges, list_statement, shown_post
-from infrastructure.database.sql import (
-    ConnectionProvider,
-    WindowShape,
-    is_id,
-    page_of,
-    pattern,
-    window_values,
-)
+from infrastructure.database.sql import ConnectionProvider, WindowShape, is_id, page_of, pattern, window_values
 from infrastructure.database.tables import posts, titles, users
 
 _LOCK: Final = (

@@ -8,16 +8,8 @@ from application.app import App
 from application.views import Tokens
 from domain.users import Actor
 from infrastructure.container import Container
-from tests.fakes.memory import (
-    MemoryDatabase,
-)
-from tests.fakes.services import (
-    FrozenClock,
-    MemoryMeter,
-    MemorySecurityLog,
-    MemoryTimer,
-    PlainHasher,
-)
+from tests.fakes.memory import MemoryDatabase
+from tests.fakes.services import FrozenClock, MemoryMeter, MemorySecurityLog, MemoryTimer, PlainHasher
 
 PASSWORD = "correct horse"
 
