@@ -77,9 +77,10 @@ class SqliteDatabase:
         A file that was deleted can still be written to while open.
         """
         found = self._identity()
-        if found is None and self._opened is not None:
-            raise Unavailable("the database's file was deleted; restore it")
-        if found != self._opened:
+        # Not before the first connection: another thread may be opening it, and would initialise the wrong pool.
+        if self._opened is not None and found != self._opened:
+            if found is None:
+                raise Unavailable("the database's file was deleted; restore it")
             self.engine.dispose()
         connection = engine.connect()
         self._opened = found or self._identity()

@@ -338,6 +338,13 @@ def test_missing_file_is_unavailable_until_it_is_there(tmp_path: Path) -> None:
             assert ask(querier, "SELECT 1") == 1
 
 
+def test_first_connection_to_sqlite_leaves_the_pool_that_others_open(sqlite_url: URL) -> None:
+    with opened(sqlite_url) as database:
+        pool = database.engine.pool
+        with database.read():
+            assert database.engine.pool is pool
+
+
 def test_deleted_file_is_not_written_and_its_replacement_is_used(sqlite: Database, sqlite_url: URL) -> None:
     file = Path(str(sqlite_url.database))
     other = file.with_suffix(".other")
