@@ -3,7 +3,6 @@
 ADR 38 has the reasons.
 """
 
-import asyncio
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from functools import partial
@@ -15,7 +14,6 @@ from sqlalchemy.util import await_only
 from application.errors import Unavailable
 from infrastructure.database.pipeline import Querier, Rows, Statement, Values
 from infrastructure.execution.batching import Batches
-from infrastructure.execution.deadline import use_case_deadline
 from infrastructure.execution.greenlets import GreenletExecutor
 from infrastructure.timeouts import Timeouts
 
@@ -44,7 +42,6 @@ class Batcher:
         timeouts: Timeouts,
     ) -> None:
         self._checkout = checkout
-        self._timeouts = timeouts
         self._greenlets = GreenletExecutor()
         self._at_work = 0
         self._batches: dict[Statement, Batches[Values, Rows]] = {
@@ -52,8 +49,7 @@ class Batcher:
                 partial(self._send, statement),
                 most=min(QUERIES_MAX, max(1, ROWS_MAX // statement.rows)),
                 in_flight=IN_FLIGHT,
-                seconds=timeouts.response,
-                reason="the database does not respond; try again",
+                timeouts=timeouts,
             )
             for statement in statements
         }
@@ -80,19 +76,9 @@ class Batcher:
 
     async def _send(self, statement: Statement, many: Sequence[Values]) -> Sequence[Rows | Exception]:
         try:
-            return await self._run(statement, many)
-        except Unavailable:  # no query is to blame, and one by one they would take more connections
-            raise
-        except Exception:
-            if len(many) == 1:
-                raise
-            # One query may be to blame: each is repeated alone.
-            found = await asyncio.gather(*(self._run(statement, [each]) for each in many), return_exceptions=True)
-            return [result if isinstance(result, Exception) else result[0] for result in found]  # type: ignore[index]
-
-    async def _run(self, statement: Statement, many: Sequence[Values]) -> Sequence[Rows]:
-        with use_case_deadline(self._timeouts.request):
             return await self._greenlets.run(self._execute, statement, many)
+        except Unavailable as error:  # no query is to blame, and one by one they would take more connections
+            return [error] * len(many)
 
     def _execute(self, statement: Statement, many: Sequence[Values]) -> Sequence[Rows]:
         self._at_work += 1

@@ -10,13 +10,16 @@ from contextvars import Context
 from typing import Final, Generic, TypeVar
 
 from application.errors import Unavailable, only
-from infrastructure.execution.deadline import remaining
+from infrastructure.execution.deadline import remaining, use_case_deadline
+from infrastructure.timeouts import Timeouts
 
 Q = TypeVar("Q")
 R = TypeVar("R")
 
 TURNS: Final = 2
 """Turns of the event loop before a batch is sent, so that requests that were just read can join."""
+
+REASON: Final = "the database does not respond; try again"
 
 
 class Batches(Generic[Q, R]):
@@ -25,6 +28,9 @@ class Batches(Generic[Q, R]):
     A batch has at most `most` items, and at most `in_flight` batches are at work: one is executed while the results of
     the other are read. An item waits no longer than its own deadline, and does not make the others late; one that gave
     up is not sent. `idle` is called when no item waits or is at work.
+
+    `send` returns a result or an error for each item. If it raises an error, one item may be the cause: each is sent
+    again alone.
     """
 
     def __init__(
@@ -33,15 +39,13 @@ class Batches(Generic[Q, R]):
         *,
         most: int,
         in_flight: int,
-        seconds: float,
-        reason: str,
+        timeouts: Timeouts,
         idle: Callable[[], object] = lambda: None,
     ) -> None:
         self._send = send
         self._most = most
         self._in_flight = in_flight
-        self._seconds = seconds
-        self._reason = reason
+        self._timeouts = timeouts
         self._idle = idle
         self._waiting: deque[tuple[Q, asyncio.Future[R]]] = deque()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -71,7 +75,7 @@ class Batches(Generic[Q, R]):
         result: asyncio.Future[R] = loop.create_future()
         self._waiting.append((item, result))
         self._schedule()
-        alarm = loop.call_later(remaining(self._seconds), _refuse, result, self._reason)
+        alarm = loop.call_later(remaining(self._timeouts.response), _refuse, result)
         try:
             return await result
         finally:
@@ -113,9 +117,7 @@ class Batches(Generic[Q, R]):
 
     async def _run(self, batch: Sequence[tuple[Q, "asyncio.Future[R]"]]) -> None:
         try:
-            results: Sequence[R | Exception] = await self._send([item for item, _ in batch])
-        except Exception as error:  # noqa: BLE001 - every item raises it
-            results = [error] * len(batch)
+            results = await self._results([item for item, _ in batch])
         except asyncio.CancelledError:
             results = [Unavailable("the server is stopping; try again")] * len(batch)
         finally:
@@ -128,6 +130,15 @@ class Batches(Generic[Q, R]):
             else:
                 result.set_result(value)
 
+    async def _results(self, items: Sequence[Q]) -> Sequence[R | Exception]:
+        with use_case_deadline(self._timeouts.request):
+            try:
+                return await self._send(items)
+            except Exception as error:  # noqa: BLE001 - the item raises it
+                if len(items) == 1:
+                    return [error]
+            return [result for (result,) in await asyncio.gather(*(self._results([item]) for item in items))]
+
     def _done(self) -> None:
         self._at_work -= 1
         self._schedule()
@@ -135,6 +146,6 @@ class Batches(Generic[Q, R]):
             self._idle()
 
 
-def _refuse(result: "asyncio.Future[R]", reason: str) -> None:
+def _refuse(result: "asyncio.Future[R]") -> None:
     if not result.done():
-        result.set_exception(Unavailable(reason))
+        result.set_exception(Unavailable(REASON))

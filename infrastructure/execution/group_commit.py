@@ -6,10 +6,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final, ParamSpec, Protocol, TypeVar
 
-from application.errors import RowLocked, TransactionAborted
-from domain.errors import DomainError
-from infrastructure.execution.batching import Batches
-from infrastructure.execution.deadline import use_case_deadline
+from application.errors import RowLocked, TransactionAborted, Unavailable
+from infrastructure.execution.batching import REASON, Batches
 from infrastructure.execution.greenlets import Executor
 from infrastructure.timeouts import Timeouts
 
@@ -21,8 +19,6 @@ COMMANDS_MAX: Final = 64
 
 LOCKED_ROWS_MAX: Final = 4
 """Rows locked by others that are waited for at once, each with a connection; commands on further rows wait for them."""
-
-REASON: Final = "the database does not respond; try again"
 
 Several = Callable[[Sequence[Any]], Sequence[Any]]
 
@@ -110,40 +106,21 @@ class _Kind:
             batches.close()
 
     def _batches(self, send: Any, in_flight: int, idle: Callable[[], object] = lambda: None) -> Batches[Command, Any]:
-        return Batches(
-            send, most=COMMANDS_MAX, in_flight=in_flight, seconds=self._timeouts.response, reason=REASON, idle=idle
-        )
+        return Batches(send, most=COMMANDS_MAX, in_flight=in_flight, timeouts=self._timeouts, idle=idle)
 
     async def _send(self, commands: Sequence[Command]) -> Sequence[Any]:
         try:
-            return await self._run(self.group.several, commands)
+            return await self._executor.run(self.group.several, commands)
         except TransactionAborted:
-            if len(commands) > 1 or commands[0].row is not None:
-                return await asyncio.gather(*(self._again(command) for command in commands), return_exceptions=True)
-            raise
-        except DomainError:  # a constraint refused one of them
-            if len(commands) > 1:
-                return await asyncio.gather(*(self._alone(command) for command in commands), return_exceptions=True)
-            raise
-
-    async def _again(self, command: Command) -> Any:
-        if command.row is None:
-            return await self._alone(command)
-        raise RowLocked(REASON)
-
-    async def _alone(self, command: Command) -> Any:
-        (result,) = await self._run(self.group.waiting, [command])
-        return result
+            if commands[0].row is None:
+                raise
+            return [RowLocked(REASON)] * len(commands)
+        except Unavailable as error:  # the outcome may be unknown
+            return [error] * len(commands)
 
     async def _send_waiting(self, commands: Sequence[Command]) -> Sequence[Any]:
         async with self._slots:
             try:
-                return await self._run(self.group.waiting, commands)
-            except DomainError:
-                if len(commands) > 1:
-                    return await asyncio.gather(*(self._alone(command) for command in commands), return_exceptions=True)
-                raise
-
-    async def _run(self, work: Several, commands: Sequence[Command]) -> Sequence[Any]:
-        with use_case_deadline(self._timeouts.request):
-            return await self._executor.run(work, commands)
+                return await self._executor.run(self.group.waiting, commands)
+            except Unavailable as error:
+                return [error] * len(commands)
