@@ -6,13 +6,12 @@ ADR 38 has the reasons.
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from functools import partial
-from types import TracebackType
-from typing import Any, Final
+from typing import Final
 
 from sqlalchemy.util import await_only
 
 from application.errors import Unavailable
-from infrastructure.database.pipeline import Querier, Rows, Statement, Values
+from infrastructure.database.pipeline import ConnectionSource, Pipeline, Querier, Rows, Statement, Values
 from infrastructure.execution.batching import Batches
 from infrastructure.execution.greenlets import GreenletExecutor
 from infrastructure.timeouts import Timeouts
@@ -89,45 +88,18 @@ class Batcher:
             self._at_work -= 1
 
 
-class BatchedReads(Querier):
+class BatchedReads(Pipeline):
     """Queries that share round trips with other requests.
 
     Any other statement is executed on a connection of its own.
     """
 
-    def __init__(self, batcher: Batcher, checkout: AbstractContextManager[Querier]) -> None:
+    def __init__(self, batcher: Batcher, source: ConnectionSource) -> None:
+        super().__init__(source, transaction=False)
         self._batcher = batcher
-        self._checkout = checkout
-        self._own: Querier | None = None
-
-    def __enter__(self) -> Querier:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        if self._own is not None:
-            self._checkout.__exit__(kind, error, at)
-
-    @property
-    def cache(self) -> dict[Any, Any]:
-        """Values that live as long as the connection of the latest statement."""
-        return self._connected().cache
-
-    @property
-    def is_distributed(self) -> bool:
-        """Whether Citus distributes the tables."""
-        return self._connected().is_distributed
 
     def fetch_all(self, statement: Statement, values: Values) -> Rows:
         """Execute a statement, and return its rows."""
         if statement in self._batcher:
             return self._batcher.fetch_all(statement, values)
-        return self._connected().fetch_all(statement, values)
-
-    def enqueue(self, statement: Statement, values: Values) -> None:
-        """Queue a statement; its errors surface at the next query."""
-        self._connected().enqueue(statement, values)
-
-    def _connected(self) -> Querier:
-        if self._own is None:
-            self._own = self._checkout.__enter__()
-        return self._own
+        return super().fetch_all(statement, values)

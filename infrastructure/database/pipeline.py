@@ -1,11 +1,12 @@
 """Statements, and the pipeline that sends them in few round trips."""
 
 import logging
-from collections.abc import Callable, Container, Mapping, Sequence
+from collections.abc import Container, Hashable, Mapping, Sequence
 from contextlib import suppress
 from functools import cached_property
 from hashlib import blake2b
-from typing import Any, Final, Protocol
+from types import TracebackType
+from typing import Any, Final, Protocol, Self
 
 import psycopg2
 from sqlalchemy import (
@@ -26,7 +27,15 @@ from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.sql import visitors
 
+from infrastructure.database.errors import (
+    is_prepared_conflict,
+    is_read_only,
+    is_stale_plan,
+    raise_aborted,
+    raise_translated,
+)
 from infrastructure.database.wait_callback import ResponseTimeout
+from infrastructure.execution.limiter import current_client
 
 Values = Mapping[str, Any]
 Rows = Sequence[tuple[Any, ...]]
@@ -128,11 +137,6 @@ class Querier:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
-    @property
-    def cache(self) -> dict[Any, Any]:
-        """Values that live as long as the connection of the latest statement."""
-        return self._connection.info
-
     def fetch_all(self, statement: Statement, values: Values) -> Sequence[tuple[Any, ...]]:
         """Execute a statement, and return its rows."""
         return self._connection.execute(statement.clause, values).all()
@@ -161,8 +165,8 @@ class Querier:
         """
 
 
-class SessionState(Protocol):
-    """What a database knows of the sessions behind its connections."""
+class ConnectionSource(Protocol):
+    """The connections of a database, and what it knows of the sessions behind them."""
 
     prologue: bytes
     """Sent first in each transaction, where a pooler may have changed the session."""
@@ -172,15 +176,28 @@ class SessionState(Protocol):
         """Whether Citus distributes the tables; the first connection tells."""
         ...
 
+    def acquire(self, client: Hashable) -> Connection:
+        """Acquire a connection for a client."""
+        ...
+
+    def release(self, connection: Connection, client: Hashable) -> None:
+        """Release a connection; inside a transaction it is rolled back."""
+        ...
+
     def prepared(self, connection: Connection) -> Container[str]:
         """Name the statements that are prepared on a connection."""
         ...
 
+    def adapt_to_pooler(self, reason: str) -> None:
+        """Send statements whole and settings with each transaction from now on."""
+        ...
+
 
 class Pipeline(Querier):
-    """A connection to PostgreSQL, acquired at the first round trip.
+    """The use of a connection to PostgreSQL for one block.
 
-    Queued statements are sent with the next query or with COMMIT.
+    It is acquired at the first round trip. Queued statements are sent with the next query or with COMMIT. The end of
+    the block ends the transaction, and translates errors.
 
     The connection is in autocommit mode: BEGIN and COMMIT are statements like others. A first round trip that found
     the connection closed is sent again over a new one, unless it commits: the server had restarted, and nothing
@@ -189,13 +206,31 @@ class Pipeline(Querier):
 
     locks_rows = True
 
-    def __init__(self, acquire: Callable[[], Connection], session: "SessionState", *, transaction: bool) -> None:
-        self._acquire = acquire
-        self._session = session
+    def __init__(self, source: ConnectionSource, *, transaction: bool) -> None:
+        self._source = source
+        self._client = current_client.get()
         self._is_transaction = transaction
         self._raw: Any = None
         self._pending: list[tuple[Statement, Values]] = [(BEGIN, {})] if transaction else []
         self._is_used = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        try:
+            if self._is_transaction:
+                self._end(failed=kind is not None)
+        except Exception as failure:
+            error = failure
+            raise_translated(failure)
+            raise
+        finally:
+            if self._is_used:
+                self._release(error)
+        if isinstance(error, Exception):
+            raise_aborted(error)  # not above: once COMMIT was sent, its outcome is unknown
+            raise_translated(error)
 
     def fetch_all(self, statement: Statement, values: Values) -> Sequence[tuple[Any, ...]]:
         """Execute a statement after the queued ones, and return its rows."""
@@ -213,12 +248,7 @@ class Pipeline(Querier):
 
         Citus locks the rows of one shard in a statement, and joins no arrays to several.
         """
-        return self._session.is_distributed
-
-    @property
-    def is_closed(self) -> bool:
-        """Whether the connection was lost, or closed by a wait that was cancelled."""
-        return self._raw is not None and bool(self._raw.closed)
+        return self._source.is_distributed
 
     def fetch_many(self, statement: Statement, many: Sequence[Values]) -> Sequence[Rows]:
         """Execute a statement once for each values, in one round trip."""
@@ -237,49 +267,62 @@ class Pipeline(Querier):
         else:
             self.enqueue(statement.batched, arrays_of(statement, many))
 
-    def commit(self) -> None:
-        """Send the queued statements, and commit."""
-        if self._is_used or len(self._pending) > 1:
-            if not self._is_used:
-                self._connection = self._acquire()
-            self._is_used = True  # whatever happens, this round trip is not repeated
-            self._pending.append((COMMIT, {}))
-            self._send()
+    def _end(self, *, failed: bool) -> None:
+        if failed:
+            self._rollback()
+            return
+        try:
+            self._commit()
+        except psycopg2.Error:
+            self._rollback()
+            raise
 
-    def rollback(self) -> None:
-        """Roll back what was sent."""
+    def _commit(self) -> None:
+        if self._is_used or len(self._pending) > 1:
+            self._pending.append((COMMIT, {}))
+            self._send(repeatable=False)
+
+    def _rollback(self) -> None:
         if self._raw is not None and not self._raw.closed:
             self._pending = [(ROLLBACK, {})]
             with suppress(psycopg2.OperationalError):  # the connection is lost, and everything rolled back with it
                 self._send()
 
-    def _send(self) -> Any:
+    def _release(self, error: BaseException | None) -> None:
+        if is_prepared_conflict(error):
+            self._source.adapt_to_pooler("a connection pooler shares the sessions of PostgreSQL")
+        is_closed = self._raw is not None and self._raw.closed  # lost, or closed by a wait that was cancelled
+        if is_closed or is_read_only(error) or is_stale_plan(error):
+            self._connection.invalidate()  # a new one may reach another server, and plans afresh
+        self._source.release(self._connection, self._client)
+
+    def _send(self, *, repeatable: bool = True) -> Any:
         pending, self._pending = self._pending, []
         is_first = not self._is_used
         if is_first:
-            self._connection = self._acquire()
-        self._is_used = True
+            self._connection = self._source.acquire(self._client)
+            self._is_used = True
         try:
             return self._run(pending)
         except psycopg2.Error as error:
             if not self._raw.closed:
                 raise
             self._invalidate()
-            if not is_first or isinstance(error, ResponseTimeout):
+            if not (is_first and repeatable) or isinstance(error, ResponseTimeout):
                 raise
         return self._run(pending)
 
     def _run(self, statements: Sequence[tuple[Statement, Values]]) -> Any:
         self._raw = self._connection.connection.dbapi_connection
-        prepared = self._session.prepared(self._connection)
+        prepared = self._source.prepared(self._connection)
         cursor = self._raw.cursor()
-        parts = [self._session.prologue] if self._session.prologue and not self._is_transaction else []
+        parts = [self._source.prologue] if self._source.prologue and not self._is_transaction else []
         for statement, values in statements:
             _sql_log.info(statement.whole)
             call = statement.call if statement.name in prepared else statement.whole
             parts.append(cursor.mogrify(call, values) if values else call.encode())
-            if statement is BEGIN and self._session.prologue:
-                parts.append(self._session.prologue)
+            if statement is BEGIN and self._source.prologue:
+                parts.append(self._source.prologue)
         cursor.execute(b"; ".join(parts))
         return cursor
 

@@ -4,9 +4,7 @@ import asyncio
 import os
 import re
 from collections.abc import Container, Hashable, Mapping, Sequence
-from contextlib import AbstractContextManager
 from functools import partial
-from types import TracebackType
 from typing import Any, Final
 
 import psycopg2
@@ -19,16 +17,9 @@ from sqlalchemy.util.concurrency import in_greenlet
 from application.errors import Refused
 from infrastructure.database import wait_callback
 from infrastructure.database.batching import BatchedReads, Batcher
-from infrastructure.database.errors import (
-    is_prepared_conflict,
-    is_read_only,
-    is_stale_plan,
-    raise_aborted,
-    raise_translated,
-)
-from infrastructure.database.pipeline import Pipeline, Querier, Statement
+from infrastructure.database.pipeline import Pipeline, Statement
 from infrastructure.database.wait_callback import WaitCallback, WatchedConnection, resolve_hosts
-from infrastructure.execution.limiter import Limiter, current_client
+from infrastructure.execution.limiter import Limiter
 from infrastructure.metrics import Span
 from infrastructure.timeouts import Timeouts
 
@@ -82,10 +73,10 @@ class PostgresDatabase:
         in_use: Span,
         waiting: Span,
     ) -> None:
-        self.in_use = in_use
+        self._in_use = in_use
         self._timeouts = timeouts
         self._prepared = prepared
-        self._batcher = Batcher(batched, partial(_Checkout, self, transaction=False), timeouts) if batched else None
+        self._batcher = Batcher(batched, partial(Pipeline, self, transaction=False), timeouts) if batched else None
         self._session = session_settings(timeouts, INDEX_SCANS)
         self.prologue = b""
         self._is_distributed: bool | None = None
@@ -116,16 +107,15 @@ class PostgresDatabase:
         self._callback = WaitCallback(timeouts)
         wait_callback.install(self._callback)
 
-    def read(self) -> AbstractContextManager[Querier]:
+    def read(self) -> Pipeline:
         """Check out a connection for queries, at the first of them that is not batched."""
-        checkout = _Checkout(self, transaction=False)
         if self._batcher is None or self._is_distributed or not in_greenlet():
-            return checkout
-        return BatchedReads(self._batcher, checkout)
+            return Pipeline(self, transaction=False)
+        return BatchedReads(self._batcher, self)
 
-    def write(self) -> "_Checkout":
+    def write(self) -> Pipeline:
         """Check out a connection for a transaction, at its first statement."""
-        return _Checkout(self, transaction=True)
+        return Pipeline(self, transaction=True)
 
     def close(self) -> None:
         """Close every connection."""
@@ -140,22 +130,13 @@ class PostgresDatabase:
 
     def acquire(self, client: Hashable) -> Connection:
         """Acquire a connection: in a greenlet an idle one, without asking the pool."""
-        if not in_greenlet():
-            return self.engine.connect()
-        if not self._limiter.try_acquire(client):
-            await_only(self._limiter.acquire(client))
-        try:
-            if self._idle:
-                return self._idle.pop()
-            if not self._has_connected:
-                await_only(self._connected())
-            return self.engine.connect()
-        except BaseException:
-            self._limiter.release(client)
-            raise
+        connection = self._acquire_in_turn(client) if in_greenlet() else self.engine.connect()
+        self._in_use.__enter__()
+        return connection
 
     def release(self, connection: Connection, client: Hashable) -> None:
         """Release a connection; inside a transaction it is rolled back."""
+        self._in_use.__exit__(None, None, None)
         if connection.invalidated:  # the server restarted or was replaced: every other one is suspect
             while self._idle:
                 self._idle.pop().close()
@@ -171,6 +152,19 @@ class PostgresDatabase:
             self._idle.append(connection)
         finally:
             self._limiter.release(client)
+
+    def _acquire_in_turn(self, client: Hashable) -> Connection:
+        if not self._limiter.try_acquire(client):
+            await_only(self._limiter.acquire(client))
+        try:
+            if self._idle:
+                return self._idle.pop()
+            if not self._has_connected:
+                await_only(self._connected())
+            return self.engine.connect()
+        except BaseException:
+            self._limiter.release(client)
+            raise
 
     @property
     def is_distributed(self) -> bool:
@@ -243,61 +237,6 @@ class PostgresDatabase:
             self._has_connected = True
         finally:
             self._connecting = None
-
-
-class _Checkout:
-    """The use of a connection for one block.
-
-    It translates errors, and ends the transaction with the block.
-    """
-
-    def __init__(self, database: PostgresDatabase, *, transaction: bool) -> None:
-        self._database = database
-        self._is_transaction = transaction
-        self._connection: Connection | None = None
-        self._client = current_client.get()
-
-    def __enter__(self) -> Pipeline:
-        self._pipeline = Pipeline(self._acquire, self._database, transaction=self._is_transaction)
-        return self._pipeline
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        try:
-            if self._is_transaction:
-                self._end(failed=kind is not None)
-        except Exception as failure:
-            error = failure
-            raise_translated(failure)
-            raise
-        finally:
-            self._release(error)
-        if isinstance(error, Exception):
-            raise_aborted(error)  # not above: once COMMIT was sent, its outcome is unknown
-            raise_translated(error)
-
-    def _acquire(self) -> Connection:
-        self._connection = self._database.acquire(self._client)
-        self._database.in_use.__enter__()
-        return self._connection
-
-    def _release(self, error: BaseException | None) -> None:
-        if self._connection is not None:
-            self._database.in_use.__exit__(None, None, None)
-            if is_prepared_conflict(error):
-                self._database.adapt_to_pooler("a connection pooler shares the sessions of PostgreSQL")
-            if self._pipeline.is_closed or is_read_only(error) or is_stale_plan(error):
-                self._connection.invalidate()  # a new one may reach another server, and plans afresh
-            self._database.release(self._connection, self._client)
-
-    def _end(self, *, failed: bool) -> None:
-        try:
-            if not failed:
-                self._pipeline.commit()
-                return
-        except psycopg2.Error:
-            self._pipeline.rollback()
-            raise
-        self._pipeline.rollback()
 
 
 def inspect_server(raw: Any) -> tuple[bool, bool]:
