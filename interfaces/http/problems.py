@@ -1,6 +1,6 @@
 """Problem details (RFC 9457), each type with a page that explains it.
 
-A kind of domain error has one status, found along the error's MRO; the error's code is the slug of its page.
+The code of a domain error is the slug of its problem.
 """
 
 import json
@@ -8,7 +8,6 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
-from http import HTTPStatus
 from inspect import signature
 from typing import Any, Final
 
@@ -16,7 +15,7 @@ from fastapi.params import Depends
 from starlette.requests import Request
 from starlette.responses import Response
 
-from domain.errors import Conflict, DomainError, Forbidden, Invalid, NotFound, Stale, TooManyRequests, Unauthenticated
+from domain.errors import DomainError, Invalid, TooManyRequests, Unauthenticated
 from domain.posts import KeyInUse, KeyReused
 
 MEDIA_TYPE: Final = "application/problem+json"
@@ -209,16 +208,6 @@ PROBLEMS: Final[Mapping[str, Problem]] = {
     ),
 }
 
-STATUS: Final[Mapping[type[DomainError], int]] = {
-    Invalid: 422,
-    Unauthenticated: 401,
-    Forbidden: 403,
-    NotFound: 404,
-    Conflict: 409,
-    Stale: 412,
-    TooManyRequests: 429,
-}
-
 
 class ProblemResponse(Response):
     """A response that describes a problem."""
@@ -260,15 +249,12 @@ def oauth_members(problem: Mapping[str, Any]) -> dict[str, str]:
 
 def domain_problem(error: DomainError) -> ProblemResponse:
     """Build the response for a domain error."""
-    status = next(STATUS[kind] for kind in type(error).__mro__ if kind in STATUS)
-    if PROBLEMS[error.code].status != status:
-        raise AssertionError(f"{error.code} is documented with another status than {status}")
     if isinstance(error, Invalid):
         place = "header" if isinstance(error, KeyReused) else "body"
         where = {"loc": [place, error.field], "message": error.detail, "code": error.reason}
         return validation_problem([where], error.code)
     headers = {}
-    if status == HTTPStatus.UNAUTHORIZED:
+    if isinstance(error, Unauthenticated):
         sent = error.code == "invalid-token"
         headers["WWW-Authenticate"] = 'Bearer error="invalid_token"' if sent else "Bearer"
     if isinstance(error, TooManyRequests):

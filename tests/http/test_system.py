@@ -15,8 +15,8 @@ from sqlalchemy import URL
 from structlog.testing import capture_logs
 
 from application.errors import Unavailable
-from domain.errors import DomainError
-from interfaces.http.problems import PROBLEMS, STATUS
+from domain.errors import Conflict, DomainError, Forbidden, Invalid, NotFound, Stale, TooManyRequests, Unauthenticated
+from interfaces.http.problems import PROBLEMS
 from tests.support.api import STATUSES, Api, Failing, Person, require_problem, running_api
 from tests.support.openapi import operations
 from tests.support.samples import errors_below
@@ -170,13 +170,24 @@ def test_failing_adapter_is_unavailable(url: URL) -> None:
     assert {"event": "unavailable", "log_level": "warning", **why} in log
 
 
+KINDS = {
+    Invalid: 422,
+    Unauthenticated: 401,
+    Forbidden: 403,
+    NotFound: 404,
+    Conflict: 409,
+    Stale: 412,
+    TooManyRequests: 429,
+}
+
+
 @pytest.mark.parametrize("error", list(errors_below(DomainError)), ids=lambda error: error.__name__)
 def test_each_domain_error_has_a_problem_of_its_status(error: type[DomainError]) -> None:
     if hasattr(error, "code"):
-        status = next(STATUS[kind] for kind in error.__mro__ if kind in STATUS)
+        status = next(KINDS[kind] for kind in error.__mro__ if kind in KINDS)
         assert (PROBLEMS[error.code].status, STATUSES[error.code]) == (status, status)
     else:  # a kind of errors
-        assert error in STATUS
+        assert error in KINDS
 
 
 def test_nothing_is_said_about_the_software(api: Api) -> None:
