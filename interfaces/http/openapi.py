@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Iterator
-from copy import deepcopy
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -12,7 +11,7 @@ from fastapi.routing import APIRoute
 
 from application.ports.storage import ID_MAX
 from interfaces.http.deps import OptionalCaller, ReadingCaller
-from interfaces.http.problems import GRANT_UNSUPPORTED, OAUTH_ERRORS, PROBLEMS, oauth_members
+from interfaces.http.problems import GRANT_UNSUPPORTED, OAUTH_ERRORS, PROBLEMS, oauth_members, problem_members
 from interfaces.http.routing import FormRoute
 
 GUIDE: Final = """\
@@ -61,37 +60,25 @@ TAGS: Final = {
     "admin": "Totals, for administrators.",
 }
 
+EXAMPLE_ID: Final = "0b4c7f0e5d1f4a6f9d3b"
+
+
+def _header(description: str, example: object, **schema: object) -> dict[str, Any]:
+    return {"description": description, "required": True, "schema": {"type": "string"} | schema, "example": example}
+
+
 HEADERS: Final[dict[str, Any]] = {
-    "X-Request-ID": {
-        "description": "The id of the request: its own, or a new one.",
-        "required": True,
-        "schema": {"type": "string", "pattern": "^[A-Za-z0-9._-]{1,128}$"},
-        "example": "0b4c7f0e5d1f4a6f9d3b",
-    },
-    "Retry-After": {
-        "description": "Seconds before a retry can succeed.",
-        "required": True,
-        "schema": {"type": "integer", "minimum": 1, "format": "int64"},
-        "example": 2,
-    },
-    "WWW-Authenticate": {
-        "description": "The scheme, and `invalid_token` if the request has one (RFC 6750, section 3).",
-        "required": True,
-        "schema": {"type": "string"},
-        "example": 'Bearer error="invalid_token"',
-    },
-    "Location": {
-        "description": "The path of what was created.",
-        "required": True,
-        "schema": {"type": "string"},
-        "example": "/posts/1",
-    },
-    "Content-Disposition": {
-        "description": "Makes a browser save the response as a file.",
-        "required": True,
-        "schema": {"type": "string"},
-        "example": 'attachment; filename="agora-export.json"',
-    },
+    "X-Request-ID": _header(
+        "The id of the request: its own, or a new one.", EXAMPLE_ID, pattern="^[A-Za-z0-9._-]{1,128}$"
+    ),
+    "Retry-After": _header("Seconds before a retry can succeed.", 2, type="integer", minimum=1, format="int64"),
+    "WWW-Authenticate": _header(
+        "The scheme, and `invalid_token` if the request has one (RFC 6750, section 3).", 'Bearer error="invalid_token"'
+    ),
+    "Location": _header("The path of what was created.", "/posts/1"),
+    "Content-Disposition": _header(
+        "Makes a browser save the response as a file.", 'attachment; filename="agora-export.json"'
+    ),
 }
 
 REQUEST_ID: Final[dict[str, Any]] = {
@@ -100,7 +87,7 @@ REQUEST_ID: Final[dict[str, Any]] = {
     "required": False,
     "description": "An id for the request; replaced unless it is 1 to 128 letters, digits, `.`, `_` and `-`.",
     "schema": {"type": "string"},
-    "example": "0b4c7f0e5d1f4a6f9d3b",
+    "example": EXAMPLE_ID,
 }
 """Any request may have it. Operations name it that also take a form, see `_add_forms`."""
 
@@ -110,11 +97,8 @@ EXAMPLES: Final[dict[str, Any]] = {
     slug: {
         "summary": problem.title,
         "value": {
-            "type": f"/problems/{slug}",
-            "title": problem.title,
-            "status": problem.status,
-            "detail": problem.cause,
-            "instance": "0b4c7f0e5d1f4a6f9d3b",
+            **problem_members(slug),
+            "instance": EXAMPLE_ID,
             **(_ERRORS if problem.status == PROBLEMS["validation"].status else {}),
         },
     }
@@ -122,111 +106,73 @@ EXAMPLES: Final[dict[str, Any]] = {
 }
 """An example of every problem, for the OpenAPI document."""
 
+
+def _property(description: str, example: object, **schema: object) -> dict[str, Any]:
+    return {"type": "string"} | schema | {"description": description, "examples": [example]}
+
+
+def _object(**properties: dict[str, Any]) -> dict[str, Any]:
+    return {"type": "object", "required": [*properties], "properties": properties}
+
+
+def _reference(schema: str) -> dict[str, str]:
+    return {"$ref": f"#/components/schemas/{schema}"}
+
+
 SCHEMAS: Final[dict[str, Any]] = {
     "Problem": {
-        "type": "object",
-        "title": "Problem",
         "description": "An error (RFC 9457).",
-        "required": ["type", "title", "status", "detail", "instance"],
-        "properties": {
-            "type": {
-                "type": "string",
-                "description": "The page that explains it.",
-                "examples": ["/problems/not-found"],
-            },
-            "title": {
-                "type": "string",
-                "description": "The same for every error of this type.",
-                "examples": ["Not found"],
-            },
-            "status": {
-                "type": "integer",
-                "description": "The HTTP status.",
-                "examples": [404],
-            },
-            "detail": {
-                "type": "string",
-                "description": "What went wrong this time.",
-                "examples": ["There is nothing at this path."],
-            },
-            "instance": {
-                "type": "string",
-                "description": "The id of the request.",
-                "examples": ["0b4c7f0e5d1f4a6f9d3b"],
-            },
-        },
+        **_object(
+            type=_property("The page that explains it.", "/problems/not-found"),
+            title=_property("The same for every error of this type.", "Not found"),
+            status=_property("The HTTP status.", 404, type="integer"),
+            detail=_property("What went wrong this time.", "There is nothing at this path."),
+            instance=_property("The id of the request.", EXAMPLE_ID),
+        ),
     },
     "ValidationProblem": {
-        "title": "ValidationProblem",
         "description": "An error of the request, with each invalid part.",
         "allOf": [
-            {"$ref": "#/components/schemas/Problem"},
-            {
-                "type": "object",
-                "required": ["errors"],
-                "properties": {
-                    "errors": {
-                        "type": "array",
-                        "description": "Each invalid part of the request.",
-                        "items": {
-                            "type": "object",
-                            "required": ["loc", "message", "code"],
-                            "properties": {
-                                "loc": {
-                                    "type": "array",
-                                    "items": {"type": ["string", "integer"]},
-                                    "description": "Where it is: the place, then names and positions.",
-                                    "examples": [["body", "title"]],
-                                },
-                                "message": {
-                                    "type": "string",
-                                    "description": "What is wrong, for people.",
-                                    "examples": ["Field required"],
-                                },
-                                "code": {
-                                    "type": "string",
-                                    "description": "What is wrong, for programs.",
-                                    "examples": ["missing"],
-                                },
-                            },
-                        },
-                    }
-                },
-            },
+            _reference("Problem"),
+            _object(
+                errors={
+                    "type": "array",
+                    "description": "Each invalid part of the request.",
+                    "items": _object(
+                        loc=_property(
+                            "Where it is: the place, then names and positions.",
+                            ["body", "title"],
+                            type="array",
+                            items={"type": ["string", "integer"]},
+                        ),
+                        message=_property("What is wrong, for people.", "Field required"),
+                        code=_property("What is wrong, for programs.", "missing"),
+                    ),
+                }
+            ),
         ],
     },
     "TokenProblem": {
-        "title": "TokenProblem",
         "description": "An error, with the members that OAuth2 clients read (RFC 6749, section 5.2).",
         "allOf": [
-            {"$ref": "#/components/schemas/Problem"},
-            {
-                "type": "object",
-                "required": ["error", "error_description"],
-                "properties": {
-                    "error": {
-                        "type": "string",
-                        "enum": sorted({*OAUTH_ERRORS.values(), GRANT_UNSUPPORTED}),
-                        "description": "What is wrong, in OAuth2's words.",
-                        "examples": ["invalid_grant"],
-                    },
-                    "error_description": {
-                        "type": "string",
-                        "pattern": r"^[ !#-\[\]-~]+$",
-                        "description": "The detail, in ASCII without quotes and backslashes.",
-                        "examples": ["There is nothing at this path."],
-                    },
-                },
-            },
+            _reference("Problem"),
+            _object(
+                error=_property(
+                    "What is wrong, in OAuth2's words.",
+                    "invalid_grant",
+                    enum=sorted({*OAUTH_ERRORS.values(), GRANT_UNSUPPORTED}),
+                ),
+                error_description=_property(
+                    "The detail, in ASCII without quotes and backslashes.",
+                    "There is nothing at this path.",
+                    pattern=r"^[ !#-\[\]-~]+$",
+                ),
+            ),
         ],
     },
     "TokenValidationProblem": {
-        "title": "TokenValidationProblem",
         "description": "An error of the request, with each invalid part and the members that OAuth2 clients read.",
-        "allOf": [
-            {"$ref": "#/components/schemas/ValidationProblem"},
-            {"$ref": "#/components/schemas/TokenProblem"},
-        ],
+        "allOf": [_reference("ValidationProblem"), _reference("TokenProblem")],
     },
 }
 
@@ -280,7 +226,7 @@ def _complete(document: dict[str, Any]) -> None:
     document["tags"] = [{"name": name, "description": description} for name, description in TAGS.items()]
     components = document["components"]
     components["headers"] = HEADERS
-    components["schemas"] = dict(sorted((components["schemas"] | deepcopy(SCHEMAS)).items()))
+    components["schemas"] = dict(sorted((components["schemas"] | SCHEMAS).items()))
     _refine_schemas(document)
     _describe_bodies(document)
     text = as_text(document)

@@ -223,18 +223,22 @@ def problem_response(
     **members: object,
 ) -> ProblemResponse:
     """Build a problem's response; `members` extend it (RFC 9457, section 3.2)."""
+    body = problem_members(slug, detail) | members
+    if is_oauth.get():
+        body |= oauth_members(body)
+    return ProblemResponse(json.dumps(body), PROBLEMS[slug].status, headers)
+
+
+def problem_members(slug: str, detail: str | None = None) -> dict[str, Any]:
+    """Get the members that every problem has (RFC 9457, section 3.1)."""
     problem = PROBLEMS[slug]
-    body: dict[str, Any] = {
+    return {
         "type": f"/problems/{slug}",
         "title": problem.title,
         "status": problem.status,
         "detail": detail or problem.cause,
         "instance": request_id.get(),
-        **members,
     }
-    if is_oauth.get():
-        body |= oauth_members(body)
-    return ProblemResponse(json.dumps(body), problem.status, headers)
 
 
 def oauth_members(problem: Mapping[str, Any]) -> dict[str, str]:
