@@ -84,26 +84,17 @@ class OptionalCaller(SecurityBase):
     model = _bearer.model
     scheme_name = _bearer.scheme_name
 
-    async def authenticate(self, request: Request) -> Actor | None:
-        """Return the account of the token, or None without a token."""
+    async def __call__(self, request: Request) -> Actor:
+        """Return the caller."""
         token = await self._bearer(request)
         if not token:
-            return None
+            return self.without_token(request)
         state: ApiState = request.app.state.api
-        actor = await state.run(state.app.queries.authenticate, token)
-        return _noted(request, actor)
+        return _noted(request, await state.run(state.app.queries.authenticate, token))
 
-    async def verify(self, request: Request) -> Bearer | None:
-        """Return the bearer of the token, for a use case that checks it."""
-        token = await self._bearer(request)
-        if not token:
-            return None
-        state: ApiState = request.app.state.api
-        return _noted(request, state.app.queries.read_token(token))
-
-    async def __call__(self, request: Request) -> Actor | None:
-        """Return the caller, or None without a token."""
-        return await self.authenticate(request)
+    def without_token(self, _request: Request) -> Actor:
+        """Return the caller of a request without a token."""
+        return ANONYMOUS
 
 
 def _noted(request: Request, caller: CallerT) -> CallerT:
@@ -117,26 +108,9 @@ def _noted(request: Request, caller: CallerT) -> CallerT:
 class RequiredCaller(OptionalCaller):
     """Require a token."""
 
-    async def __call__(self, request: Request) -> Actor:
-        """Return the caller."""
-        actor = await self.authenticate(request)
-        if actor is None:
-            raise NotAuthenticated
-        return actor
-
-
-class CheckedByUseCase(RequiredCaller):
-    """Require a token, and leave the check of account and session to the use case.
-
-    FastAPI's path checks them at once, so that an invalid token is refused before an invalid request.
-    """
-
-    async def on_fast_path(self, request: Request) -> Bearer:
-        """Return the bearer of the token of a valid request."""
-        bearer = await self.verify(request)
-        if bearer is None:
-            raise NotAuthenticated
-        return bearer
+    def without_token(self, _request: Request) -> Actor:
+        """Refuse a request without a token."""
+        raise NotAuthenticated
 
 
 class RequiredAdmin(RequiredCaller):
@@ -149,20 +123,26 @@ class RequiredAdmin(RequiredCaller):
         return actor
 
 
-class ReadingCaller(OptionalCaller):
-    """Require a token unless `PUBLIC_READS` is on; see `CheckedByUseCase`."""
+class CheckedByUseCase(RequiredCaller):
+    """Require a token, and leave the check of account and session to the use case.
 
-    async def __call__(self, request: Request) -> Actor:
-        """Return the caller, or `ANONYMOUS`."""
-        actor = await self.authenticate(request)
-        return self._anonymous(request) if actor is None else actor
+    FastAPI's path checks them at once, so that an invalid token is refused before an invalid request.
+    """
 
     async def on_fast_path(self, request: Request) -> Caller:
-        """Return the bearer of the token of a valid request, or `ANONYMOUS`."""
-        bearer = await self.verify(request)
-        return self._anonymous(request) if bearer is None else bearer
+        """Return the bearer of the token of a valid request."""
+        token = await self._bearer(request)
+        if not token:
+            return self.without_token(request)
+        state: ApiState = request.app.state.api
+        return _noted(request, state.app.queries.read_token(token))
 
-    def _anonymous(self, request: Request) -> Actor:
+
+class ReadingCaller(CheckedByUseCase):
+    """Require a token unless `PUBLIC_READS` is on."""
+
+    def without_token(self, request: Request) -> Actor:
+        """Return `ANONYMOUS`; waits are shared out among addresses."""
         state: ApiState = request.app.state.api
         if not state.public_reads:
             raise NotAuthenticated
@@ -172,7 +152,7 @@ class ReadingCaller(OptionalCaller):
 
 _TOKEN_PROBLEMS = Raises({"not-authenticated", "invalid-token"})
 
-MaybeSignedIn = Annotated[Actor | None, Depends(OptionalCaller()), Raises({"invalid-token"})]
+MaybeSignedIn = Annotated[Actor, Depends(OptionalCaller()), Raises({"invalid-token"})]
 SignedIn = Annotated[Actor, Depends(RequiredCaller()), _TOKEN_PROBLEMS]
 Admin = Annotated[Actor, Depends(RequiredAdmin()), _TOKEN_PROBLEMS, Raises({"admins-only"})]
 ServedCaller = Annotated[Caller, Depends(CheckedByUseCase()), _TOKEN_PROBLEMS]

@@ -11,7 +11,7 @@ from starlette.responses import StreamingResponse
 
 from application.paging import NEWEST_FIRST, Page, Window
 from application.views import OwnVote, PostFilter, PostView, UserView
-from domain.users import ANONYMOUS, Role
+from domain.users import Role
 from interfaces.http.deps import Admin, ApiState, ClientAddress, MaybeSignedIn, SignedIn, StateDep
 from interfaces.http.fields import MOMENT, UP_DOWN, Email, Flag, Password, Search, Text, UserId, Username, about
 from interfaces.http.openapi import with_header
@@ -244,7 +244,7 @@ async def see_user(user_id: UserId, actor: MaybeSignedIn, state: StateDep) -> Us
 
     Its owner and administrators see all of it. The token is optional.
     """
-    user = await state.run(state.app.queries.get_user, actor or ANONYMOUS, user_id)
+    user = await state.run(state.app.queries.get_user, actor, user_id)
     return UserOut.model_validate(user) if isinstance(user, UserView) else PublicUserOut.model_validate(user)
 
 
