@@ -3,7 +3,7 @@
 import hmac
 import json
 from base64 import urlsafe_b64decode, urlsafe_b64encode
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from hashlib import sha256
 from typing import Annotated, Any, Final, TypeVar
@@ -97,6 +97,11 @@ class PageQuery(BaseModel):
         Field(description="The position to continue from, from the previous page's Link header; excludes skip."),
     ] = None
 
+    def url(self, path: str) -> str:
+        """Build the URL of the list with its order and filters; defaults are omitted."""
+        given = self.model_dump(include=self.model_fields_set - PAGING, exclude_defaults=True)
+        return _url(path, urlencode({name: _text(value) for name, value in given.items()})) if given else path
+
     def window(self, cursors: Cursors, of_list: str) -> Window:
         """Get the window of the list to read.
 
@@ -124,13 +129,10 @@ class PageQuery(BaseModel):
         return {"Link": f'<{following}>; rel="next", <{first}>; rel="first"'}
 
 
+PAGING: Final = frozenset(PageQuery.model_fields)
+"""The parameters that every list has."""
+
 Q = TypeVar("Q", bound=PageQuery)
-
-
-def list_url(path: str, filters: Mapping[str, object]) -> str:
-    """Build the URL of a list with its order and filters; None is omitted."""
-    given = {name: _text(value) for name, value in filters.items() if value is not None}
-    return _url(path, urlencode(given)) if given else path
 
 
 def _url(url: str, query: str) -> str:

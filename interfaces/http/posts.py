@@ -31,7 +31,7 @@ from interfaces.http.fields import (
     about,
 )
 from interfaces.http.openapi import with_header
-from interfaces.http.paging import LINKED, LIST_PROBLEMS, PageQuery, list_url, openapi_parameters, query_model
+from interfaces.http.paging import LINKED, LIST_PROBLEMS, PageQuery, openapi_parameters, query_model
 from interfaces.http.problems import problems
 
 router = APIRouter(tags=["posts"], route_class=FastPathRoute, strict_content_type=False)
@@ -123,20 +123,6 @@ class PostsQuery(PageQuery):
     ] = "date"
     order: Annotated[Literal["desc", "asc"], Field(description="The sort order.")] = "desc"
 
-    @property
-    def url(self) -> str:
-        """The URL of the list, without paging."""
-        filters = {
-            "search": self.search or None,
-            "published": self.published,
-            "owner_id": self.owner_id,
-            "since": self.since,
-            "until": self.until,
-            "sort_by": None if self.sort_by == "date" else self.sort_by,
-            "order": None if self.order == "desc" else self.order,
-        }
-        return list_url("/posts", filters)
-
 
 def _represent(post: PostView) -> dict[str, object]:
     """Represent a post: the members of `PostOut`, directly from the view."""
@@ -184,7 +170,7 @@ async def list_posts(
 
     Newest first by default; `search` matches titles.
     """
-    url = query.url
+    url = query.url("/posts")
     page = await state.run(
         state.app.queries.list_posts,
         caller,

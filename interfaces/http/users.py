@@ -15,7 +15,7 @@ from domain.users import Role
 from interfaces.http.deps import Admin, ApiState, ClientAddress, MaybeSignedIn, SignedIn, StateDep
 from interfaces.http.fields import MOMENT, UP_DOWN, Email, Flag, Password, Search, Text, UserId, Username, about
 from interfaces.http.openapi import with_header
-from interfaces.http.paging import LINKED, LIST_PROBLEMS, PageQuery, list_url, openapi_parameters, query_model
+from interfaces.http.paging import LINKED, LIST_PROBLEMS, PageQuery, openapi_parameters, query_model
 from interfaces.http.problems import problems
 from interfaces.http.routing import StrictRoute
 
@@ -155,7 +155,7 @@ async def list_users(
 
     Administrators only; `search` matches e-mails and usernames.
     """
-    url = list_url("/users", {"search": query.search or None})
+    url = query.url("/users")
     page = await state.run(state.app.queries.list_users, actor, query.search, query.window(state.cursors, url))
     response.headers.update(query.links(state.cursors, url, page))
     return [UserOut.model_validate(user) for user in page.items]

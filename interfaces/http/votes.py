@@ -24,7 +24,7 @@ from interfaces.http.fields import (
     about,
     json_integer,
 )
-from interfaces.http.paging import LINKED, LIST_PROBLEMS, PageQuery, list_url, openapi_parameters, query_model
+from interfaces.http.paging import LINKED, LIST_PROBLEMS, PageQuery, openapi_parameters, query_model
 from interfaces.http.problems import problems
 
 router = APIRouter(tags=["votes"], route_class=FastPathRoute, strict_content_type=False)
@@ -122,7 +122,7 @@ async def list_own_votes(
 
     Votes on posts that are no longer visible are left out.
     """
-    url = list_url("/users/me/votes", {"dir": query.dir})
+    url = query.url("/users/me/votes")
     wanted = None if query.dir is None else Direction(query.dir)
     page = await state.run(state.app.queries.list_own_votes, actor, wanted, query.window(state.cursors, url))
     body = [
