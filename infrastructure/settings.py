@@ -46,138 +46,99 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(extra="ignore", frozen=True)
 
-    fastapi_env: Annotated[
-        Literal["development", "testing", "production"],
-        Field(
-            description="Which environment this is. It names `.env.{FASTAPI_ENV}`; production refuses weak settings."
-        ),
-    ] = "development"
-    database_url: Annotated[
-        SecretStr | None,
-        Field(description="The database: `postgresql://user:password@host:5432/name` or `sqlite:///file`."),
-    ] = None
-    db_host: Annotated[
-        str | None, Field(description="PostgreSQL's host; `localhost` if another `DB_*` name is set.")
-    ] = None
-    db_port: Annotated[
-        int | None, Field(ge=1, le=65535, description="PostgreSQL's port; 5432 if another `DB_*` name is set.")
-    ] = None
-    db_user: Annotated[
-        str | None, Field(description="PostgreSQL's user; `postgres` if another `DB_*` name is set.")
-    ] = None
-    db_password: Annotated[
-        SecretStr | None, Field(description="PostgreSQL's password, literally: nothing in it needs escaping.")
-    ] = None
-    db_name: Annotated[
-        str | None, Field(description="PostgreSQL's database; `agora` if another `DB_*` name is set.")
-    ] = None
-    secret_key: Annotated[
-        SecretStr | None,
-        Field(description="Signs access tokens; at least 32 bytes. Generated at start if missing, outside production."),
-    ] = None
-    secret_key_previous: Annotated[
-        SecretStr | None, Field(description="The key before it: tokens signed with it stay valid until they expire.")
-    ] = None
-    algorithm: Annotated[Literal["HS256", "HS384", "HS512"], Field(description="How access tokens are signed.")] = (
-        "HS256"
+    fastapi_env: Literal["development", "testing", "production"] = Field(
+        "development",
+        description="Which environment this is. It names `.env.{FASTAPI_ENV}`; production refuses weak settings.",
     )
-    access_token_expire_minutes: Annotated[
-        int, Field(ge=1, le=1440, description="Minutes that an access token lives.")
-    ] = 30
-    refresh_overlap_seconds: Annotated[
-        int,
-        Field(
-            ge=0,
-            le=60,
-            description="Seconds in which a used refresh token is exchanged again, for the same successor, while that"
-            " is unused; 0 for never.",
-        ),
-    ] = 0
-    cors_origins: Annotated[
-        tuple[str, ...],
-        AfterValidator(web_origins),
-        Field(description="Origins whose pages may call the API, separated by commas; `*` for all."),
-    ] = ()
-    cors_headers: Annotated[
-        tuple[str, ...],
-        AfterValidator(header_names),
-        Field(
-            description="Request headers that these pages may send beside those of the API and of tracing,"
-            " separated by commas."
-        ),
-    ] = ()
-    reserved_usernames: Annotated[
-        tuple[str, ...],
-        AfterValidator(usernames),
-        Field(description="Usernames that are reserved beside the built-in ones, separated by commas."),
-    ] = ()
-    public_reads: Annotated[bool, Field(description="Whether posts can be read without signing in.")] = False
-    api_docs: Annotated[
-        bool, Field(description="Whether `/docs`, `/redoc` and `/openapi.json` show the API to anyone.")
-    ] = True
-    argon2_memory_kib: Annotated[
-        int, Field(ge=8, le=4_194_304, description="KiB of memory that hashing a password takes.")
-    ] = 19_456
-    argon2_time_cost: Annotated[int, Field(ge=1, le=100, description="Passes over that memory.")] = 2
-    argon2_parallelism: Annotated[int, Field(ge=1, le=16, description="Lanes that the memory is divided into.")] = 1
-    throttle: Annotated[bool, Field(description="Whether guessing passwords and registering in bulk are limited.")] = (
-        True
+    database_url: SecretStr | None = Field(
+        None, description="The database: `postgresql://user:password@host:5432/name` or `sqlite:///file`."
     )
-    throttle_account_failures: Annotated[
-        int, Field(ge=0, description="Wrong passwords for an account from one address in 15 minutes; 0 for any number.")
-    ] = 5
-    throttle_address_failures: Annotated[
-        int, Field(ge=0, description="Wrong passwords from one address in 5 minutes; 0 for any number.")
-    ] = 30
-    throttle_new_address_failures: Annotated[
-        int,
-        Field(
-            ge=0,
-            description="Wrong passwords for an account in an hour from addresses that it never signed in from;"
-            " 0 for any number.",
-        ),
-    ] = 100
-    throttle_registrations: Annotated[
-        int,
-        Field(ge=0, description="Registrations and changes of e-mail from one address in an hour; 0 for any number."),
-    ] = 1_000
-    quota_rows: Annotated[
-        int, Field(ge=0, description="Posts, edits, votes and stored responses of an account in an hour; 0 for any.")
-    ] = 50_000
-    quota_mib: Annotated[
-        int, Field(ge=0, le=1_048_576, description="MiB of text that an account writes in an hour; 0 for any.")
-    ] = 512
-    trusted_proxies: Annotated[
-        tuple[str, ...],
-        AfterValidator(networks),
-        Field(
-            description="Proxies whose forwarding headers are trusted, as networks separated by commas: `10.0.0.0/8`."
-        ),
-    ] = ()
-    forwarded_header: Annotated[
-        Literal["X-Forwarded-For", "Forwarded"],
-        Field(
-            description="The header in which they name the client: with `X-Forwarded-Proto`, or as RFC 7239 specifies."
-        ),
-    ] = "X-Forwarded-For"
-    database_connections: Annotated[
-        int, Field(ge=1, le=100, description="Connections to the database that one worker opens, at most.")
-    ] = 8
-    metrics: Annotated[
-        bool,
-        Field(description="Whether `GET /metrics` serves metrics to Prometheus; keep it from the public."),
-    ] = False
-    keep_alive_seconds: Annotated[
-        int,
-        Field(ge=1, le=4_000, description="Seconds that an idle connection stays open: more than a proxy's."),
-    ] = 5
-    drain_seconds: Annotated[
-        int,
-        Field(ge=0, le=60, description="Seconds to keep serving after SIGTERM while reporting not ready, for proxies."),
-    ] = 3
-    log_level: Annotated[
-        Literal["DEBUG", "INFO", "WARNING", "ERROR"], Field(description="The least severe message that is logged.")
-    ] = "INFO"
+    db_host: str | None = Field(None, description="PostgreSQL's host; `localhost` if another `DB_*` name is set.")
+    db_port: int | None = Field(
+        None, ge=1, le=65535, description="PostgreSQL's port; 5432 if another `DB_*` name is set."
+    )
+    db_user: str | None = Field(None, description="PostgreSQL's user; `postgres` if another `DB_*` name is set.")
+    db_password: SecretStr | None = Field(
+        None, description="PostgreSQL's password, literally: nothing in it needs escaping."
+    )
+    db_name: str | None = Field(None, description="PostgreSQL's database; `agora` if another `DB_*` name is set.")
+    secret_key: SecretStr | None = Field(
+        None, description="Signs access tokens; at least 32 bytes. Generated at start if missing, outside production."
+    )
+    secret_key_previous: SecretStr | None = Field(
+        None, description="The key before it: tokens signed with it stay valid until they expire."
+    )
+    algorithm: Literal["HS256", "HS384", "HS512"] = Field("HS256", description="How access tokens are signed.")
+    access_token_expire_minutes: int = Field(30, ge=1, le=1440, description="Minutes that an access token lives.")
+    refresh_overlap_seconds: int = Field(
+        0,
+        ge=0,
+        le=60,
+        description="Seconds in which a used refresh token is exchanged again, for the same successor, while that"
+        " is unused; 0 for never.",
+    )
+    cors_origins: Annotated[tuple[str, ...], AfterValidator(web_origins)] = Field(
+        (), description="Origins whose pages may call the API, separated by commas; `*` for all."
+    )
+    cors_headers: Annotated[tuple[str, ...], AfterValidator(header_names)] = Field(
+        (),
+        description="Request headers that these pages may send beside those of the API and of tracing,"
+        " separated by commas.",
+    )
+    reserved_usernames: Annotated[tuple[str, ...], AfterValidator(usernames)] = Field(
+        (), description="Usernames that are reserved beside the built-in ones, separated by commas."
+    )
+    public_reads: bool = Field(False, description="Whether posts can be read without signing in.")
+    api_docs: bool = Field(True, description="Whether `/docs`, `/redoc` and `/openapi.json` show the API to anyone.")
+    argon2_memory_kib: int = Field(
+        19_456, ge=8, le=4_194_304, description="KiB of memory that hashing a password takes."
+    )
+    argon2_time_cost: int = Field(2, ge=1, le=100, description="Passes over that memory.")
+    argon2_parallelism: int = Field(1, ge=1, le=16, description="Lanes that the memory is divided into.")
+    throttle: bool = Field(True, description="Whether guessing passwords and registering in bulk are limited.")
+    throttle_account_failures: int = Field(
+        5, ge=0, description="Wrong passwords for an account from one address in 15 minutes; 0 for any number."
+    )
+    throttle_address_failures: int = Field(
+        30, ge=0, description="Wrong passwords from one address in 5 minutes; 0 for any number."
+    )
+    throttle_new_address_failures: int = Field(
+        100,
+        ge=0,
+        description="Wrong passwords for an account in an hour from addresses that it never signed in from;"
+        " 0 for any number.",
+    )
+    throttle_registrations: int = Field(
+        1_000, ge=0, description="Registrations and changes of e-mail from one address in an hour; 0 for any number."
+    )
+    quota_rows: int = Field(
+        50_000, ge=0, description="Posts, edits, votes and stored responses of an account in an hour; 0 for any."
+    )
+    quota_mib: int = Field(
+        512, ge=0, le=1_048_576, description="MiB of text that an account writes in an hour; 0 for any."
+    )
+    trusted_proxies: Annotated[tuple[str, ...], AfterValidator(networks)] = Field(
+        (), description="Proxies whose forwarding headers are trusted, as networks separated by commas: `10.0.0.0/8`."
+    )
+    forwarded_header: Literal["X-Forwarded-For", "Forwarded"] = Field(
+        "X-Forwarded-For",
+        description="The header in which they name the client: with `X-Forwarded-Proto`, or as RFC 7239 specifies.",
+    )
+    database_connections: int = Field(
+        8, ge=1, le=100, description="Connections to the database that one worker opens, at most."
+    )
+    metrics: bool = Field(
+        False, description="Whether `GET /metrics` serves metrics to Prometheus; keep it from the public."
+    )
+    keep_alive_seconds: int = Field(
+        5, ge=1, le=4_000, description="Seconds that an idle connection stays open: more than a proxy's."
+    )
+    drain_seconds: int = Field(
+        3, ge=0, le=60, description="Seconds to keep serving after SIGTERM while reporting not ready, for proxies."
+    )
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
+        "INFO", description="The least severe message that is logged."
+    )
 
     _notices: tuple[str, ...] = PrivateAttr(default=())
     _generated_key: str = PrivateAttr(default_factory=partial(secrets.token_hex, SECRET_KEY_BYTES))
