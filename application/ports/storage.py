@@ -7,6 +7,7 @@ Lock order of every transaction: active administrators, posts by ascending id, u
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, Protocol
 
@@ -280,46 +281,21 @@ class DashboardReader(Protocol):
         ...
 
 
-class UnitOfWork(Protocol):
+@dataclass(slots=True)
+class UnitOfWork:
     """One transaction: it commits whole or not at all.
 
     After `TransactionAborted` the use case may run again.
     """
 
-    @property
-    def users(self) -> UserRepository:
-        """Accounts."""
-        ...
-
-    @property
-    def sessions(self) -> SessionRepository:
-        """Sessions."""
-        ...
-
-    @property
-    def posts(self) -> PostRepository:
-        """Posts."""
-        ...
-
-    @property
-    def votes(self) -> VoteRepository:
-        """Votes."""
-        ...
-
-    @property
-    def idempotency(self) -> IdempotencyStore:
-        """Responses stored under idempotency keys."""
-        ...
-
-    @property
-    def quotas(self) -> QuotaStore:
-        """What accounts have written."""
-        ...
-
-    @property
-    def post_reader(self) -> PostReader:
-        """Posts as the transaction sees them, its own changes included."""
-        ...
+    users: UserRepository
+    sessions: SessionRepository
+    posts: PostRepository
+    votes: VoteRepository
+    idempotency: IdempotencyStore
+    quotas: QuotaStore
+    post_reader: PostReader
+    """Posts as the transaction sees them, its own changes included."""
 
 
 UnitOfWorkFactory = Callable[[], AbstractContextManager[UnitOfWork]]

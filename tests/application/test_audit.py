@@ -9,6 +9,7 @@ from functools import partial
 import pytest
 
 from application.errors import TransactionAborted
+from application.ports.storage import UnitOfWork
 from application.users import ChangePassword, EditUser
 from application.views import SecurityEvent
 from domain.errors import DomainError, Invalid, TooManyRequests
@@ -24,7 +25,6 @@ from domain.users import (
     LastAdmin,
     Role,
 )
-from tests.fakes.memory import MemoryUnitOfWork
 from tests.support.app import HOME, PASSWORD, REGISTRATIONS, World
 
 
@@ -202,7 +202,7 @@ def test_transaction_that_is_run_again_is_reported_once_it_commits(world: World)
     pending = [TransactionAborted("a conflict")] * 2
 
     @contextmanager
-    def aborting() -> Iterator[MemoryUnitOfWork]:
+    def aborting() -> Iterator[UnitOfWork]:
         with world.database.transaction() as tx:
             yield tx
             if pending:

@@ -379,15 +379,19 @@ class SqlCommentRepository:
         CONTRACT,
         (
             before(
+                "application/ports/storage.py",
+                "    votes: VoteRepository\n",
+                "    comments: object\n",
+            ),
+            before(
                 "infrastructure/database/unit_of_work.py",
-                "    @property\n    def votes(",
-                """    @property
-    def comments(self):
-        from infrastructure.database.comments import SqlCommentRepository
-
-        return SqlCommentRepository(self._querier)
-
-""",
+                "from infrastructure.database.engine import",
+                "from infrastructure.database.comments import SqlCommentRepository\n",
+            ),
+            before(
+                "infrastructure/database/unit_of_work.py",
+                "                    votes=SqlVoteRepository(querier),\n",
+                "                    comments=SqlCommentRepository(querier),\n",
             ),
         ),
     ),
@@ -397,8 +401,8 @@ class SqlCommentRepository:
         (
             before(
                 "tests/fakes/memory.py",
-                "        self.votes = MemoryVoteRepository(database)\n",
-                "        self.comments = MemoryCommentRepository(database)\n",
+                "                    votes=MemoryVoteRepository(self),\n",
+                "                    comments=MemoryCommentRepository(self),\n",
             ),
             before(
                 "tests/fakes/memory.py",

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 from application.errors import RowLocked
 from application.paging import Order, Page, PageCursor, SortBy, Window
+from application.ports.storage import UnitOfWork
 from application.views import (
     Bearer,
     Caller,
@@ -62,11 +63,19 @@ class MemoryDatabase:
         self.lock = RLock()
 
     @contextmanager
-    def transaction(self) -> Iterator["MemoryUnitOfWork"]:
+    def transaction(self) -> Iterator[UnitOfWork]:
         with self.lock:
             before = self.rows.copy()
             try:
-                yield MemoryUnitOfWork(self)
+                yield UnitOfWork(
+                    users=MemoryUserRepository(self),
+                    sessions=MemorySessionRepository(self),
+                    posts=MemoryPostRepository(self),
+                    votes=MemoryVoteRepository(self),
+                    idempotency=MemoryIdempotencyStore(self),
+                    quotas=MemoryQuotaStore(self),
+                    post_reader=MemoryPostReader(self),
+                )
             except BaseException:
                 self.rows = before
                 raise
@@ -84,17 +93,6 @@ class MemoryDatabase:
     def _tally(self, post_id: int) -> Tally:
         directions = [vote.direction for vote in self.rows.votes.values() if vote.post_id == post_id]
         return Tally(directions.count(Direction.UP), directions.count(Direction.DOWN))
-
-
-class MemoryUnitOfWork:
-    def __init__(self, database: MemoryDatabase) -> None:
-        self.users = MemoryUserRepository(database)
-        self.sessions = MemorySessionRepository(database)
-        self.posts = MemoryPostRepository(database)
-        self.votes = MemoryVoteRepository(database)
-        self.idempotency = MemoryIdempotencyStore(database)
-        self.quotas = MemoryQuotaStore(database)
-        self.post_reader = MemoryPostReader(database)
 
 
 class MemoryUserRepository:
