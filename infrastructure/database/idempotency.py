@@ -35,9 +35,7 @@ FIND: Final = Statement(
     select(func.pg_try_advisory_xact_lock(bindparam("lock"), type_=Boolean), _RESPONSE),
     sqlite=select(true(), _RESPONSE),
 )
-INSERT: Final = Statement(
-    insert(answers).values({name: bindparam(name) for name in ("user_id", "key", "answer", "ends_at")})
-)
+INSERT: Final = Statement(insert(answers))
 DELETE_EXPIRED: Final = Statement(
     delete(answers).where(
         tuple_(answers.c.user_id, answers.c.key).in_(

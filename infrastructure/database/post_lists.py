@@ -15,10 +15,8 @@ from infrastructure.database.pipeline import Statement
 from infrastructure.database.sql import Keyset, WindowShape, contains
 from infrastructure.database.tables import posts, titles, users, votes
 
-SHOWN: Final = (
-    *("id", "title", "content", "published", "created_at", "updated_at", "version", "owner_id"),
-    *("upvotes", "downvotes"),
-)
+_POST: Final = ("id", "title", "content", "published", "created_at", "updated_at", "version", "owner_id")
+_TALLY: Final = ("upvotes", "downvotes")
 
 
 def shown_post(listed: Any, post_id: Any) -> Select[Any]:
@@ -29,9 +27,10 @@ def shown_post(listed: Any, post_id: Any) -> Select[Any]:
     # No join: the planner might first read every vote of the reader.
     vote = select(votes.c.dir).where(votes.c.post_id == post_id, votes.c.user_id == bindparam("caller_id"))
     return select(
-        *(listed.c[name] for name in SHOWN),
+        *(listed.c[name] for name in _POST),
         users.c.username,
         users.c.created_at.label("owner_created_at"),
+        *(listed.c[name] for name in _TALLY),
         vote.scalar_subquery().label("dir"),
     )
 
@@ -154,7 +153,7 @@ def _page(query: ListQuery) -> Select[Any]:
 
 
 def _part(query: ListQuery, number: int, index_range: IndexRange) -> Any:
-    columns = [column for column in posts.c if column.name in {*SHOWN, query.rank}]
+    columns = [column for column in posts.c if column.name in {*_POST, *_TALLY, query.rank}]
     if index_range == IndexRange(published=True):
         return select(*columns, posts.c.published.label("is_listed"))
     return _sorted(query, select(*columns, true().label("is_listed")).where(index_range.condition), number)

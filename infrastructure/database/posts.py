@@ -15,22 +15,19 @@ from domain.votes import Tally, hotness
 from infrastructure.database.callers import CALLER, IS_ADMIN, caller_values, checked, find_actor
 from infrastructure.database.pipeline import Querier, Statement
 from infrastructure.database.post_lists import ListQuery, index_ranges, list_statement, shown_post
-from infrastructure.database.sql import ConnectionProvider, WindowShape, is_id, page_of, pattern, window_values
+from infrastructure.database.sql import (
+    ConnectionProvider,
+    WindowShape,
+    columns_of,
+    is_id,
+    page_of,
+    pattern,
+    window_values,
+)
 from infrastructure.database.tables import posts, titles, users
 
 _LOCK: Final = (
-    select(
-        posts.c.id,
-        posts.c.owner_id,
-        posts.c.title,
-        posts.c.content,
-        posts.c.published,
-        posts.c.created_at,
-        posts.c.updated_at,
-        posts.c.version,
-        posts.c.upvotes,
-        posts.c.downvotes,
-    )
+    select(*columns_of(posts, Post), *columns_of(posts, Tally))
     .where(posts.c.id == bindparam("post_id"))
     .with_for_update(key_share=True)  # FOR NO KEY UPDATE; on SQLite the transaction has locked the database
 )
@@ -41,12 +38,12 @@ _NEXT_ID: Final[Any] = literal_column("nextval(pg_get_serial_sequence('posts', '
 OWNER: Final = Statement(_OWNER.add_columns(_NEXT_ID), sqlite=_OWNER.add_columns(null()))
 """The id of a post to insert, where the database knows it before, and the owner of the post."""
 INSERT: Final = Statement(
-    insert(posts).values({column.name: bindparam(column.name) for column in posts.c}),
+    insert(posts),
     sqlite=insert(posts)
     .values({column.name: bindparam(column.name) for column in posts.c if column is not posts.c.id})
     .returning(posts.c.id),
 )
-INSERT_TITLE: Final = Statement(insert(titles).values({column.name: bindparam(column.name) for column in titles.c}))
+INSERT_TITLE: Final = Statement(insert(titles))
 SAVE: Final = Statement(
     update(posts)
     .where(posts.c.id == bindparam("post_id"))
@@ -183,21 +180,9 @@ class SqlPostReader:
 
 
 def _view(row: Sequence[Any]) -> PostView:
-    post_id, title, content, published, created_at, updated_at, version, owner_id, upvotes, downvotes = row[:10]
-    username, owner_created_at, direction = row[10:13]
-    return PostView(
-        id=post_id,
-        title=title,
-        content=content,
-        published=published,
-        created_at=created_at,
-        updated_at=updated_at,
-        version=version,
-        owner=PublicUser(owner_id, username, owner_created_at),
-        upvotes=upvotes,
-        downvotes=downvotes,
-        my_vote=direction or 0,
-    )
+    *post, owner_id, username, owner_created_at, upvotes, downvotes, direction = row[:13]
+    owner = PublicUser(owner_id, username, owner_created_at)
+    return PostView(*(*post, owner, upvotes, downvotes, direction or 0))
 
 
 def post_row(post: Post) -> dict[str, object]:

@@ -14,7 +14,7 @@ from infrastructure.database.tables import quotas
 
 def _charge(insert: Any) -> Any:
     """Add to the counts of the window, or begin those of another one."""
-    new = insert(quotas).values({column.name: bindparam(column.name) for column in quotas.c})
+    new = insert(quotas)
     is_same = quotas.c.ends_at == new.excluded.ends_at
     counts = {
         name: case((is_same, quotas.c[name] + new.excluded[name]), else_=new.excluded[name])

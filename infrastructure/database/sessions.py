@@ -7,7 +7,7 @@ from sqlalchemy import Integer, bindparam, delete, insert, select, update
 
 from domain.sessions import RefreshHashes, Session
 from infrastructure.database.pipeline import Querier, Statement
-from infrastructure.database.sql import is_id
+from infrastructure.database.sql import columns_of, is_id
 from infrastructure.database.tables import sessions
 
 INSERT: Final = Statement(
@@ -16,15 +16,7 @@ INSERT: Final = Statement(
     .returning(sessions.c.id)
 )
 LOCK_FAMILY: Final = Statement(
-    select(
-        sessions.c.id,
-        sessions.c.user_id,
-        sessions.c.created_at,
-        sessions.c.last_used_at,
-        sessions.c.user_agent,
-        sessions.c.refresh_family,
-        sessions.c.refresh_secret,
-    )
+    select(*columns_of(sessions, Session), sessions.c.refresh_family, sessions.c.refresh_secret)
     .where(sessions.c.refresh_family == bindparam("family"))
     .with_for_update()
 )

@@ -2,10 +2,10 @@
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, Final, TypeVar
 
-from sqlalchemy import BigInteger, BindParameter, ColumnElement, bindparam, literal_column, tuple_
+from sqlalchemy import BigInteger, BindParameter, Column, ColumnElement, Table, bindparam, literal_column, tuple_
 
 from application.paging import Page, PageCursor, Window
 from application.ports.storage import ID_MAX
@@ -27,6 +27,11 @@ def is_id(number: int) -> bool:
     A larger number fails in a driver, or makes PostgreSQL compare as `numeric`, row by row.
     """
     return 0 < number <= ID_MAX
+
+
+def columns_of(table: Table, kind: type[Any]) -> list[Column[Any]]:
+    """Return the columns named as the fields of a dataclass, in their order."""
+    return [table.c[field.name] for field in fields(kind) if field.name in table.c]
 
 
 @dataclass(frozen=True, slots=True)

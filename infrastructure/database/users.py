@@ -19,6 +19,7 @@ from infrastructure.database.sql import (
     ConnectionProvider,
     Keyset,
     WindowShape,
+    columns_of,
     contains,
     is_id,
     page_of,
@@ -27,10 +28,10 @@ from infrastructure.database.sql import (
 )
 from infrastructure.database.tables import OF_ACCOUNT, ON_POST, posts, sessions, users
 
-_VIEW: Final = select(users.c.id, users.c.username, users.c.created_at, users.c.email, users.c.role, users.c.is_active)
+_VIEW: Final = select(*columns_of(users, UserView))
 GET: Final = Statement(_VIEW.where(users.c.id == bindparam("user_id")))
 SESSIONS: Final = Statement(
-    select(sessions.c.id, sessions.c.created_at, sessions.c.last_used_at, sessions.c.user_agent)
+    select(*columns_of(sessions, SessionView))
     .where(sessions.c.user_id == bindparam("user_id"), sessions.c.ends_at > bindparam("now"))
     .order_by(sessions.c.last_used_at.desc(), sessions.c.id.desc())
 )
@@ -47,16 +48,7 @@ AFFECTED: Final = Statement(union(*(select(ON_POST[rows]).where(is_own) for rows
 LOCK_POST: Final = Statement(  # one at a time: Citus locks rows of one shard in a statement
     select(posts.c.id).where(posts.c.id == bindparam("post_id")).with_for_update(key_share=True)
 )
-_ENTITY: Final = select(
-    users.c.id,
-    users.c.email,
-    users.c.email_key,
-    users.c.username,
-    users.c.password_hash,
-    users.c.role,
-    users.c.is_active,
-    users.c.created_at,
-)
+_ENTITY: Final = select(*columns_of(users, User))
 _FIND: Final = _ENTITY.where(users.c.id == bindparam("user_id"))
 FIND: Final = Statement(_FIND)
 FIND_BY_EMAIL: Final = Statement(_ENTITY.where(users.c.email_key == bindparam("email_key")))
@@ -77,22 +69,7 @@ LOCK_ADMINS: Final = Statement(
 SAVE: Final = Statement(
     update(users)
     .where(users.c.id == bindparam("user_id"))
-    .values(
-        {
-            name: bindparam(name)
-            for name in (
-                "email",
-                "email_key",
-                "username",
-                "username_key",
-                "search_key",
-                "search_folded",
-                "password_hash",
-                "role",
-                "is_active",
-            )
-        }
-    )
+    .values({column.name: bindparam(column.name) for column in users.c if column.name not in {"id", "created_at"}})
 )
 SAVEPOINT: Final = Statement(text("SAVEPOINT before_locks"))
 ROLLBACK_TO_SAVEPOINT: Final = Statement(text("ROLLBACK TO SAVEPOINT before_locks"))

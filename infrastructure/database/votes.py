@@ -48,8 +48,7 @@ CONTEXT: Final = Statement(
 
 
 def _put(insert: Any) -> Any:
-    row: dict[str, Any] = {name: bindparam(name) for name in ("post_id", "user_id", "dir", "created_at")}
-    new = insert(votes).values(row)
+    new = insert(votes)
     return new.on_conflict_do_update(
         index_elements=[votes.c.post_id, votes.c.user_id],
         set_={"dir": new.excluded.dir, "created_at": new.excluded.created_at},
