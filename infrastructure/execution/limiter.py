@@ -1,7 +1,6 @@
 """Semaphores with a timeout, for one event loop."""
 
 import asyncio
-from collections import Counter
 from collections.abc import Hashable
 from contextvars import ContextVar
 from typing import Final
@@ -29,16 +28,13 @@ class Limiter:
         self._reason = reason
         self._seconds = seconds
         self._waiting = waiting
-        self._share = slots if share is None else share
-        self._held: Counter[Hashable] = Counter()
-        self._queue: FairQueue[asyncio.Future[None]] = FairQueue()
+        self._queue: FairQueue[asyncio.Future[None]] = FairQueue(slots if share is None else share)
 
     def try_acquire(self, client: Hashable = None) -> bool:
         """Acquire a slot if one is free, without waiting."""
-        if self._free == 0 or not self._has_share(client):
+        if self._free == 0 or not self._queue.serve(client):
             return False
         self._free -= 1
-        self._held[client] += 1
         return True
 
     async def acquire(self, client: Hashable = None) -> None:
@@ -65,19 +61,14 @@ class Limiter:
 
     def release(self, client: Hashable = None) -> None:
         """Pass a slot on to the first waiter of the client whose turn it is."""
-        self._held[client] -= 1
-        if not self._held[client]:
-            del self._held[client]
-        while (found := self._queue.get(self._has_share)) is not None:
+        self._queue.done(client)
+        while (found := self._queue.get()) is not None:
             waiter, slot = found
             if not slot.done():
-                self._held[waiter] += 1
                 slot.set_result(None)
                 return
+            self._queue.done(waiter)
         self._free += 1
-
-    def _has_share(self, client: Hashable) -> bool:
-        return client is None or self._held[client] < self._share
 
     def _refuse(self, slot: "asyncio.Future[None]") -> None:
         if not slot.done():

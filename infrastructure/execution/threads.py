@@ -1,7 +1,6 @@
 """Worker threads for password hashing, and for whole use cases on SQLite."""
 
 import asyncio
-from collections import Counter
 from collections.abc import Callable, Hashable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack
@@ -68,10 +67,8 @@ class WorkerThreads:
         self._running = running
         self._waiting = waiting
         self._lock = Lock()
-        self._first: FairQueue[_Job] = FairQueue()
-        self._last: FairQueue[_Job] = FairQueue()
-        self._share = threads if share is None else share
-        self._at_work: Counter[tuple[bool, Hashable]] = Counter()
+        self._first: FairQueue[_Job] = FairQueue(threads if share is None else share)
+        self._last: FairQueue[_Job] = FairQueue(1)
 
     def call(self, turn: Turn, work: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """Run work on a thread, and wait for its result.
@@ -121,7 +118,7 @@ class WorkerThreads:
         job = _Job(partial(copy_context().run, self._start, waits, work), turn, Future())
         with self._lock:
             waits.enter_context(self._waiting)
-            (self._last if turn.is_last else self._first).put(turn.client, job)
+            self._queue(turn).put(turn.client, job)
         job.result.add_done_callback(lambda _result: waits.close())  # a job that is cancelled never starts
         self._pool.submit(self._work)
         return job.result
@@ -139,21 +136,15 @@ class WorkerThreads:
 
     def _next(self) -> _Job | None:
         with self._lock:
-            for is_last, queue, most in ((False, self._first, self._share), (True, self._last, 1)):
-                if found := queue.get(partial(self._has_share, is_last, most)):
-                    self._at_work[is_last, found[0]] += 1
-                    return found[1]
-        return None
-
-    def _has_share(self, is_last: bool, most: int, client: Hashable) -> bool:
-        return client is None or self._at_work[is_last, client] < most
+            found = self._first.get() or self._last.get()
+        return found[1] if found else None
 
     def _done(self, job: _Job) -> None:
-        key = job.turn.is_last, job.turn.client
         with self._lock:
-            self._at_work[key] -= 1
-            if not self._at_work[key]:
-                del self._at_work[key]
+            self._queue(job.turn).done(job.turn.client)
+
+    def _queue(self, turn: Turn) -> FairQueue[_Job]:
+        return self._last if turn.is_last else self._first
 
     def _start(self, waits: ExitStack, work: Callable[[], Any]) -> Any:
         waits.close()

@@ -380,7 +380,7 @@ def test_clients_have_slots_in_rotation(on_loop: Callable[[Main], None]) -> None
         limiter.release("flood")
         await asyncio.gather(*tasks)
         assert acquired == [0, 3, 5, 1, 4, 2]
-        assert limiter._held == {}
+        assert limiter._queue._served == {}
         assert limiter.try_acquire()
 
     on_loop(main)
