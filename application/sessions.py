@@ -7,12 +7,21 @@ from datetime import datetime, timedelta
 
 from application.audit import Audited
 from application.passwords import CheckPassword, Guess
-from application.ports.services import Clock, DomainEncoder, PasswordHasher, RefreshTokens, SecurityLog, TokenCodec
+from application.ports.services import Clock, PasswordHasher, RefreshTokens, SecurityLog, TokenCodec
 from application.ports.storage import UnitOfWork, UnitOfWorkFactory, UserReader
 from application.views import Action, Bearer, Claims, SecurityEvent, SessionView, Tokens
 from domain.errors import Invalid
 from domain.sessions import SESSIONS_MAX, Session, SessionNotFound
-from domain.users import AccountInactive, Actor, InvalidCredentials, InvalidToken, User, UserNotFound, email_key
+from domain.users import (
+    AccountInactive,
+    Actor,
+    DomainEncoder,
+    InvalidCredentials,
+    InvalidToken,
+    User,
+    UserNotFound,
+    email_key,
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from application.audit import Audited
 from application.paging import Page, Window
 from application.passwords import CheckPassword, Guard, Guess
-from application.ports.services import Clock, CommonPasswords, DomainEncoder, PasswordHasher, SecurityLog
+from application.ports.services import Clock, CommonPasswords, PasswordHasher, SecurityLog
 from application.ports.storage import UnitOfWork, UnitOfWorkFactory, UserReader
 from application.views import AccountView, Action, PublicUser, UserView
 from domain.errors import Invalid
@@ -14,6 +14,7 @@ from domain.users import (
     OPERATOR,
     AccountInactive,
     Actor,
+    DomainEncoder,
     InvalidCredentials,
     InvalidToken,
     LastAdmin,
@@ -53,7 +54,8 @@ class RegisterUser:
         with Audited(self.log, None, None, (Action.REGISTER,)) as registration:
             self.guard.registering(address, now)
             user.require_unreserved(self.reserved_usernames)
-            view = _open_account(self.uow, self.hasher, user, password, address)
+            user = user.with_password(self.hasher.hash(password, address))  # slow, so outside the transaction
+            view = _open_account(self.uow, user)
             registration.subject = view.id
             return view
 
@@ -84,15 +86,13 @@ class CreateAdmin:
         user = User.register(email=email, username=username, role=Role.ADMIN, now=now, to_ascii=self.to_ascii)
         require_password(password, user, self.common)
         with Audited(self.log, OPERATOR, None, (Action.CREATE_ADMIN,)) as creation:
-            view = _open_account(self.uow, self.hasher, user, password)
+            user = user.with_password(self.hasher.hash(password))  # slow, so outside the transaction
+            view = _open_account(self.uow, user)
             creation.subject = view.id
             return view
 
 
-def _open_account(
-    uow: UnitOfWorkFactory, hasher: PasswordHasher, user: User, password: str, client: str = ""
-) -> UserView:
-    user = user.with_password(hasher.hash(password, client))  # slow, so outside the transaction
+def _open_account(uow: UnitOfWorkFactory, user: User) -> UserView:
     with uow() as tx:
         return _view(tx.users.add(user))
 

@@ -8,7 +8,7 @@ from typing import Final
 from domain.errors import Conflict, Forbidden, Invalid, NotFound, Stale
 from domain.text import has_control, is_blank, is_storable
 from domain.users import Actor
-from domain.votes import Tally, hotness
+from domain.votes import Tally
 
 TITLE_MAX: Final = 300
 TITLE_INPUT_MAX: Final = 4 * TITLE_MAX
@@ -116,11 +116,6 @@ class Post:
     def with_id(self, post_id: int) -> "Post":
         """Return the post with the id that storage assigned."""
         return replace(self, id=post_id)
-
-    @property
-    def hot(self) -> float:
-        """Rank among hot posts."""
-        return hotness(self.tally.votes, self.created_at)
 
     def is_visible_to(self, actor: Actor) -> bool:
         """Return whether the actor may see the post."""

@@ -32,7 +32,10 @@ RESERVED_USERNAMES: Final = frozenset(
 """Keys of usernames that readers take for the operator's, or programs for no username."""
 
 DomainEncoder = Callable[[str], str]
-"""Encodes a domain name in ASCII; raises ValueError for what is none."""
+"""Encodes the name of a domain in ASCII, and raises ValueError for what is none.
+
+By IDNA 2008 (RFC 5891), after the mapping of Unicode TR 46, non-transitional.
+"""
 
 _USERNAME = re.compile(r"[A-Za-z0-9_]{3,32}")
 

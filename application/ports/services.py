@@ -28,20 +28,6 @@ class Timer(Protocol):
         ...
 
 
-class DomainEncoder(Protocol):
-    """Encodes domain names."""
-
-    def __call__(self, name: str, /) -> str:
-        """Return a name in ASCII.
-
-        By IDNA 2008 (RFC 5891), after the mapping of Unicode TR 46, non-transitional.
-
-        Raises:
-            ValueError: this is no name of a domain.
-        """
-        ...
-
-
 class PasswordHasher(Protocol):
     """Hashes passwords slowly against guessing; never called in a transaction."""
 

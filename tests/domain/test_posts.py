@@ -250,8 +250,3 @@ def test_right_of_an_administrator_is_checked_before_the_version() -> None:
     for changes in (RETITLE, BOTH, NOTHING):
         with pytest.raises(NotYourPost):
             THIRD.edited_by(ADMIN, changes, LATER, {2})
-
-
-def test_a_post_ranks_by_its_votes_and_its_age() -> None:
-    assert written().hot == NOW.timestamp() / 45_000
-    assert replace(written(), tally=Tally(120, 20)).hot == pytest.approx(2 + NOW.timestamp() / 45_000)

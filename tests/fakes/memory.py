@@ -30,7 +30,7 @@ from domain.posts import Post, PostNotFound
 from domain.sessions import Session
 from domain.text import fold
 from domain.users import OPERATOR, Actor, EmailTaken, InvalidToken, User, UsernameTaken, UserNotFound
-from domain.votes import Direction, Tally, Vote, VoteContext
+from domain.votes import Direction, Tally, Vote, VoteContext, hotness
 
 T = TypeVar("T")
 V = TypeVar("V")
@@ -443,7 +443,7 @@ def _user_view(user: User) -> UserView:
 _RANKS: Mapping[SortBy, Callable[[Post], datetime | float]] = {
     SortBy.DATE: lambda post: post.created_at,
     SortBy.VOTES: lambda post: post.tally.votes,
-    SortBy.HOT: lambda post: post.hot,
+    SortBy.HOT: lambda post: hotness(post.tally.votes, post.created_at),
 }
 
 
