@@ -5,13 +5,13 @@ the migrations, and loads the copies as entities of the domain.
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from psycopg2.errors import InsufficientPrivilege
 from sqlalchemy import URL, Connection, Row, column, func, inspect, select, table, text
-from sqlalchemy.exc import DBAPIError, IntegrityError, InternalError, ProgrammingError
+from sqlalchemy.exc import IntegrityError, InternalError, ProgrammingError
 
 from application.errors import Refused
 from domain.errors import Invalid
@@ -41,8 +41,6 @@ from infrastructure.operations.course import (
 
 PHONE_NUMBER: Final = "phone_number"
 """A column of `users` from a late chapter; Agora stores no phone numbers."""
-
-INSUFFICIENT_PRIVILEGE: Final = "42501"
 
 DEPENDENTS: Final = text("""
 WITH course AS (
@@ -113,14 +111,20 @@ class Adoption:
             Refused: this is no database of the course's application, or it refuses the change.
             Unavailable: the database is unavailable.
         """
-        with transaction(self._url) as connection, _translate_errors():
-            _require_course(connection)
-            if connection.dialect.name == "postgresql":
-                connection.execute(text("LOCK TABLE users, posts, votes IN ACCESS EXCLUSIVE MODE"))
-            survey = _survey(connection)
-            if survey.obstacles:
-                return survey
-            self._adopt(connection, sum(survey.counts.values()), progress)
+        with transaction(self._url) as connection:
+            try:
+                _require_course(connection)
+                if connection.dialect.name == "postgresql":
+                    connection.execute(text("LOCK TABLE users, posts, votes IN ACCESS EXCLUSIVE MODE"))
+                survey = _survey(connection)
+                if survey.obstacles:
+                    return survey
+                self._adopt(connection, sum(survey.counts.values()), progress)
+            except (IntegrityError, InternalError, ProgrammingError) as error:
+                if isinstance(error, ProgrammingError) and not isinstance(error.orig, InsufficientPrivilege):
+                    raise
+                refusal = str(error.orig).partition("\n")[0]
+                raise Refused(f"the database refuses, and nothing was changed: {refusal}") from error
         analyze(self._url)
         return survey
 
@@ -141,23 +145,6 @@ class Adoption:
         )
         load(connection, parts, lambda done: progress(done, total))
         advance_sequences(connection, last)
-
-
-@contextmanager
-def _translate_errors() -> Iterator[None]:
-    """Raise `Refused` for changes that the database refuses."""
-    try:
-        yield
-    except (IntegrityError, InternalError) as error:
-        raise Refused(_refusal(error)) from error
-    except ProgrammingError as error:
-        if getattr(error.orig, "pgcode", None) != INSUFFICIENT_PRIVILEGE:
-            raise
-        raise Refused(_refusal(error)) from error
-
-
-def _refusal(error: DBAPIError) -> str:
-    return f"the database refuses, and nothing was changed: {str(error.orig).partition(chr(10))[0]}"
 
 
 def _require_course(connection: Connection) -> None:

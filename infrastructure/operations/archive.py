@@ -9,7 +9,6 @@ import hashlib
 import json
 from codecs import BOM_UTF8
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
@@ -34,7 +33,6 @@ from infrastructure.operations.bulk import (
     add_users,
     advance_sequences,
     analyze,
-    batches,
     insert_rows,
     last_ids,
     load,
@@ -158,21 +156,27 @@ class Archive:
             OSError: the file cannot be written.
             Unavailable: the database is unavailable.
         """
-        writer = _Writer(out)
+        digest = hashlib.sha256()
+
+        def write(line: Mapping[str, object]) -> None:
+            encoded = _ENCODER.encode(line).encode() + b"\n"
+            digest.update(encoded)
+            out.write(encoded)
+
         counts = dict.fromkeys(KINDS, 0)
         with snapshot(self._url) as connection:
             total = sum(
                 connection.scalar(select(func.count()).select_from(table)) or 0 for table, _, _ in KINDS.values()
             )
-            writer.write({"format": FORMAT, "version": VERSIONS[-1], "last_ids": last_ids(connection)})
+            write({"format": FORMAT, "version": VERSIONS[-1], "last_ids": last_ids(connection)})
             for name, (table, fields, _) in KINDS.items():
                 rows = select(*(table.c[field] for field in fields.model_fields)).order_by(*table.primary_key)
-                for batch in batches(stream(connection, rows)):
+                for batch in stream(connection, rows).partitions():
                     for row in batch:
-                        writer.write({name: row._asdict()})
+                        write({name: row._asdict()})
                     counts[name] += len(batch)
                     progress(sum(counts.values()), total)
-        writer.write(_trailer(counts, writer.digest))
+        write(_trailer(counts, digest.hexdigest()))
         return counts
 
     def restore(self, source: IO[bytes], size: int, progress: Callable[[int, int], None]) -> RowCounts:
@@ -190,40 +194,18 @@ class Archive:
         with transaction(self._url) as connection:
             last = reader.header()
             require_empty(connection)
-            with _translate_errors():
-                parts = (
-                    (KINDS[name][2], (entity for _, entity in lines))
-                    for name, lines in groupby(reader.lines(), lambda line: line[0])
-                )
+            parts = (
+                (KINDS[name][2], (entity for _, entity in lines))
+                for name, lines in groupby(reader.lines(), lambda line: line[0])
+            )
+            try:
                 load(connection, parts, lambda _: progress(reader.bytes, size) if size else None)
+            except (DataError, IntegrityError) as error:
+                refusal = str(error.orig).partition("\n")[0]
+                raise Refused(f"the lines of this file contradict each other: {refusal}") from error
             advance_sequences(connection, last)
         analyze(self._url)
         return reader.counts
-
-
-@contextmanager
-def _translate_errors() -> Iterator[None]:
-    """Raise `Refused` for rows that the database refuses."""
-    try:
-        yield
-    except (DataError, IntegrityError) as error:
-        refusal = str(error.orig).partition("\n")[0]
-        raise Refused(f"the lines of this file contradict each other: {refusal}") from error
-
-
-class _Writer:
-    def __init__(self, out: IO[bytes]) -> None:
-        self._out = out
-        self._sum = hashlib.sha256()
-
-    @property
-    def digest(self) -> str:
-        return self._sum.hexdigest()
-
-    def write(self, line: Mapping[str, object]) -> None:
-        encoded = _ENCODER.encode(line).encode() + b"\n"
-        self._sum.update(encoded)
-        self._out.write(encoded)
 
 
 class _Reader:

@@ -11,7 +11,7 @@ from itertools import islice
 from typing import Any, Final, TypeVar
 
 import psycopg2
-from sqlalchemy import URL, Connection, Executable, Row, Table, column, func, insert, inspect, select, table, text
+from sqlalchemy import URL, Connection, Executable, Result, Table, column, func, insert, inspect, select, table, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.schema import AddConstraint, DropConstraint
 
@@ -138,10 +138,9 @@ def load(connection: Connection, parts: Iterable[Part], progress: Callable[[int]
                 progress(done := done + len(batch))
 
 
-def stream(connection: Connection, statement: Executable) -> Iterator[Row[*tuple[Any, ...]]]:
+def stream(connection: Connection, statement: Executable) -> Result[*tuple[Any, ...]]:
     """Fetch the rows of a query in batches."""
-    for batch in connection.execute(statement, execution_options={"yield_per": BATCH}).partitions():
-        yield from batch
+    return connection.execute(statement, execution_options={"yield_per": BATCH})
 
 
 def add_users(connection: Connection, new: Sequence[User]) -> None:
