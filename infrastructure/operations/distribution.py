@@ -5,7 +5,7 @@ Accounts are complete on every machine, since posts and votes refer to them. All
 """
 
 from collections.abc import Iterator, Sequence
-from typing import Any, Final
+from typing import Final
 
 from sqlalchemy import URL, Connection, Table, text
 from sqlalchemy.schema import AddConstraint, DropConstraint
@@ -58,7 +58,8 @@ class Distribution:
         """
         with connected(self._url, self._timeouts) as connection:
             require_cluster(connection)
-            return [*map(_described(shards), _unplaced(connection)), *missing_settings(connection, self._timeouts)]
+            tables = [_placement(table, shards)[0] for table in _unplaced(connection)]
+            return [*tables, *missing_settings(connection, self._timeouts)]
 
     def apply(self, shards: int = SHARDS) -> None:
         """Place each table that is not placed, in one transaction, and store the settings.
@@ -76,7 +77,7 @@ class Distribution:
             for key in keys:
                 connection.execute(DropConstraint(key))
             for table in tables:
-                connection.execute(text(_placement(table, shards)))
+                connection.execute(text(_placement(table, shards)[1]))
             for table in tables:
                 if table in REFERENCE or table in DISTRIBUTED:  # the rows from before, in the coordinator's own table
                     connection.execute(text(f"SELECT truncate_local_data_after_distributing_table('{table.name}')"))
@@ -151,21 +152,16 @@ def _unplaced(connection: Connection) -> Sequence[Table]:
     return [table for table in metadata.sorted_tables if table.name not in known]
 
 
-def _placement(table: Table, shards: int) -> str:
+def _placement(table: Table, shards: int) -> tuple[str, str]:
+    """Describe where a table is placed, and build the statement that places it."""
+    name = table.name
     if table in REFERENCE:
-        return f"SELECT create_reference_table('{table.name}')"
+        return f"{name}: a reference table, complete on every node", f"SELECT create_reference_table('{name}')"
     if table not in DISTRIBUTED:
-        return f"SELECT citus_add_local_table_to_metadata('{table.name}')"
+        return f"{name}: stays on the coordinator", f"SELECT citus_add_local_table_to_metadata('{name}')"
+    by = DISTRIBUTED[table]
     where = f"shard_count => {shards}, colocate_with => 'none'" if table is posts else "colocate_with => 'posts'"
-    return f"SELECT create_distributed_table('{table.name}', '{DISTRIBUTED[table]}', {where})"
-
-
-def _described(shards: int) -> Any:
-    def describe(table: Table) -> str:
-        if table in REFERENCE:
-            return f"{table.name}: a reference table, complete on every node"
-        if table in DISTRIBUTED:
-            return f"{table.name}: distributed by {DISTRIBUTED[table]}, in {shards} shards"
-        return f"{table.name}: stays on the coordinator"
-
-    return describe
+    return (
+        f"{name}: distributed by {by}, in {shards} shards",
+        f"SELECT create_distributed_table('{name}', '{by}', {where})",
+    )
