@@ -57,13 +57,12 @@ class Demo:
             Unavailable: the database is unavailable.
         """
         until = self._clock.now().replace(hour=0, minute=0, second=0, microsecond=0)
-        invented = Invented(users, posts, votes, seed, until)
         password_hash = self._hasher.hash(password)
         total = users + posts + votes
         with transaction(self._url) as connection:
             require_empty(connection)
             last = last_ids(connection)
-            invented.start_after(last["users"], last["posts"])
+            invented = Invented(users, posts, votes, seed, until, last["users"], last["posts"])
             parts = (
                 (add_users, invented.users(password_hash)),
                 (add_posts, invented.posts()),
@@ -81,8 +80,10 @@ class Invented:
     Each call yields the same. Tallies are chosen first, so that a post is stored with its tally before its votes.
     """
 
-    def __init__(self, users: int, posts: int, votes: int, seed: int, until: datetime) -> None:
-        """Choose the times and the tallies.
+    def __init__(
+        self, users: int, posts: int, votes: int, seed: int, until: datetime, last_user: int = 0, last_post: int = 0
+    ) -> None:
+        """Choose the times and the tallies; ids follow the last ones.
 
         Raises:
             Refused: there is more than one vote for each user and published post.
@@ -97,10 +98,6 @@ class Invented:
         self._registered = [0.0, *self._moments("registrations", users - 1)]
         self._written = self._moments("posts", posts)
         self._tallies = self._distribute(users, posts, votes)
-        self.start_after(0, 0)
-
-    def start_after(self, last_user: int, last_post: int) -> None:
-        """Number users and posts after these ids."""
         self._first_user = last_user + 1
         self._first_post = last_post + 1
 
