@@ -23,12 +23,6 @@ def check_env_files(settings: Settings) -> Iterator[Finding]:
             )
 
 
-def check_connections(settings: Settings) -> Iterator[Finding]:
-    """Check the way to the database."""
-    if settings.url.get_backend_name() == "postgresql":
-        yield from check_encryption(settings.url)
-
-
 def check_encryption(url: URL) -> Iterator[Finding]:
     """Warn of a connection over a network that does not verify the server's name."""
     host = str(url.host or url.query.get("host") or os.environ.get("PGHOST", ""))

@@ -13,7 +13,7 @@ from application.views import Counter
 from infrastructure.database.engine import connected
 from infrastructure.database.errors import DRIVER_ERRORS, driver_message
 from infrastructure.database.schema import Migrations, encoding_fault
-from infrastructure.operations.configuration import check_connections, check_env_files, check_settings
+from infrastructure.operations.configuration import check_encryption, check_env_files, check_settings
 from infrastructure.operations.counters import Counters
 from infrastructure.operations.distribution import check_distribution
 from infrastructure.operations.findings import Finding, Level, ok, problem, warning
@@ -56,7 +56,8 @@ class Doctor:
         """
         yield from check_settings(self._settings)
         yield from _tried("the .env files", check_env_files(self._settings))
-        yield from check_connections(self._settings)
+        if self._postgres:
+            yield from check_encryption(self._settings.url)
         if self._file is not None:
             yield from _tried("the files of the database", check_files(self._file))
         elif not self._postgres:
