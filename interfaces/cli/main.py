@@ -14,7 +14,7 @@ from typing import Annotated
 import typer
 
 from application.views import Counter
-from interfaces.cli import counters, data, doctor, users
+from interfaces.cli import counters, data, doctor, server, users
 from interfaces.cli.common import examples
 
 app = typer.Typer(
@@ -43,48 +43,10 @@ def agora(
     """Agora: a posts-and-votes backend."""
 
 
-@app.command(epilog=examples("agora serve --host 0.0.0.0 --port 8000 --workers 4", "agora serve --reload"))
-def serve(
-    host: Annotated[str, typer.Option(help="Address to listen on; `::` for IPv6 and IPv4.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 picks a free one.")] = 8000,
-    workers: Annotated[int, typer.Option(min=1, help="Processes that serve.")] = 1,
-    reload: Annotated[
-        bool, typer.Option("--reload", help="Restart when the code changes; for development, with one worker.")
-    ] = False,
-) -> None:
-    """Serve the API over HTTP."""
-    from interfaces.cli import server
-
-    server.serve(host, port, workers, reload=reload)
-
-
-@app.command(epilog=examples("agora migrate", "agora migrate --to 0003"))
-def migrate(
-    to: Annotated[str | None, typer.Option(metavar="REVISION", help="Migrate up or down to this revision.")] = None,
-    yes: Annotated[bool, typer.Option("--yes", help="Revert steps without asking.")] = False,
-) -> None:
-    """Bring the database's schema up to date. What is up to date stays as it is."""
-    from interfaces.cli import server
-
-    server.migrate(to, yes=yes)
-
-
-@app.command("settings", epilog=examples("agora settings"))
-def show_settings() -> None:
-    """Show every setting in force, and where it comes from; secrets are masked."""
-    from interfaces.cli import server
-
-    server.show_settings()
-
-
-@app.command("openapi", epilog=examples("agora openapi > openapi.json"))
-def show_openapi() -> None:
-    """Write the OpenAPI document, without a database."""
-    from interfaces.cli import server
-
-    server.show_openapi()
-
-
+app.command(epilog=examples("agora serve --host 0.0.0.0 --port 8000 --workers 4", "agora serve --reload"))(server.serve)
+app.command(epilog=examples("agora migrate", "agora migrate --to 0003"))(server.migrate)
+app.command("settings", epilog=examples("agora settings"))(server.show_settings)
+app.command("openapi", epilog=examples("agora openapi > openapi.json"))(server.show_openapi)
 app.command("doctor", epilog=examples("agora doctor", "agora doctor --workers 4"))(doctor.doctor)
 app.command("demo", epilog=examples("agora demo", "agora demo --users 20000 --posts 300000 --votes 1000000 --seed 7"))(
     data.demo

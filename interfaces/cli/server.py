@@ -1,30 +1,39 @@
 """The commands that start the server and prepare its database."""
 
+from __future__ import annotations
+
 import os
 import signal
-import socket
 import sys
-from collections.abc import Iterable
 from contextlib import nullcontext
 from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
-import structlog
 import typer
 
 from application.errors import Refused, Unavailable
-from infrastructure.container import Container
-from infrastructure.environment import is_production, origin
-from infrastructure.logs import configure_logs
-from infrastructure.prometheus import counting_together
-from infrastructure.settings import Settings, masked
-from interfaces.failures import EXPECTED, exit_with_error
-from interfaces.server.supervisor import run_server
+from interfaces.bootstrap import new_container
 
-log = structlog.get_logger()
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from infrastructure.settings import Settings
 
 
-def serve(host: str, port: int, workers: int, *, reload: bool) -> None:
+def serve(
+    host: Annotated[str, typer.Option(help="Address to listen on; `::` for IPv6 and IPv4.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 picks a free one.")] = 8000,
+    workers: Annotated[int, typer.Option(min=1, help="Processes that serve.")] = 1,
+    reload: Annotated[
+        bool, typer.Option("--reload", help="Restart when the code changes; for development, with one worker.")
+    ] = False,
+) -> None:
     """Serve the API over HTTP."""
+    from infrastructure.environment import is_production
+    from infrastructure.logs import configure_logs
+    from infrastructure.settings import Settings
+    from interfaces.failures import EXPECTED, exit_with_error
+
     if reload and workers > 1:
         raise typer.BadParameter("--reload serves with one worker; leave out --workers")
     for end in (signal.SIGINT, signal.SIGTERM):
@@ -42,12 +51,21 @@ def serve(host: str, port: int, workers: int, *, reload: bool) -> None:
 
 
 def _serve(host: str, port: int, workers: int, *, reload: bool) -> None:
-    container = Container()
+    import structlog
+
+    from infrastructure.logs import configure_logs
+    from infrastructure.prometheus import counting_together
+    from interfaces.server.supervisor import run_server
+
+    log = structlog.get_logger()
+    container = new_container()
     settings = container.settings()
     settings.require_servable()
     configure_logs(settings)
     migrations = container.migrations()
-    migrations.when_available(migrations.require_current, _log_wait)
+    migrations.when_available(
+        migrations.require_current, lambda reason: log.warning("waiting for the database", reason=reason)
+    )
     port = _free_port(host, port)
     for warning in settings.warnings():
         log.warning(warning)
@@ -64,25 +82,28 @@ def _serve(host: str, port: int, workers: int, *, reload: bool) -> None:
         run_server(settings, container.timeouts(), host=host, port=port, workers=workers, reload=reload)
 
 
-def migrate(target: str | None, *, yes: bool) -> None:
-    """Bring the database's schema up to date, or to a revision."""
-    container = Container()
+def migrate(
+    to: Annotated[str | None, typer.Option(metavar="REVISION", help="Migrate up or down to this revision.")] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Revert steps without asking.")] = False,
+) -> None:
+    """Bring the database's schema up to date. What is up to date stays as it is."""
+    container = new_container()
     migrations, place = container.migrations(), _place(container.settings())
-    if target is None:
+    if to is None:
         done = migrations.when_available(migrations.upgrade, _show_wait)
         _show(done)
         typer.echo(f"{place} is up to date" if done else f"{place} was up to date already")
         return
-    later = migrations.when_available(lambda: migrations.applied_after(target), _show_wait)
+    later = migrations.when_available(lambda: migrations.applied_after(to), _show_wait)
     if later:
         steps = ", ".join(later)
         question = f"{place}: revert {steps}, and lose the data that only these hold?"
         if not yes and not typer.confirm(question, err=True):
             raise Refused("nothing was reverted")
-        _show(migrations.downgrade(target))
+        _show(migrations.downgrade(to))
     else:
-        _show(migrations.upgrade(target))
-    typer.echo(f"{place} is at {target}")
+        _show(migrations.upgrade(to))
+    typer.echo(f"{place} is at {to}")
 
 
 def _show(steps: Iterable[str]) -> None:
@@ -92,7 +113,10 @@ def _show(steps: Iterable[str]) -> None:
 
 def show_settings() -> None:
     """Show every setting in force, and where it comes from; secrets are masked."""
-    settings = Container().settings()
+    from infrastructure.environment import origin
+    from infrastructure.settings import masked
+
+    settings = new_container().settings()
     place = _place(settings)
     rows = [(name.upper(), masked(value), origin(name)) for name, value in settings]
     widths = [max(len(row[column]) for row in rows) for column in (0, 1)]
@@ -102,15 +126,11 @@ def show_settings() -> None:
 
 
 def show_openapi() -> None:
-    """Write the OpenAPI document of a server with the settings in force."""
-    from interfaces.http.api import create_api  # which other commands do not need
+    """Write the OpenAPI document, without a database."""
+    from interfaces.http.api import create_api
     from interfaces.http.openapi import as_text
 
-    typer.echo(as_text(create_api(Container()).openapi()))
-
-
-def _log_wait(reason: str) -> None:
-    log.warning("waiting for the database", reason=reason)
+    typer.echo(as_text(create_api(new_container()).openapi()))
 
 
 def _show_wait(reason: str) -> None:
@@ -122,6 +142,8 @@ def _free_port(host: str, port: int) -> int:
 
     uvicorn would bury the reason in its log.
     """
+    import socket
+
     try:
         host.encode("idna")
     except UnicodeError:
