@@ -59,12 +59,5 @@ def open_app() -> Iterator[App]:
 
     container = migrated_container()
     configure_logs(container.settings())
-    with open_database(container):
-        yield container.app()
-
-
-@contextmanager
-def open_database(container: Container) -> Iterator[None]:
-    """Close the container's database after the block."""
     with closing(container.database()):
-        yield
+        yield container.app()

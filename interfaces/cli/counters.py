@@ -1,13 +1,14 @@
 """Commands that verify and repair the counters on posts."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import closing
 from itertools import chain
 from typing import Annotated, Final
 
 import typer
 
 from application.views import Counter, Recount
-from interfaces.bootstrap import migrated_container, open_database
+from interfaces.bootstrap import migrated_container
 from interfaces.cli.common import examples
 
 NAMED_MAX: Final = 20
@@ -30,7 +31,7 @@ def commands(of: Counter) -> typer.Typer:
             repair()
             return
         container = migrated_container()
-        with open_database(container):
+        with closing(container.database()):
             wrong, found = _show(container.counters().verify(of), of)
         if wrong:
             typer.echo(f"agora: {found} disagree with their {of}; run: agora {of} verify --repair", err=True)
@@ -44,7 +45,7 @@ def commands(of: Counter) -> typer.Typer:
         The same as verify --repair.
         """
         container = migrated_container()
-        with open_database(container):
+        with closing(container.database()):
             _, found = _show(container.counters().repair(of), of)
         typer.echo(f"{found} disagreed with their {of} and are repaired")
 

@@ -1,11 +1,12 @@
 """The command that checks an installation."""
 
 from collections import Counter
+from contextlib import closing
 from typing import Annotated, Final
 
 import typer
 
-from interfaces.bootstrap import new_container, open_database
+from interfaces.bootstrap import new_container
 
 COLOURS: Final = {"ok": typer.colors.GREEN, "warning": typer.colors.YELLOW, "problem": typer.colors.RED}
 
@@ -31,7 +32,7 @@ def doctor(
         _show("warning", "nothing else was checked: the settings cannot be used")
         found["problem"] += 1
     else:
-        with open_database(container):
+        with closing(container.database()):
             for finding in examiner.examine(workers, count_votes=count_votes):
                 _show(finding.level, finding.says, finding.remedy)
                 found[finding.level] += 1
