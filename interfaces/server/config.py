@@ -38,6 +38,8 @@ class Config(uvicorn.Config):
         self.idle: dict[Any, None] = {}
         """Connections without a whole request, the idlest first."""
         self.timeouts = timeouts
+        self.drain_seconds = settings.drain_seconds
+        """Seconds to keep serving after SIGTERM while reporting not ready."""
         self._settings = settings
         super().__init__(
             partial(build_api, self.drain, self.unsent),
@@ -55,11 +57,6 @@ class Config(uvicorn.Config):
             timeout_worker_healthcheck=timeouts.worker_healthcheck,
             log_config=None,
         )
-
-    @property
-    def drain_seconds(self) -> int:
-        """Seconds to keep serving after SIGTERM while reporting not ready."""
-        return self._settings.drain_seconds
 
     @property
     def is_ipv6(self) -> bool:
