@@ -1,13 +1,13 @@
 """Signing in and out over HTTP."""
 
+from dataclasses import asdict
 from datetime import datetime
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Body, Form, Header, Response
-from pydantic import BaseModel, BeforeValidator, StringConstraints
+from pydantic import BaseModel, BeforeValidator, ConfigDict, StringConstraints
 from pydantic_core import PydanticCustomError
 
-from application.views import Tokens
 from interfaces.http.deps import ClientAddress, SignedIn, StateDep
 from interfaces.http.fields import MOMENT, Flag, SessionId, Text, about
 from interfaces.http.problems import GRANT_UNSUPPORTED, problems
@@ -31,21 +31,13 @@ def _only(grant: str) -> BeforeValidator:
 class TokenOut(BaseModel):
     """Tokens, in OAuth2's words (RFC 6749, section 5.1); lifetimes in seconds."""
 
+    model_config = ConfigDict(from_attributes=True)
+
     access_token: Annotated[str, about("The token for the header `Authorization`.", "eyJhbGciOiJIUzI1NiJ9.e30.c2ln")]
     token_type: Annotated[Literal["bearer"], about("How the access token is sent.", "bearer")] = "bearer"
     expires_in: Annotated[int, about("Seconds until the access token expires.", 1800)]
     refresh_token: Annotated[str, about("The token for `POST /refresh`, valid once.", "2b0c6ZtUqWm4")]
     refresh_expires_in: Annotated[int, about("Seconds until the refresh token expires.", 604800)]
-
-    @classmethod
-    def of(cls, tokens: Tokens) -> "TokenOut":
-        """Convert tokens."""
-        return cls(
-            access_token=tokens.access_token,
-            expires_in=tokens.expires_in,
-            refresh_token=tokens.refresh_token,
-            refresh_expires_in=tokens.refresh_expires_in,
-        )
 
 
 class SignInForm(BaseModel):
@@ -103,7 +95,7 @@ async def sign_in(
     response.headers["Cache-Control"] = "no-store"
     sign_in = state.app.commands.sign_in
     tokens = await state.run(sign_in, form.username, form.password, user_agent=_utf8(user_agent), address=address)
-    return TokenOut.of(tokens)
+    return TokenOut.model_validate(tokens)
 
 
 async def refresh_by_form(form: Annotated[RefreshForm, Form()], state: StateDep, response: Response) -> TokenOut:
@@ -132,7 +124,7 @@ async def refresh(body: RefreshIn, state: StateDep, response: Response) -> Token
     Reuse of a token ends its session.
     """
     response.headers["Cache-Control"] = "no-store"
-    return TokenOut.of(await state.run(state.app.commands.refresh_session, body.refresh_token))
+    return TokenOut.model_validate(await state.run(state.app.commands.refresh_session, body.refresh_token))
 
 
 @router.post("/logout", status_code=204, response_class=Response)
@@ -145,16 +137,8 @@ async def sign_out(actor: SignedIn, state: StateDep, body: Annotated[LogoutIn, B
 async def list_sessions(actor: SignedIn, state: StateDep, response: Response) -> list[SessionOut]:
     """List one's own sessions, the latest used first."""
     response.headers["Cache-Control"] = "no-store"
-    return [
-        SessionOut(
-            id=session.id,
-            created_at=session.created_at,
-            last_used_at=session.last_used_at,
-            user_agent=session.user_agent,
-            current=session.id == actor.session_id,
-        )
-        for session in await state.run(state.app.queries.list_sessions, actor)
-    ]
+    sessions = await state.run(state.app.queries.list_sessions, actor)
+    return [SessionOut(**asdict(session), current=session.id == actor.session_id) for session in sessions]
 
 
 @router.delete(

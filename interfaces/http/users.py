@@ -10,7 +10,7 @@ from pydantic_core import to_json
 from starlette.responses import StreamingResponse
 
 from application.paging import NEWEST_FIRST, Page, Window
-from application.views import OwnVote, PostFilter, PostView, UserView
+from application.views import OwnVote, PostFilter, UserView
 from domain.users import Role
 from interfaces.http.deps import Admin, ApiState, ClientAddress, MaybeSignedIn, SignedIn, StateDep
 from interfaces.http.fields import MOMENT, UP_DOWN, Email, Flag, Password, Search, Text, UserId, Username, about
@@ -120,10 +120,6 @@ class ExportOut(BaseModel):
     votes: Annotated[list[ExportedVoteOut], Field(description="Its votes, latest first.")]
 
 
-def _own_post(post: PostView) -> ExportedPostOut:
-    return ExportedPostOut.model_validate(post)
-
-
 def _own_vote(vote: OwnVote) -> ExportedVoteOut:
     return ExportedVoteOut(post_id=vote.post_id, dir=vote.direction, created_at=vote.created_at)
 
@@ -211,7 +207,8 @@ async def export_own_data(actor: SignedIn, state: StateDep) -> Response:
 
     async def members() -> AsyncIterator[bytes]:
         yield b'{"profile":' + to_json(profile) + b',"posts":['
-        async for part in _rows(state, EXPORT_POSTS, _own_post, queries.list_posts, actor, own_posts, NEWEST_FIRST):
+        convert = ExportedPostOut.model_validate
+        async for part in _rows(state, EXPORT_POSTS, convert, queries.list_posts, actor, own_posts, NEWEST_FIRST):
             yield part
         yield b'],"votes":['
         async for part in _rows(state, EXPORT_VOTES, _own_vote, queries.list_own_votes, actor, None):

@@ -447,7 +447,7 @@ class SqlCommentRepository:
             before("interfaces/http/users.py", '        yield b"]}"', "        yield b'],\"comments\":[7'\n"),
             before(
                 "interfaces/http/users.py",
-                "\n\n\ndef _own_post(",
+                "\n\n\ndef _own_vote(",
                 '\n    comments: Annotated[list[int], Field(description="Its comments.", examples=[[7]])]',
             ),
         ),
