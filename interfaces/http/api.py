@@ -81,6 +81,13 @@ def create_api(container: Container, drain: Drain | None = None, unsent: UnsentB
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
+        exception_handlers={
+            DomainError: _refuse,
+            Unavailable: _unavailable,
+            RequestValidationError: _invalid,
+            InvalidCursor: _invalid_cursor,
+            HTTPException: _http_error,
+        },
         telemetry={
             "tracing": False,
             "metrics": False,
@@ -104,11 +111,9 @@ def create_api(container: Container, drain: Drain | None = None, unsent: UnsentB
 
     # Most used first. Not by include_router: it would match each request against every router twice.
     for feature in (posts, votes, system, users, sessions, admin):
-        api.router.routes.extend(
-            route
-            for route in feature.router.routes
-            if settings.api_docs or getattr(route, "path", None) not in system.DOCS_PATHS
-        )
+        api.router.routes.extend(feature.router.routes)
+    if settings.api_docs:
+        api.router.routes.extend(system.documentation.routes)
 
     # The first is the innermost.
     api.add_middleware(middleware.BodyLimit)
@@ -140,11 +145,6 @@ def create_api(container: Container, drain: Drain | None = None, unsent: UnsentB
         ],
     )
 
-    api.add_exception_handler(DomainError, _refuse)
-    api.add_exception_handler(Unavailable, _unavailable)
-    api.add_exception_handler(RequestValidationError, _invalid)
-    api.add_exception_handler(InvalidCursor, _invalid_cursor)
-    api.add_exception_handler(HTTPException, _http_error)
     complete_document(api)
     return api
 

@@ -1,5 +1,6 @@
 """The root, health, the documentation pages and the pages that explain problems."""
 
+from collections.abc import Sequence
 from importlib.metadata import version
 from typing import Annotated, Final, Literal
 
@@ -17,6 +18,8 @@ from interfaces.http.routing import StrictRoute
 from interfaces.http.static import static_path, static_response
 
 router = APIRouter(tags=["system"], route_class=StrictRoute)
+documentation = APIRouter(route_class=StrictRoute, include_in_schema=False)
+"""The documentation pages, which `API_DOCS` can leave out."""
 
 VERSION: Final = version("agora")
 
@@ -106,57 +109,38 @@ async def explain_problem(slug: Slug) -> Response:
     return problem_page(slug, PROBLEMS[slug])
 
 
-# The documentation pages; their scripts and styles come from a package and are served by this host.
-
-
-DOCS_PATHS: Final = frozenset({"/docs", "/redoc", "/assets/{name}"})
-"""Routes of the documentation pages, which `API_DOCS` can leave out."""
-
-DOCS_PAGE: Final = f"""<!doctype html>
+def _docs_page(title: str, place: str, scripts: Sequence[str], styles: Sequence[str] = ()) -> Response:
+    """Build a page of scripts and styles that this host serves."""
+    links = "".join(f'<link rel="stylesheet" href="{static_path(name)}">\n' for name in styles)
+    tags = "".join(f'<script src="{static_path(name)}"></script>\n' for name in scripts)
+    page = f"""<!doctype html>
 <html lang="en">
 <head>
 <meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
-<title>Agora: API</title>
+<title>{title}</title>
 <link rel="icon" href="{static_path("favicon.png")}">
-<link rel="stylesheet" href="{static_path("swagger-ui.css")}">
-</head>
+{links}</head>
 <body>
-<div id="docs"></div>
-<script src="{static_path("swagger-ui-bundle.js")}"></script>
-<script src="{static_path("docs.js")}"></script>
-</body>
+<div id="{place}"></div>
+{tags}</body>
 </html>
 """
-
-REDOC_PAGE: Final = f"""<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
-<title>Agora: API reference</title>
-<link rel="icon" href="{static_path("favicon.png")}">
-</head>
-<body>
-<div id="redoc"></div>
-<script src="{static_path("redoc.standalone.js")}"></script>
-<script src="{static_path("redoc.js")}"></script>
-</body>
-</html>
-"""
+    return HTMLResponse(page, headers={"Content-Security-Policy": PAGE_POLICY})
 
 
-@router.get("/docs", include_in_schema=False)
+@documentation.get("/docs")
 async def docs() -> Response:
     """Serve the interactive documentation (Swagger UI)."""
-    return HTMLResponse(DOCS_PAGE, headers={"Content-Security-Policy": PAGE_POLICY})
+    return _docs_page("Agora: API", "docs", ["swagger-ui-bundle.js", "docs.js"], ["swagger-ui.css"])
 
 
-@router.get("/redoc", include_in_schema=False)
+@documentation.get("/redoc")
 async def redoc() -> Response:
     """Serve the reference documentation (Redoc)."""
-    return HTMLResponse(REDOC_PAGE, headers={"Content-Security-Policy": PAGE_POLICY})
+    return _docs_page("Agora: API reference", "redoc", ["redoc.standalone.js", "redoc.js"])
 
 
-@router.get("/assets/{name}", include_in_schema=False)
+@documentation.get("/assets/{name}")
 def asset(name: str, request: Request) -> Response:
     """Serve a file of the documentation pages."""
     return static_response(name, request.headers) or problem_response("not-found")
