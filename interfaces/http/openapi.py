@@ -227,7 +227,10 @@ def _complete(document: dict[str, Any]) -> None:
     components = document["components"]
     components["headers"] = HEADERS
     components["schemas"] = dict(sorted((components["schemas"] | SCHEMAS).items()))
-    _refine_schemas(document)
+    _refine_schemas(document["paths"])
+    _refine_schemas(components["schemas"])
+    for name, schema in components["schemas"].items():
+        schema["title"] = name
     _describe_bodies(document)
     text = as_text(document)
     components["examples"] = {
@@ -237,17 +240,22 @@ def _complete(document: dict[str, Any]) -> None:
         operation.setdefault("security", [])  # public, rather than forgotten
 
 
-def _refine_schemas(document: dict[str, Any]) -> None:
-    """Correct what generators of clients would take literally."""
-    for outermost in _outermost(document):
-        for schema in _nested(outermost):
-            schema.pop("title", None)  # a property's repeats its name, and generators would name types after it
-            for bound in {"minimum", "maximum"} & schema.keys():
-                schema[bound] = min(int(schema[bound]), ID_MAX)  # FastAPI rounds bounds to floats
-            if schema.get("type") == "integer" and "enum" not in schema:
-                schema.setdefault("format", "int64")
-    for name, schema in document["components"]["schemas"].items():
-        schema["title"] = name
+def _refine_schemas(part: Any) -> None:
+    """Correct what client generators would take literally in the schemas of a part."""
+    if isinstance(part, list):
+        for each in part:
+            _refine_schemas(each)
+    if not isinstance(part, dict):
+        return
+    if isinstance(part.get("title"), str):  # a property's repeats its name, and generators would name types after it
+        del part["title"]
+    for bound in {"minimum", "maximum"} & part.keys():
+        part[bound] = min(int(part[bound]), ID_MAX)  # FastAPI rounds bounds to floats
+    if part.get("type") == "integer" and "enum" not in part:
+        part.setdefault("format", "int64")
+    for name, each in part.items():
+        if name != "examples":
+            _refine_schemas(each)
 
 
 def _describe_bodies(document: dict[str, Any]) -> None:
@@ -317,24 +325,3 @@ def operations(document: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """Yield every operation of a document."""
     for item in document["paths"].values():
         yield from item.values()
-
-
-def _outermost(document: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """Yield every schema that no other contains."""
-    yield from document["components"]["schemas"].values()
-    for operation in operations(document):
-        bodies = [*operation["responses"].values(), operation.get("requestBody", {})]
-        media = [media for body in bodies for media in body.get("content", {}).values()]
-        headers = [header for body in bodies for header in body.get("headers", {}).values()]
-        for holder in (*operation.get("parameters", ()), *media, *headers):
-            if "schema" in holder:
-                yield holder["schema"]
-
-
-def _nested(schema: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """Yield a schema and all that it contains."""
-    yield schema
-    inner = [*schema.get("properties", {}).values(), schema.get("items"), schema.get("additionalProperties")]
-    for each in (*inner, *schema.get("anyOf", ()), *schema.get("allOf", ())):
-        if isinstance(each, dict):
-            yield from _nested(each)
