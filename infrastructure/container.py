@@ -1,42 +1,18 @@
 """The wiring diagram: the one place that binds adapters to ports."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import fields
 from datetime import timedelta
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, TypeVar, get_type_hints
 
-from application.admin import GetDashboard
-from application.app import App, Commands, Queries
+from application.app import App
 from application.passwords import CheckPassword, Guard, Limits
-from application.posts import DeletePost, EditPost, GetPost, ListPosts, WritePost, WritePostOnce, WritePosts
+from application.posts import WritePost, WritePosts
 from application.quotas import Quota
-from application.sessions import (
-    Authenticate,
-    EndSession,
-    EndSessions,
-    ListSessions,
-    ReadToken,
-    RefreshSession,
-    RevokeToken,
-    SignIn,
-    SignOut,
-)
-from application.users import (
-    ChangePassword,
-    CreateAdmin,
-    DeleteOwnAccount,
-    EditOwnAccount,
-    EditUser,
-    GetAccount,
-    GetActor,
-    GetOwnAccount,
-    GetUser,
-    ListUsers,
-    RegisterUser,
-    SetPassword,
-)
+from application.sessions import ReadToken
 from application.views import PostCommand, VoteCommand
-from application.votes import CastVote, CastVotes, ListOwnVotes
+from application.votes import CastVote, CastVotes
 from domain.users import RESERVED_USERNAMES
 from infrastructure.clock import SystemClock
 from infrastructure.common_passwords import BundledCommonPasswords
@@ -68,6 +44,8 @@ from infrastructure.passwords import CORES, Argon2PasswordHasher
 from infrastructure.settings import Settings
 from infrastructure.timeouts import Timeouts
 from infrastructure.tokens import DerivedRefreshTokens, JwtTokenCodec, RandomRefreshTokens
+
+T = TypeVar("T")
 
 
 def _codec(settings: Settings) -> JwtTokenCodec:
@@ -156,13 +134,26 @@ def _metrics(settings: Settings) -> Metrics:
     return PrometheusMetrics()
 
 
+def _wired(kind: type[T], provided: Mapping[str, Any]) -> "providers.Singleton[T]":
+    """Provide a dataclass by the names of its fields.
+
+    A field receives what is provided under its name; without that it is such a dataclass itself.
+    """
+    hints = get_type_hints(kind)
+    names = [field.name for field in fields(kind)]  # type: ignore[arg-type]  # each is a dataclass
+    return providers.Singleton(kind, **{name: provided.get(name) or _wired(hints[name], provided) for name in names})
+
+
 class Container(containers.DeclarativeContainer):
-    """Everything that a process consists of, each made once, when first needed."""
+    """Everything that a process consists of, each made once, when first needed.
+
+    Use cases receive it by name, so what they need is named as their fields.
+    """
 
     settings = providers.Singleton(load_settings)
     timeouts = providers.Singleton(Timeouts)
 
-    metrics = providers.Singleton(_metrics, settings)
+    meter = metrics = providers.Singleton(_metrics, settings)
 
     clock = providers.Singleton(SystemClock)
     timer = providers.Singleton(BoundedTimer)
@@ -172,7 +163,7 @@ class Container(containers.DeclarativeContainer):
     reserved_usernames = providers.Singleton(_reserved_usernames, settings)
     tokens = providers.Singleton(_codec, settings)
     refresh_tokens = providers.Singleton(_refresh_tokens, settings)
-    refresh_overlap = providers.Singleton(timedelta, seconds=settings.provided.refresh_overlap_seconds)
+    overlap = providers.Singleton(timedelta, seconds=settings.provided.refresh_overlap_seconds)
 
     database = providers.Singleton(_database, settings, timeouts, metrics)
     uow = providers.Singleton(SqlUnitOfWorkFactory, database)
@@ -206,14 +197,14 @@ class Container(containers.DeclarativeContainer):
     throttle = providers.Singleton(SqlThrottle, database)
     limits = providers.Singleton(_limits, settings)
     quota = providers.Singleton(_quota, settings)
-    guard = providers.Singleton(Guard, throttle, limits, metrics)
-    read_token = providers.Singleton(ReadToken, tokens, clock)
-    check = providers.Singleton(CheckPassword, hasher, guard, clock, timer)
+    guard = _wired(Guard, locals())
+    check = _wired(CheckPassword, locals())
 
-    cast_votes = providers.Singleton(CastVotes, uow, clock, metrics, quota)
-    cast_vote = providers.Singleton(CastVote, cast_votes)
-    write_posts = providers.Singleton(WritePosts, uow, clock, quota)
-    write_post = providers.Singleton(WritePost, write_posts)
+    read_token = _wired(ReadToken, locals())
+    cast_votes = _wired(CastVotes, locals())
+    cast_vote = _wired(CastVote, locals())
+    write_posts = _wired(WritePosts, locals())
+    write_post = _wired(WritePost, locals())
     executor = providers.Singleton(
         _executor, settings, timeouts, metrics, cast_vote, cast_votes, write_post, write_posts
     )
@@ -221,53 +212,4 @@ class Container(containers.DeclarativeContainer):
     counters = providers.Singleton(Counters, database)
     doctor = providers.Singleton(Doctor, settings, migrations, counters, clock, timeouts)
 
-    app = providers.Singleton(
-        App,
-        commands=providers.Singleton(
-            Commands,
-            register_user=providers.Singleton(
-                RegisterUser, uow, hasher, common, guard, clock, reserved_usernames, log, to_ascii
-            ),
-            create_admin=providers.Singleton(CreateAdmin, uow, hasher, common, clock, log, to_ascii),
-            edit_user=providers.Singleton(EditUser, uow, log),
-            edit_own_account=providers.Singleton(
-                EditOwnAccount, users, uow, check, guard, clock, reserved_usernames, log, to_ascii
-            ),
-            change_password=providers.Singleton(ChangePassword, users, uow, check, hasher, common, log),
-            set_password=providers.Singleton(SetPassword, users, uow, hasher, common, log),
-            delete_own_account=providers.Singleton(DeleteOwnAccount, users, uow, check, log),
-            sign_in=providers.Singleton(
-                SignIn, users, uow, check, hasher, tokens, refresh_tokens, clock, log, to_ascii
-            ),
-            refresh_session=providers.Singleton(
-                RefreshSession, uow, tokens, refresh_tokens, clock, log, refresh_overlap
-            ),
-            sign_out=providers.Singleton(SignOut, uow, log),
-            revoke_token=providers.Singleton(RevokeToken, uow, tokens, refresh_tokens, clock, log),
-            end_session=providers.Singleton(EndSession, uow, log),
-            end_sessions=providers.Singleton(EndSessions, uow, log),
-            write_post=write_post,
-            write_posts=write_posts,
-            write_post_once=providers.Singleton(WritePostOnce, uow, clock, quota),
-            edit_post=providers.Singleton(EditPost, uow, clock, quota),
-            delete_post=providers.Singleton(DeletePost, uow),
-            cast_vote=cast_vote,
-            cast_votes=cast_votes,
-        ),
-        queries=providers.Singleton(
-            Queries,
-            get_user=providers.Singleton(GetUser, users),
-            get_own_account=providers.Singleton(GetOwnAccount, users),
-            list_users=providers.Singleton(ListUsers, users),
-            get_account=providers.Singleton(GetAccount, users, clock, to_ascii),
-            get_actor=providers.Singleton(GetActor, users),
-            list_sessions=providers.Singleton(ListSessions, users, clock),
-            authenticate=providers.Singleton(Authenticate, users, read_token),
-            read_token=read_token,
-            get_post=providers.Singleton(GetPost, posts),
-            list_posts=providers.Singleton(ListPosts, posts),
-            list_own_votes=providers.Singleton(ListOwnVotes, votes),
-            get_dashboard=providers.Singleton(GetDashboard, dashboard, clock),
-            health=health,
-        ),
-    )
+    app = _wired(App, locals())

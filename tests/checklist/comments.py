@@ -331,22 +331,6 @@ class WriteComment:
         ),
     ),
     Line(
-        "container",
-        USE_CASE,
-        (
-            before(
-                "infrastructure/container.py",
-                "from application.posts import",
-                "from application.comments import WriteComment\n",
-            ),
-            before(
-                "infrastructure/container.py",
-                "            cast_vote=cast_vote,\n",
-                "            write_comment=providers.Singleton(WriteComment, uow, clock, quota),\n",
-            ),
-        ),
-    ),
-    Line(
         "repository",
         CONTRACT,
         (
