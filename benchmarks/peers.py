@@ -202,7 +202,7 @@ def _voters() -> range:
 
 def _sessions(folder: Path) -> Path:
     """Write the access tokens of the sessions that benchmarks/data.py opened."""
-    codec = JwtTokenCodec(SECRET_KEY, None, "HS256", TOKEN_LIFETIME)
+    codec = JwtTokenCodec([SECRET_KEY], "HS256", TOKEN_LIFETIME)
     now = datetime.now(UTC)
     return _written(
         folder / "sessions.tokens", (codec.issue(Claims(user, user), now).access_token for user in _voters())

@@ -49,9 +49,8 @@ T = TypeVar("T")
 
 
 def _codec(settings: Settings) -> JwtTokenCodec:
-    previous = settings.secret_key_previous.get_secret_value() if settings.secret_key_previous else None
     lifetime = timedelta(minutes=settings.access_token_expire_minutes)
-    return JwtTokenCodec(settings.signing_key(), previous, settings.algorithm, lifetime)
+    return JwtTokenCodec(settings.signing_keys(), settings.algorithm, lifetime)
 
 
 def _refresh_tokens(settings: Settings) -> RandomRefreshTokens:

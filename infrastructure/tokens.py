@@ -52,15 +52,15 @@ for _name, _function in {"HS256": _Hmac.SHA256, "HS384": _Hmac.SHA384, "HS512": 
 
 
 class JwtTokenCodec:
-    """Signs tokens with the current key; the previous key only verifies.
+    """Signs tokens with the first key, the current one; the others only verify.
 
     The algorithm is pinned and every claim is required and checked here (RFC 8725): by default, PyJWT accepts a
     token that never expires.
     """
 
-    def __init__(self, secret_key: str, previous_key: str | None, algorithm: str, lifetime: timedelta) -> None:
-        self._kid = key_id(secret_key)
-        self._keys = {key_id(key): key.encode() for key in (previous_key, secret_key) if key}
+    def __init__(self, secret_keys: Sequence[str], algorithm: str, lifetime: timedelta) -> None:
+        self._kid = key_id(secret_keys[0])
+        self._keys = {key_id(key): key.encode() for key in reversed(secret_keys)}
         self._algorithm = algorithm
         self._lifetime = int(lifetime.total_seconds())
         self._verified = lru_cache(maxsize=VERIFIED_MAX)(self._verify)

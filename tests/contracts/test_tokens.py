@@ -18,7 +18,7 @@ NOW = datetime(2026, 1, 1, tzinfo=UTC)
 def codec(request: pytest.FixtureRequest) -> TokenCodec:
     if request.param == "plain":
         return PlainTokens()
-    return JwtTokenCodec("a key of thirty-two bytes or more, for tests", None, "HS256", timedelta(hours=1))
+    return JwtTokenCodec(["a key of thirty-two bytes or more, for tests"], "HS256", timedelta(hours=1))
 
 
 def test_a_token_names_the_session_it_was_issued_for(codec: TokenCodec) -> None:

@@ -41,7 +41,7 @@ CLAIMS = {
 }
 SPOKEN_FOR = Claims(7, 70)
 
-CODEC = JwtTokenCodec(KEY, None, "HS256", LIFETIME)
+CODEC = JwtTokenCodec([KEY], "HS256", LIFETIME)
 REAL = CODEC.issue(SPOKEN_FOR, NOW).access_token
 
 
@@ -76,13 +76,13 @@ def refused(token: str, codec: JwtTokenCodec = CODEC) -> bool:
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 @pytest.mark.parametrize("claims", [Claims(1, LARGEST_ID), SPOKEN_FOR, Claims(LARGEST_ID, 1)])
 def test_a_token_speaks_for_its_account_and_session(algorithm: str, claims: Claims) -> None:
-    codec = JwtTokenCodec(KEY, None, algorithm, LIFETIME)
+    codec = JwtTokenCodec([KEY], algorithm, LIFETIME)
     assert codec.read(codec.issue(claims, NOW).access_token, NOW) == claims
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 def test_token_has_the_documented_header_and_claims(algorithm: str) -> None:
-    signed = JwtTokenCodec(KEY, None, algorithm, LIFETIME).issue(SPOKEN_FOR, NOW)
+    signed = JwtTokenCodec([KEY], algorithm, LIFETIME).issue(SPOKEN_FOR, NOW)
     header, claims, _ = signed.access_token.split(".")
     assert unpart(header) == {"alg": algorithm, "typ": "at+jwt", "kid": key_id(KEY)}
     told = unpart(claims)
@@ -94,7 +94,7 @@ def test_token_has_the_documented_header_and_claims(algorithm: str) -> None:
 def test_the_key_is_the_bytes_of_the_text_of_the_setting() -> None:
     assert CODEC.read(sign(HEADER, CLAIMS), NOW) == SPOKEN_FOR
     hexadecimal = "0123456789abcdef" * 4
-    codec = JwtTokenCodec(hexadecimal, None, "HS256", LIFETIME)
+    codec = JwtTokenCodec([hexadecimal], "HS256", LIFETIME)
     assert codec.read(sign({**HEADER, "kid": key_id(hexadecimal)}, CLAIMS, key=hexadecimal), NOW) == SPOKEN_FOR
 
 
@@ -103,7 +103,7 @@ def test_no_two_tokens_are_alike() -> None:
 
 
 def test_another_process_with_the_same_key_reads_it() -> None:
-    assert JwtTokenCodec(KEY, None, "HS256", LIFETIME).read(REAL, NOW) == SPOKEN_FOR
+    assert JwtTokenCodec([KEY], "HS256", LIFETIME).read(REAL, NOW) == SPOKEN_FOR
 
 
 # Time.
@@ -134,7 +134,7 @@ def test_a_token_does_not_expire_before_it_is_issued() -> None:
 
 
 def test_a_shorter_lifetime_ends_older_tokens_at_once() -> None:
-    assert refused(REAL, JwtTokenCodec(KEY, None, "HS256", timedelta(minutes=29)))
+    assert refused(REAL, JwtTokenCodec([KEY], "HS256", timedelta(minutes=29)))
 
 
 def test_a_token_is_refused_until_the_moment_of_its_nbf() -> None:
@@ -266,7 +266,7 @@ def test_an_unsigned_token_is_refused(alg: str, signature: str) -> None:
 @pytest.mark.parametrize("theirs", ALGORITHMS)
 @pytest.mark.parametrize("ours", ALGORITHMS)
 def test_only_the_algorithm_of_the_settings_is_read(theirs: str, ours: str) -> None:
-    codec, token = JwtTokenCodec(KEY, None, ours, LIFETIME), sign({**HEADER, "alg": theirs}, CLAIMS, algorithm=theirs)
+    codec, token = JwtTokenCodec([KEY], ours, LIFETIME), sign({**HEADER, "alg": theirs}, CLAIMS, algorithm=theirs)
     assert refused(token, codec) if theirs != ours else codec.read(token, NOW) == SPOKEN_FOR
 
 
@@ -284,7 +284,7 @@ def test_key_in_the_token_is_ignored(kid: str) -> None:
 
 
 def test_a_token_of_the_key_before_is_read_and_none_is_signed_with_it() -> None:
-    before, rotated = JwtTokenCodec(OLD_KEY, None, "HS256", LIFETIME), JwtTokenCodec(KEY, OLD_KEY, "HS256", LIFETIME)
+    before, rotated = JwtTokenCodec([OLD_KEY], "HS256", LIFETIME), JwtTokenCodec([KEY, OLD_KEY], "HS256", LIFETIME)
     assert rotated.read(before.issue(SPOKEN_FOR, NOW).access_token, NOW) == SPOKEN_FOR
     fresh = rotated.issue(SPOKEN_FOR, NOW).access_token
     assert CODEC.read(fresh, NOW) == rotated.read(fresh, NOW) == SPOKEN_FOR
@@ -292,7 +292,7 @@ def test_a_token_of_the_key_before_is_read_and_none_is_signed_with_it() -> None:
 
 
 def test_a_token_of_a_third_key_is_refused() -> None:
-    rotated = JwtTokenCodec(KEY, OLD_KEY, "HS256", LIFETIME)
+    rotated = JwtTokenCodec([KEY, OLD_KEY], "HS256", LIFETIME)
     third = "neither the one nor the other, yet long enough to be a real key!"
     for kid in (key_id(KEY), key_id(OLD_KEY), key_id(third)):
         assert refused(sign({**HEADER, "kid": kid}, CLAIMS, key=third), rotated)
@@ -320,7 +320,7 @@ def test_a_signature_has_one_form() -> None:
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 def test_a_short_key_is_no_warning_at_every_token(algorithm: str) -> None:
-    codec = JwtTokenCodec("x" * 32, None, algorithm, LIFETIME)  # a warning would fail this test, as any other
+    codec = JwtTokenCodec(["x" * 32], algorithm, LIFETIME)  # a warning would fail this test, as any other
     assert codec.read(codec.issue(SPOKEN_FOR, NOW).access_token, NOW) == SPOKEN_FOR
 
 
@@ -432,7 +432,7 @@ def test_a_piece_of_a_token_is_none(start: int, end: int) -> None:
 
 
 def test_a_token_that_names_no_key_is_taken_for_the_present_keys() -> None:
-    rotated = JwtTokenCodec(KEY, OLD_KEY, "HS256", LIFETIME)
+    rotated = JwtTokenCodec([KEY, OLD_KEY], "HS256", LIFETIME)
 
     assert rotated.read(sign(without(HEADER, "kid"), CLAIMS), NOW) == SPOKEN_FOR
     assert refused(sign(without(HEADER, "kid"), CLAIMS, key=OLD_KEY), rotated)
@@ -440,6 +440,6 @@ def test_a_token_that_names_no_key_is_taken_for_the_present_keys() -> None:
 
 def test_any_text_signs_even_one_that_looks_like_a_public_key() -> None:
     key = "-----BEGIN PUBLIC KEY-----\nof thirty-two bytes or more\n-----END PUBLIC KEY-----"
-    codec = JwtTokenCodec(key, None, "HS256", LIFETIME)
+    codec = JwtTokenCodec([key], "HS256", LIFETIME)
 
     assert codec.read(codec.issue(Claims(7, 8), NOW).access_token, NOW) == Claims(7, 8)

@@ -41,7 +41,7 @@ class VotingForum:
 
     def __init__(self, url: URL, voters: int = VOTERS, posts: int = POSTS) -> None:
         self.url = url
-        codec, now = JwtTokenCodec(KEY, None, "HS256", timedelta(minutes=30)), datetime.now(UTC)
+        codec, now = JwtTokenCodec([KEY], "HS256", timedelta(minutes=30)), datetime.now(UTC)
         with sql_backend(url) as backend:
             with backend.uow() as tx:
                 users = [tx.users.add(a_user(f"voter{number}")) for number in range(voters)]
