@@ -90,14 +90,7 @@ def _executor(
 
 
 def _database(settings: Settings, timeouts: Timeouts, metrics: Metrics) -> Database:
-    opened = partial(
-        open_database,
-        settings.url,
-        settings.database_connections,
-        timeouts,
-        in_use=metrics.connections_in_use,
-        waiting=metrics.connections_waiting,
-    )
+    opened = partial(open_database, settings.url, settings.database_connections, timeouts, metrics=metrics)
     if settings.url.get_backend_name() == "sqlite":
         return opened()
     # Not as arguments of a provider: each Container() would copy these statements deeply, for tens of milliseconds.
@@ -177,8 +170,7 @@ class Container(containers.DeclarativeContainer):
         settings.provided.argon2_parallelism,
         CORES,
         timeouts,
-        running=metrics.provided.hashes_running,
-        waiting=metrics.provided.hashes_waiting,
+        metrics,
         stored_kinds=users.provided.hash_kinds,
     )
 

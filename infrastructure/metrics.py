@@ -1,6 +1,7 @@
 """What is measured while serving, and the implementation that measures nothing."""
 
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from typing import Final
 
 from application.ports.services import NoMeter
@@ -11,6 +12,7 @@ Span = AbstractContextManager[object]
 UNMEASURED: Final[Span] = nullcontext()
 
 
+@dataclass(eq=False)
 class Metrics(NoMeter):
     """The metrics of Agora; this implementation records nothing."""
 
@@ -28,3 +30,6 @@ class Metrics(NoMeter):
     def page(self) -> bytes | None:
         """Render the metrics in Prometheus' text format; None without metrics."""
         return None
+
+
+NO_METRICS: Final = Metrics()

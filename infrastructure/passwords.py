@@ -18,7 +18,7 @@ from argon2.exceptions import InvalidHashError, VerificationError
 from application.errors import Unavailable
 from application.views import Verification
 from infrastructure.execution.threads import ANY_TURN, Turn, WorkerThreads
-from infrastructure.metrics import UNMEASURED, Span
+from infrastructure.metrics import NO_METRICS, Metrics
 from infrastructure.timeouts import DEFAULT_TIMEOUTS, Timeouts
 
 LEGACY_MAX: Final = 72
@@ -76,15 +76,18 @@ class Argon2PasswordHasher:
         parallelism: int,
         threads: int = CORES,
         timeouts: Timeouts = DEFAULT_TIMEOUTS,
-        running: Span = UNMEASURED,
-        waiting: Span = UNMEASURED,
+        metrics: Metrics = NO_METRICS,
         stored_kinds: Callable[[], Iterable[str]] = none_stored,
         stopwatch: Callable[[], float] = time.monotonic,
         cpu_stopwatch: Callable[[], float] = time.process_time,
     ) -> None:
         self._argon2 = PasswordHasher(time_cost, memory_kib, parallelism)
         self._threads = WorkerThreads(
-            threads, "too many passwords are being verified at once; try again", timeouts.acquire, running, waiting
+            threads,
+            "too many passwords are being verified at once; try again",
+            timeouts.acquire,
+            metrics.hashes_running,
+            metrics.hashes_waiting,
         )
         self._stored_kinds = stored_kinds
         self._stopwatch = stopwatch

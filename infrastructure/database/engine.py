@@ -11,7 +11,7 @@ from infrastructure.database.pipeline import Querier, Statement
 from infrastructure.database.postgres import PostgresDatabase, postgres_engine
 from infrastructure.database.sqlite import SqliteDatabase, sqlite_engine
 from infrastructure.database.wait_callback import bounded_waits
-from infrastructure.metrics import UNMEASURED, Span
+from infrastructure.metrics import NO_METRICS, Metrics
 from infrastructure.timeouts import DEFAULT_TIMEOUTS, Timeouts
 
 HEALTH_CONNECTIONS: Final = 1
@@ -54,8 +54,7 @@ def open_database(
     *,
     prepared: Sequence[Statement] = (),
     batched: Sequence[Statement] = (),
-    in_use: Span = UNMEASURED,
-    waiting: Span = UNMEASURED,
+    metrics: Metrics = NO_METRICS,
 ) -> Database:
     """Make the database for a URL, with at most this many connections.
 
@@ -63,8 +62,8 @@ def open_database(
     of the batched ones share round trips.
     """
     if url.get_backend_name() == "sqlite":
-        return SqliteDatabase(url, connections, timeouts, in_use, waiting)
-    return PostgresDatabase(url, connections, timeouts, prepared, batched, in_use, waiting)
+        return SqliteDatabase(url, connections, timeouts, metrics)
+    return PostgresDatabase(url, connections, timeouts, prepared, batched, metrics)
 
 
 def open_engine(url: URL, connections: int, timeouts: Timeouts = DEFAULT_TIMEOUTS) -> Engine:

@@ -20,7 +20,7 @@ from infrastructure.database.batching import BatchedReads, Batcher
 from infrastructure.database.pipeline import Pipeline, Statement
 from infrastructure.database.wait_callback import WaitCallback, WatchedConnection, resolve_hosts
 from infrastructure.execution.limiter import Limiter
-from infrastructure.metrics import Span
+from infrastructure.metrics import Metrics
 from infrastructure.timeouts import Timeouts
 
 DEFAULT_PORT: Final = 5432
@@ -70,10 +70,9 @@ class PostgresDatabase:
         timeouts: Timeouts,
         prepared: Sequence[Statement],
         batched: Sequence[Statement],
-        in_use: Span,
-        waiting: Span,
+        metrics: Metrics,
     ) -> None:
-        self._in_use = in_use
+        self._in_use = metrics.connections_in_use
         self._timeouts = timeouts
         self._prepared = prepared
         self._batcher = Batcher(batched, partial(Pipeline, self, transaction=False), timeouts) if batched else None
@@ -98,7 +97,7 @@ class PostgresDatabase:
             connections,
             "all database connections are in use; try again",
             timeouts.acquire,
-            waiting,
+            metrics.connections_waiting,
             share=max(1, connections // 2),
         )
         self._idle: list[Connection] = []

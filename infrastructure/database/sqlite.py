@@ -3,7 +3,7 @@
 import os
 import sqlite3
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from threading import Lock, Semaphore
 
@@ -14,17 +14,16 @@ from application.errors import MissingDatabase, Unavailable
 from infrastructure.database.errors import translate_errors
 from infrastructure.database.pipeline import Querier
 from infrastructure.execution.deadline import remaining
-from infrastructure.metrics import Span
+from infrastructure.metrics import Metrics
 from infrastructure.timeouts import Timeouts
 
 
 class SqliteDatabase:
     """A SQLite file."""
 
-    def __init__(self, url: URL, connections: int, timeouts: Timeouts, in_use: Span, waiting: Span) -> None:
+    def __init__(self, url: URL, connections: int, timeouts: Timeouts, metrics: Metrics) -> None:
         self._timeouts = timeouts
-        self._in_use = in_use
-        self._waiting = waiting
+        self._metrics = metrics
         self._file = database_file(url)
         self._opened: tuple[int, int] | None = None
         self.engine = sqlite_engine(url, connections, timeouts)
@@ -36,7 +35,7 @@ class SqliteDatabase:
     @contextmanager
     def read(self) -> Iterator[Querier]:
         """Check out a connection for queries."""
-        with translate_errors(), self._connection(), self._connect(self._readers) as connection, self._in_use:
+        with self._connected(self._readers) as connection:
             yield Querier(connection)
 
     @contextmanager
@@ -45,10 +44,7 @@ class SqliteDatabase:
         reason = "the database has been locked by another writer all the time; try again"
         with (
             self._held(self._writer, self._timeouts.sqlite_busy, reason),
-            translate_errors(),
-            self._connection(),
-            self._connect(self.engine) as connection,
-            self._in_use,
+            self._connected(self.engine) as connection,
             connection.begin(),
         ):
             yield Querier(connection)
@@ -57,12 +53,20 @@ class SqliteDatabase:
         """Close every connection."""
         self.engine.dispose()
 
-    def _connection(self) -> AbstractContextManager[None]:
-        return self._held(self._free, self._timeouts.acquire, "all database connections are in use; try again")
+    @contextmanager
+    def _connected(self, engine: Engine) -> Iterator[Connection]:
+        reason = "all database connections are in use; try again"
+        with (
+            translate_errors(),
+            self._held(self._free, self._timeouts.acquire, reason),
+            self._connect(engine) as connection,
+            self._metrics.connections_in_use,
+        ):
+            yield connection
 
     @contextmanager
     def _held(self, lock: "Lock | Semaphore", seconds: float, reason: str) -> Iterator[None]:
-        with self._waiting:
+        with self._metrics.connections_waiting:
             is_acquired = lock.acquire(timeout=remaining(seconds))
         if not is_acquired:
             raise Unavailable(reason)

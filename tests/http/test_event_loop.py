@@ -12,6 +12,7 @@ from sqlalchemy.util.concurrency import in_greenlet
 from starlette.types import ASGIApp, Message
 
 from infrastructure.execution.deadline import is_expired, start_deadline
+from infrastructure.metrics import Metrics
 from infrastructure.passwords import Argon2PasswordHasher
 from tests.support.api import Api, running_api
 
@@ -136,7 +137,7 @@ def walk(api: Api) -> set[str]:
 
 def test_nothing_slow_runs_on_the_event_loop(url: URL) -> None:
     hashing, querying = Threads(), Threads()
-    hasher = Argon2PasswordHasher(8, 1, 1, running=hashing)
+    hasher = Argon2PasswordHasher(8, 1, 1, metrics=Metrics(hashes_running=hashing))
     with running_api(url, {"hasher": hasher}) as api:
         loop_thread = api.portal.call(get_ident)
         sqlite = url.get_backend_name() == "sqlite"

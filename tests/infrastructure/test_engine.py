@@ -20,6 +20,7 @@ from infrastructure.database.engine import Database, open_database, open_engine
 from infrastructure.database.errors import is_transient, translate_errors
 from infrastructure.database.pipeline import Querier, Statement
 from infrastructure.database.wait_callback import ResponseTimeout
+from infrastructure.metrics import Metrics
 from infrastructure.settings import Settings, database_url
 from infrastructure.timeouts import DEFAULT_TIMEOUTS, Timeouts
 from tests.fakes.services import CountingSpan
@@ -131,7 +132,7 @@ def test_an_exhausted_pool_is_unavailable_and_recovers(url: URL) -> None:
 
 def test_it_is_seen_who_has_a_connection(url: URL) -> None:
     in_use = CountingSpan()
-    with closing(open_database(url, 2, in_use=in_use)) as database:
+    with closing(open_database(url, 2, metrics=Metrics(connections_in_use=in_use))) as database:
         for check_out in (database.read, database.write):
             with pytest.raises(UserNotFound), check_out() as querier:
                 ask(querier, "SELECT 1")
@@ -382,7 +383,8 @@ def test_on_sqlite_it_is_seen_who_waits_to_write(sqlite_url: URL) -> None:
         with database.write():
             pass
 
-    with closing(open_database(sqlite_url, 2, waiting=waiting)) as database, ThreadPoolExecutor(1) as other:
+    metrics = Metrics(connections_waiting=waiting)
+    with closing(open_database(sqlite_url, 2, metrics=metrics)) as database, ThreadPoolExecutor(1) as other:
         with database.write():
             assert waiting.inside == 0
             written = other.submit(write, database)

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from threading import Barrier, Event
-from typing import Any, Literal
+from typing import Literal
 
 import bcrypt
 import pytest
@@ -15,6 +15,7 @@ from sqlalchemy import URL
 from application.errors import Unavailable
 from infrastructure.database.engine import open_database
 from infrastructure.database.users import SqlUserReader
+from infrastructure.metrics import NO_METRICS, Metrics
 from infrastructure.passwords import MARGIN, RECENT, Argon2PasswordHasher, _kind, is_password_hash
 from infrastructure.timeouts import Timeouts
 from tests.fakes.services import CountingSpan
@@ -26,8 +27,8 @@ AT_ONCE = 2
 USUAL = 19_456, 2, 1
 
 
-def quick_hasher(at_once: int, **spans: Any) -> Argon2PasswordHasher:
-    return Argon2PasswordHasher(8, 1, 1, at_once, Timeouts(acquire=0.01), **spans)
+def quick_hasher(at_once: int, metrics: Metrics = NO_METRICS) -> Argon2PasswordHasher:
+    return Argon2PasswordHasher(8, 1, 1, at_once, Timeouts(acquire=0.01), metrics)
 
 
 @pytest.fixture(scope="module")
@@ -178,9 +179,9 @@ class SlowArgon2(PasswordHasher):
 
 
 @contextmanager
-def busy_hasher(**spans: CountingSpan) -> Iterator[Argon2PasswordHasher]:
+def busy_hasher(metrics: Metrics = NO_METRICS) -> Iterator[Argon2PasswordHasher]:
     """Yield a hasher whose threads are all busy."""
-    hasher, slow = quick_hasher(AT_ONCE, **spans), SlowArgon2()
+    hasher, slow = quick_hasher(AT_ONCE, metrics), SlowArgon2()
     quick = hasher._argon2
     hasher._argon2 = slow
     with ThreadPoolExecutor(AT_ONCE) as threads:
@@ -210,7 +211,7 @@ def test_who_waits_too_long_for_a_turn_is_sent_away(ask: Callable[[Argon2Passwor
 
 def test_it_is_seen_how_many_hash_and_wait() -> None:
     running, waiting = CountingSpan(), CountingSpan()
-    with busy_hasher(running=running, waiting=waiting) as hasher:
+    with busy_hasher(Metrics(hashes_running=running, hashes_waiting=waiting)) as hasher:
         assert (running.inside, waiting.inside) == (AT_ONCE, 0)
         with pytest.raises(Unavailable):
             hasher.hash(PASSWORD)
