@@ -21,7 +21,6 @@ from infrastructure.operations.bulk import (
     add_posts,
     add_users,
     add_votes,
-    advance_sequences,
     analyze,
     last_id,
     load,
@@ -143,8 +142,7 @@ class Adoption:
             (add_posts, map(read_post, stream(connection, statements["posts"]))),
             (add_votes, map(read_vote, stream(connection, statements["votes"]))),
         )
-        load(connection, parts, lambda done: progress(done, total))
-        advance_sequences(connection, last)
+        load(connection, parts, last, lambda done: progress(done, total))
 
 
 def _require_course(connection: Connection) -> None:

@@ -31,7 +31,6 @@ from infrastructure.domain_names import to_ascii
 from infrastructure.operations.bulk import (
     add_posts,
     add_users,
-    advance_sequences,
     analyze,
     insert_rows,
     last_ids,
@@ -199,11 +198,10 @@ class Archive:
                 for name, lines in groupby(reader.lines(), lambda line: line[0])
             )
             try:
-                load(connection, parts, lambda _: progress(reader.bytes, size) if size else None)
+                load(connection, parts, last, lambda _: progress(reader.bytes, size) if size else None)
             except (DataError, IntegrityError) as error:
                 refusal = str(error.orig).partition("\n")[0]
                 raise Refused(f"the lines of this file contradict each other: {refusal}") from error
-            advance_sequences(connection, last)
         analyze(self._url)
         return reader.counts
 

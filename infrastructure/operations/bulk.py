@@ -128,14 +128,20 @@ def batches(items: Iterable[Item]) -> Iterator[list[Item]]:
         yield batch
 
 
-def load(connection: Connection, parts: Iterable[Part], progress: Callable[[int], None]) -> None:
-    """Insert entities in batches; `progress` receives the number inserted so far."""
+def load(
+    connection: Connection, parts: Iterable[Part], last: Mapping[str, int], progress: Callable[[int], None]
+) -> None:
+    """Insert entities in batches; `progress` receives the number inserted so far.
+
+    No id up to the last one of its table, here or in `last`, is generated again.
+    """
     done = 0
     with without_indexes(connection):
         for add, entities in parts:
             for batch in batches(entities):
                 add(connection, batch)
                 progress(done := done + len(batch))
+    _advance_sequences(connection, last)
 
 
 def stream(connection: Connection, statement: Executable) -> Result[*tuple[Any, ...]]:
@@ -203,11 +209,7 @@ def last_id(connection: Connection, name: str) -> int:
     return max(given or 0, highest or 0)
 
 
-def advance_sequences(connection: Connection, last: Mapping[str, int]) -> None:
-    """Advance each sequence past the last id generated here or in `last`.
-
-    No id is used twice.
-    """
+def _advance_sequences(connection: Connection, last: Mapping[str, int]) -> None:
     for name, here in last_ids(connection).items():
         values = {"name": name, "last": max(here, last.get(name, 0))}
         if not values["last"]:

@@ -22,7 +22,6 @@ from infrastructure.operations.bulk import (
     add_posts,
     add_users,
     add_votes,
-    advance_sequences,
     analyze,
     last_ids,
     load,
@@ -68,8 +67,7 @@ class Demo:
                 (add_posts, invented.posts()),
                 (add_votes, invented.votes()),
             )
-            load(connection, parts, lambda done: progress(done, total))
-            advance_sequences(connection, {})
+            load(connection, parts, last, lambda done: progress(done, total))
         analyze(self._url)
         return next(invented.users(password_hash)).email
 
