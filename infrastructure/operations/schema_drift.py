@@ -41,11 +41,9 @@ def check_tables(connection: Connection) -> Iterator[Finding]:
     """Compare tables with what this release expects; no finding where they agree."""
     dialect = connection.dialect
     existing = set(inspect(connection).get_table_names())
-    omitted = {"sqlite" if dialect.name == "postgresql" else "postgresql"}
-    if dialect.name == "postgresql" and connection.execute(HAS_TRIGRAMS).first() is None:
-        omitted.add("postgresql")
+    has_trigrams = dialect.name == "postgresql" and connection.execute(HAS_TRIGRAMS).first() is not None
     for table in metadata.sorted_tables:
-        indexes = [index for index in table.indexes if index.info.get("dialect") not in omitted]
+        indexes = [index for index in table.indexes if has_trigrams or index.info.get("dialect") != "postgresql"]
         if table.name not in existing:
             statements: list[ExecutableDDLElement] = [CreateTable(table), *map(CreateIndex, indexes)]
             remedy = f"restore a backup, or create it empty: {' '.join(_sql(each, dialect) for each in statements)}"
