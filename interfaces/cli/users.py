@@ -24,16 +24,6 @@ sessions = typer.Typer(help="Sessions of accounts.", no_args_is_help=True, rich_
 app.add_typer(sessions, name="sessions")
 
 
-@app.callback()
-def users() -> None:
-    """Accounts."""
-
-
-@sessions.callback()
-def of_sessions() -> None:
-    """Sessions of accounts."""
-
-
 def _email(text: str) -> str:
     from interfaces.emails import require_email
 
@@ -195,8 +185,7 @@ def show(who: Who) -> None:
 @app.command(epilog=examples("agora users promote ann@example.com"))
 def promote(who: Who) -> None:
     """Give an account the administrator's role."""
-    user = _edit(who, Role.ADMIN, None)
-    typer.echo(_visible(f"{user.email} is an administrator"))
+    _edit(who, "is an administrator", role=Role.ADMIN)
 
 
 @app.command(epilog=examples("agora users demote ann@example.com"))
@@ -205,8 +194,7 @@ def demote(who: Who) -> None:
 
     The last active administrator keeps it.
     """
-    user = _edit(who, Role.USER, None)
-    typer.echo(_visible(f"{user.email} is no administrator"))
+    _edit(who, "is no administrator", role=Role.USER)
 
 
 @app.command(epilog=examples("agora users deactivate 7"))
@@ -215,15 +203,13 @@ def deactivate(who: Who) -> None:
 
     The last active administrator stays active.
     """
-    user = _edit(who, None, False)
-    typer.echo(_visible(f"{user.email} is deactivated, and all its sessions have ended"))
+    _edit(who, "is deactivated, and all its sessions have ended", is_active=False)
 
 
 @app.command(epilog=examples("agora users activate 7"))
 def activate(who: Who) -> None:
     """Allow a deactivated account to sign in again."""
-    user = _edit(who, None, True)
-    typer.echo(_visible(f"{user.email} is active"))
+    _edit(who, "is active", is_active=True)
 
 
 @sessions.command(epilog=examples("agora users sessions end ann@example.com"))
@@ -238,10 +224,11 @@ def end(who: Who) -> None:
     typer.echo(_visible(f"all sessions of {user.email} have ended"))
 
 
-def _edit(who: int | str, role: Role | None, is_active: bool | None) -> UserView:
+def _edit(who: int | str, outcome: str, *, role: Role | None = None, is_active: bool | None = None) -> None:
     with open_app() as agora:
         user = agora.queries.get_account(OPERATOR, who).profile
-        return agora.commands.edit_user(OPERATOR, user.id, role, is_active)
+        agora.commands.edit_user(OPERATOR, user.id, role, is_active)
+    typer.echo(_visible(f"{user.email} {outcome}"))
 
 
 def _row(user: UserView) -> tuple[str, ...]:
