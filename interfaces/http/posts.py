@@ -3,7 +3,6 @@
 import re
 from collections.abc import Sequence
 from datetime import datetime
-from http import HTTPStatus
 from typing import Annotated, Final, Literal, cast
 
 from fastapi import APIRouter, Header, Response
@@ -150,11 +149,10 @@ def _response(post: PostView, *, known: Sequence[str] | None = None, created: bo
     tag = entity_tag(post.version, body)
     headers = {"ETag": tag}
     if is_known(tag, known):
-        return Response(status_code=HTTPStatus.NOT_MODIFIED.value, headers=headers)
+        return Response(status_code=304, headers=headers)
     if created:
         headers["Location"] = f"/posts/{post.id}"
-    status = HTTPStatus.CREATED if created else HTTPStatus.OK
-    return Response(body, status.value, headers, media_type="application/json")
+    return Response(body, 201 if created else 200, headers, media_type="application/json")
 
 
 @router.get(
@@ -263,7 +261,7 @@ async def delete_post(
     """
     versions = changeable_versions(if_match, if_none_match)
     await state.run(state.app.commands.delete_post, actor, post_id, versions)
-    return Response(status_code=HTTPStatus.NO_CONTENT.value)
+    return Response(status_code=204)
 
 
 def _changes(body: PostPutIn | PostPatchIn) -> PostChanges:

@@ -1,7 +1,6 @@
 """Votes over HTTP: POST /vote, and an idempotent resource, run one use case."""
 
 from datetime import datetime
-from http import HTTPStatus
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Response
@@ -58,7 +57,7 @@ class VoteOut(BaseModel):
     downvotes: Annotated[int, about("The number of downvotes.", 1)]
 
 
-def _response(receipt: VoteReceipt, status: HTTPStatus = HTTPStatus.OK) -> Response:
+def _response(receipt: VoteReceipt, status: int = 200) -> Response:
     """Build the response, with the members of `VoteOut`, from the receipt."""
     body = {
         "message": receipt.message,
@@ -68,7 +67,7 @@ def _response(receipt: VoteReceipt, status: HTTPStatus = HTTPStatus.OK) -> Respo
         "upvotes": receipt.upvotes,
         "downvotes": receipt.downvotes,
     }
-    return Response(to_json(body), status.value, media_type="application/json")
+    return Response(to_json(body), status, media_type="application/json")
 
 
 @router.post(
@@ -84,7 +83,7 @@ async def post_vote(body: ClassicVoteIn, caller: ServedCaller, state: StateDep) 
     """
     vote = (caller, body.post_id, Direction(body.dir))
     receipt = await state.run(state.app.commands.cast_vote, *vote, repeatable=False)
-    return _response(receipt, HTTPStatus.CREATED)
+    return _response(receipt, 201)
 
 
 class OwnVotePostOut(BaseModel):
@@ -148,4 +147,4 @@ async def put_vote(post_id: PostId, body: VoteIn, caller: ServedCaller, state: S
 async def delete_vote(post_id: PostId, caller: ServedCaller, state: StateDep) -> Response:
     """Remove your vote on a post, if one exists."""
     await state.run(state.app.commands.cast_vote, caller, post_id, Direction.NONE)
-    return Response(status_code=HTTPStatus.NO_CONTENT.value)
+    return Response(status_code=204)
