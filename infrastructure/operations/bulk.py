@@ -8,7 +8,7 @@ from contextlib import closing, contextmanager, suppress
 from datetime import datetime
 from io import StringIO
 from itertools import islice
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 import psycopg2
 from sqlalchemy import URL, Connection, Executable, Result, Table, column, func, insert, inspect, select, table, text
@@ -29,8 +29,6 @@ from infrastructure.database.wait_callback import unbounded_waits
 
 BATCH: Final = 2_000
 """Rows in memory at once: a few hundred megabytes with the longest posts."""
-
-Item = TypeVar("Item")
 
 Part = tuple[Callable[[Connection, Sequence[Any]], None], Iterable[Any]]
 """Entities of one kind, after the function that inserts them."""
@@ -121,13 +119,6 @@ def without_indexes(connection: Connection) -> Iterator[None]:
         connection.execute(AddConstraint(key, isolate_from_table=False))
 
 
-def batches(items: Iterable[Item]) -> Iterator[list[Item]]:
-    """Split items into lists that fit in memory."""
-    iterator = iter(items)
-    while batch := list(islice(iterator, BATCH)):
-        yield batch
-
-
 def load(
     connection: Connection, parts: Iterable[Part], last: Mapping[str, int], progress: Callable[[int], None]
 ) -> None:
@@ -138,7 +129,8 @@ def load(
     done = 0
     with without_indexes(connection):
         for add, entities in parts:
-            for batch in batches(entities):
+            remaining = iter(entities)
+            while batch := list(islice(remaining, BATCH)):
                 add(connection, batch)
                 progress(done := done + len(batch))
     _advance_sequences(connection, last)
