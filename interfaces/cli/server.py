@@ -13,6 +13,7 @@ import typer
 
 from application.errors import Refused, Unavailable
 from interfaces.bootstrap import new_container
+from interfaces.cli.common import show_table
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -118,10 +119,7 @@ def show_settings() -> None:
 
     settings = new_container().settings()
     place = _place(settings)
-    rows = [(name.upper(), masked(value), origin(name)) for name, value in settings]
-    widths = [max(len(row[column]) for row in rows) for column in (0, 1)]
-    for name, value, source in rows:
-        typer.echo(f"{name:<{widths[0]}}  {value:<{widths[1]}}  {source}")
+    show_table([(name.upper(), masked(value), origin(name)) for name, value in settings])
     typer.echo(f"\nThe database is {place}")
 
 

@@ -3,7 +3,6 @@
 import secrets
 import sys
 from codecs import BOM_UTF8
-from collections.abc import Sequence
 from typing import Annotated, BinaryIO, Final
 
 import typer
@@ -14,7 +13,7 @@ from application.views import UserView
 from domain.text import is_storable
 from domain.users import OPERATOR, Role
 from interfaces.bootstrap import open_app
-from interfaces.cli.common import examples
+from interfaces.cli.common import examples, show_table, visible
 
 ROWS_MAX: Final = 2**31 - 1
 """Limit of `--limit` and `--skip`: operators may list all accounts."""
@@ -133,7 +132,7 @@ def set_password(
         user = agora.queries.get_account(OPERATOR, email).profile
         password = _password(password_stdin, generate)
         agora.commands.set_password(OPERATOR, user.id, password)
-    typer.echo(_visible(f"{user.email} has a new password, and all its sessions have ended"))
+    typer.echo(visible(f"{user.email} has a new password, and all its sessions have ended"))
     if generate:
         typer.echo(f"password: {password}")
 
@@ -155,7 +154,7 @@ def list_users(
     """
     with open_app() as agora:
         page = agora.queries.list_users(OPERATOR, search, Window(limit, skip))
-    _show_table([_row(user) for user in page.items])
+    show_table([_row(user) for user in page.items])
     if page.last:
         typer.echo(f"there are more: --skip {skip + limit}", err=True)
 
@@ -166,7 +165,7 @@ def show(who: Who) -> None:
     with open_app() as agora:
         account = agora.queries.get_account(OPERATOR, who)
     user = account.profile
-    _show_table(
+    show_table(
         [
             ("id", str(user.id)),
             ("email", user.email),
@@ -179,7 +178,7 @@ def show(who: Who) -> None:
     )
     for session in account.sessions:
         used = f"{session.last_used_at:%Y-%m-%d %H:%M:%S}Z"
-        typer.echo(_visible(f"  session {session.id}, last used {used}: {session.user_agent or '-'}"))
+        typer.echo(visible(f"  session {session.id}, last used {used}: {session.user_agent or '-'}"))
 
 
 @app.command(epilog=examples("agora users promote ann@example.com"))
@@ -221,28 +220,16 @@ def end(who: Who) -> None:
     with open_app() as agora:
         user = agora.queries.get_account(OPERATOR, who).profile
         agora.commands.end_sessions(OPERATOR, user.id)
-    typer.echo(_visible(f"all sessions of {user.email} have ended"))
+    typer.echo(visible(f"all sessions of {user.email} have ended"))
 
 
 def _edit(who: int | str, outcome: str, *, role: Role | None = None, is_active: bool | None = None) -> None:
     with open_app() as agora:
         user = agora.queries.get_account(OPERATOR, who).profile
         agora.commands.edit_user(OPERATOR, user.id, role, is_active)
-    typer.echo(_visible(f"{user.email} {outcome}"))
+    typer.echo(visible(f"{user.email} {outcome}"))
 
 
 def _row(user: UserView) -> tuple[str, ...]:
     active = "active" if user.is_active else "inactive"
     return (str(user.id), user.email, user.username or "-", user.role, active, f"{user.created_at:%Y-%m-%d}")
-
-
-def _show_table(rows: Sequence[tuple[str, ...]]) -> None:
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        line = "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
-        typer.echo(_visible(line.rstrip()))
-
-
-def _visible(line: str) -> str:
-    """Replace control characters, which would act on the terminal."""
-    return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in line)
