@@ -1,6 +1,5 @@
 """The command that checks an installation."""
 
-from collections import Counter
 from contextlib import closing
 from typing import Annotated, Final
 
@@ -23,21 +22,21 @@ def doctor(
     """
     from infrastructure.settings import SettingsError
 
-    found: Counter[str] = Counter()
+    problems = 0
     container = new_container()
     try:
         examiner = container.doctor()
     except SettingsError as error:
         _show("problem", str(error))
         _show("warning", "nothing else was checked: the settings cannot be used")
-        found["problem"] += 1
+        problems = 1
     else:
         with closing(container.database()):
             for finding in examiner.examine(workers, count_votes=count_votes):
                 _show(finding.level, finding.says, finding.remedy)
-                found[finding.level] += 1
-    if found["problem"]:
-        typer.echo(f"agora: problems found: {found['problem']}", err=True)
+                problems += finding.level == "problem"
+    if problems:
+        typer.echo(f"agora: problems found: {problems}", err=True)
         raise typer.Exit(1)
 
 
