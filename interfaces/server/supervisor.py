@@ -95,7 +95,7 @@ class Worker(Process):
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
         super().target(sockets)
 
-    def is_alive(self, timeout: float) -> bool:  # type: ignore[override]  # uvicorn has a default
+    def responds(self) -> bool:
         """Ping the worker without waiting; test that it runs and replied in time."""
         with suppress(OSError, EOFError):  # the process is ending; its sentinel says when
             if self.parent_conn.poll():
@@ -105,7 +105,7 @@ class Worker(Process):
             if not self._is_asked:
                 self._is_asked = True
                 self.parent_conn.send(b"ping")
-        bound = timeout if self.has_started else self.config.timeouts.worker_start
+        bound = self.config.timeout_worker_healthcheck if self.has_started else self.config.timeouts.worker_start
         return not self.has_ended and time.monotonic() < self._heard_at + bound
 
 
@@ -186,7 +186,7 @@ class Supervisor(Multiprocess):
     def keep_subprocess_alive(self) -> None:
         """Replace workers that ended or hang."""
         for place, worker in enumerate(self.processes):
-            if worker not in self._restart_at and not worker.is_alive(self.config.timeout_worker_healthcheck):
+            if worker not in self._restart_at and not worker.responds():
                 self._note_end(worker)
             if time.monotonic() >= self._restart_at.get(worker, inf):
                 del self._restart_at[worker]
@@ -204,7 +204,7 @@ class Supervisor(Multiprocess):
         if new is None:
             if self._outdated and not self._kill_at:  # at most one worker more than asked for
                 self._successor = self._start()
-        elif not new.is_alive(self.config.timeout_worker_healthcheck):
+        elif not new.responds():
             self._successor, self._outdated = None, []
             self._note_end(new)
             del self._restart_at[new]
