@@ -21,8 +21,6 @@ _ID: Final = re.compile("0|[1-9][0-9]*")
 MOMENT: Final = "2026-01-31T12:00:00Z"
 """An example."""
 
-FIRST_MOMENT: Final = datetime(1, 1, 1, tzinfo=UTC)
-LAST_MOMENT: Final = datetime(9999, 12, 31, 23, 59, 59, 999_999, tzinfo=UTC)
 _INTEGER: Final = re.compile("-?[0-9]{1,20}")
 _MOMENT: Final = re.compile(
     r"([0-9]{4}-[0-9]{2}-[0-9]{2})[Tt]([0-9]{2}:[0-9]{2}:[0-9]{2})(\.[0-9]+)?([Zz]|[+-][0-9]{2}:[0-9]{2})"
@@ -111,7 +109,7 @@ def _utc(moment: datetime, rest: str) -> datetime:
     try:
         return moment.astimezone(UTC) + timedelta(microseconds=1 if rest.strip("0") else 0)
     except OverflowError:  # the offset or the microsecond leaves the calendar: use its end
-        return FIRST_MOMENT if moment.year == 1 else LAST_MOMENT
+        return datetime.min.replace(tzinfo=UTC) if moment.year == 1 else datetime.max.replace(tzinfo=UTC)
 
 
 def about(description: str, example: object, **more: Any) -> Any:
