@@ -14,7 +14,6 @@ import typer
 
 from application.errors import Refused
 from interfaces.bootstrap import fillable_container, migrated_container, new_container
-from interfaces.cli.progress import progress
 
 STANDARD: Final = "-"
 """Standard input or output instead of a file."""
@@ -118,6 +117,21 @@ def distribute(
         raise Refused("nothing was distributed")
     distribution.apply(shards)
     typer.echo("the database is distributed; start the servers, or restart those that run")
+
+
+@contextmanager
+def progress(label: str) -> Iterator[Callable[[int, int], None]]:
+    """Show a progress bar on a terminal; elsewhere nothing.
+
+    It is updated by the number done and the total.
+    """
+    with typer.progressbar(length=1, label=label, file=sys.stderr, hidden=not sys.stderr.isatty()) as bar:
+
+        def show(done: int, total: int) -> None:
+            bar.length = total
+            bar.update(done - bar.pos)
+
+        yield show
 
 
 @contextmanager
