@@ -100,7 +100,9 @@ class Guard:
         self._require_open(max(counted[: read.applying]) or (read.closed if is_right else 0), "password")
 
     def _read(self, guess: Guess, now: datetime) -> _Read:
-        own, networks, strangers = self._own(guess), self._of_networks(guess.address), self._of_strangers(guess)
+        own, limits = self._own(guess), self.limits
+        networks = _of_networks("address", limits.failures_per_address, ADDRESS_WINDOW, guess.address)
+        strangers = _attempt("strangers", limits.failures_from_new_addresses, NEW_ADDRESSES_WINDOW, guess.email_key)
         known, *seconds = self.throttle.remaining([self._known(guess), *own, *networks, strangers], now)
         applying = len(own) if known else len(seconds)
         return _Read(bool(known), [*own, *networks, *([] if known else [strangers])], applying, max(seconds[:applying]))
@@ -114,13 +116,6 @@ class Guard:
         limit, session = self.limits.failures_per_account, str(guess.session_id)
         of_account = _attempt("account", limit, ACCOUNT_WINDOW, guess.email_key, guess.address)
         return [of_account, *([_attempt("session", limit, ACCOUNT_WINDOW, session)] if guess.session_id else [])]
-
-    def _of_networks(self, address: str) -> list[Attempt]:
-        return _of_networks("address", self.limits.failures_per_address, ADDRESS_WINDOW, address)
-
-    def _of_strangers(self, guess: Guess) -> Attempt:
-        limit = self.limits.failures_from_new_addresses
-        return _attempt("strangers", limit, NEW_ADDRESSES_WINDOW, guess.email_key)
 
     def _known(self, guess: Guess) -> Attempt:
         limit = max(self.limits.failures_per_address, self.limits.failures_from_new_addresses)
