@@ -8,7 +8,7 @@ from application.views import Bearer, Caller
 from domain.users import Actor, InvalidToken, Role
 from infrastructure.database.pipeline import Querier, Statement
 from infrastructure.database.sql import is_id
-from infrastructure.database.tables import sessions, users
+from infrastructure.database.tables import posts, sessions, users
 
 _ID: Final = bindparam("caller_id", type_=BigInteger)
 _SESSION_ID: Final = bindparam("session_id", type_=BigInteger)
@@ -23,6 +23,9 @@ CALLER: Final = (
     .subquery("caller")
 )
 """The account of a caller; no row if the caller is refused."""
+
+IS_VISIBLE: Final = or_(posts.c.published, posts.c.owner_id == bindparam("caller_id"))
+"""Whether the caller may see a post without an administrator's rights."""
 
 IS_ADMIN: Final = CALLER.c.role == _ADMIN
 HAS_ADMIN_ROLE: Final = exists().where(users.c.id == _ID, users.c.role == _ADMIN)

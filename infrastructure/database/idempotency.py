@@ -12,20 +12,16 @@ from sqlalchemy import (
     delete,
     func,
     insert,
-    literal_column,
     select,
     true,
-    tuple_,
     update,
 )
 
 from application.views import PostView
 from domain.posts import KeyInUse
 from infrastructure.database.pipeline import Querier, Statement
+from infrastructure.database.sql import delete_expired
 from infrastructure.database.tables import answers
-
-DELETED_AT_ONCE: Final = 10
-"""Expired responses deleted with each new one, so that they do not accumulate."""
 
 _OF_KEY: Final = (answers.c.user_id == bindparam("of_user"), answers.c.key == bindparam("of_key"))
 _EXPIRED: Final = answers.c.ends_at <= bindparam("now")
@@ -36,17 +32,7 @@ FIND: Final = Statement(
     sqlite=select(true(), _RESPONSE),
 )
 INSERT: Final = Statement(insert(answers))
-DELETE_EXPIRED: Final = Statement(
-    delete(answers).where(
-        tuple_(answers.c.user_id, answers.c.key).in_(
-            select(answers.c.user_id, answers.c.key)
-            .where(_EXPIRED)
-            .order_by(answers.c.ends_at)
-            .limit(literal_column(str(DELETED_AT_ONCE)))
-            .with_for_update(skip_locked=True)
-        )
-    )
-)
+DELETE_EXPIRED: Final = delete_expired(answers)
 SHORTEN: Final = Statement(
     update(answers).where(*_OF_KEY, answers.c.ends_at > bindparam("end")).values(ends_at=bindparam("end"))
 )

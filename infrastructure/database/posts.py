@@ -12,7 +12,7 @@ from domain.posts import Post, PostNotFound
 from domain.text import fold
 from domain.users import OPERATOR, Actor, InvalidToken
 from domain.votes import Tally, hotness
-from infrastructure.database.callers import CALLER, IS_ADMIN, caller_values, checked, find_actor
+from infrastructure.database.callers import CALLER, IS_ADMIN, IS_VISIBLE, caller_values, checked, find_actor
 from infrastructure.database.pipeline import Querier, Statement
 from infrastructure.database.post_lists import ListQuery, index_ranges, list_statement, shown_post
 from infrastructure.database.sql import (
@@ -32,7 +32,7 @@ _LOCK: Final = (
     .with_for_update(key_share=True)  # FOR NO KEY UPDATE; on SQLite the transaction has locked the database
 )
 LOCK_ANY: Final = Statement(_LOCK)
-LOCK_VISIBLE: Final = Statement(_LOCK.where(or_(posts.c.published, posts.c.owner_id == bindparam("caller_id"))))
+LOCK_VISIBLE: Final = Statement(_LOCK.where(IS_VISIBLE))
 _OWNER: Final = select(CALLER.c.username, CALLER.c.created_at)
 _NEXT_ID: Final[Any] = literal_column("nextval(pg_get_serial_sequence('posts', 'id'))")
 OWNER: Final = Statement(_OWNER.add_columns(_NEXT_ID), sqlite=_OWNER.add_columns(null()))
@@ -61,10 +61,9 @@ _ONE: Final = shown_post(posts, bindparam("post_id"))  # not the column: Citus t
 _OWNED: Final = posts.join(users, users.c.id == posts.c.owner_id)
 _GET: Final = _ONE.select_from(_OWNED).where(posts.c.id == bindparam("post_id"))
 GET_ANY: Final = Statement(_GET)
-_VISIBLE: Final = or_(posts.c.published, posts.c.owner_id == bindparam("caller_id"))
-GET_VISIBLE: Final = Statement(_GET.where(_VISIBLE))
+GET_VISIBLE: Final = Statement(_GET.where(IS_VISIBLE))
 GET_FOR_BEARER: Final = Statement(
-    _ONE.select_from(CALLER.outerjoin(_OWNED, and_(posts.c.id == bindparam("post_id"), or_(_VISIBLE, IS_ADMIN))))
+    _ONE.select_from(CALLER.outerjoin(_OWNED, and_(posts.c.id == bindparam("post_id"), or_(IS_VISIBLE, IS_ADMIN))))
 )
 """One row, of nulls if the caller sees no such post; none if the caller is refused."""
 

@@ -5,18 +5,32 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, fields
 from typing import Any, Final, TypeVar
 
-from sqlalchemy import BigInteger, BindParameter, Column, ColumnElement, Table, bindparam, literal_column, tuple_
+from sqlalchemy import (
+    BigInteger,
+    BindParameter,
+    Column,
+    ColumnElement,
+    Table,
+    bindparam,
+    delete,
+    literal_column,
+    select,
+    tuple_,
+)
 
 from application.paging import Page, PageCursor, Window
 from application.ports.storage import ID_MAX
 from domain.text import fold
-from infrastructure.database.pipeline import Querier
+from infrastructure.database.pipeline import Querier, Statement
 
 T = TypeVar("T")
 Row = Sequence[Any]
 
 ConnectionProvider = Callable[[], AbstractContextManager[Querier]]
 """Opens a connection for queries."""
+
+DELETED_AT_ONCE: Final = 10
+"""Rows past their end that are deleted with each new one, so that they do not accumulate."""
 
 _ESCAPE: Final = "!"
 
@@ -32,6 +46,17 @@ def is_id(number: int) -> bool:
 def columns_of(table: Table, kind: type[Any]) -> list[Column[Any]]:
     """Return the columns named as the fields of a dataclass, in their order."""
     return [table.c[field.name] for field in fields(kind) if field.name in table.c]
+
+
+def delete_expired(table: Table) -> Statement:
+    """Build the statement that deletes some rows past their end, the earliest first.
+
+    It skips those that another transaction deletes.
+    """
+    key = table.primary_key.columns
+    expired = select(*key).where(table.c.ends_at <= bindparam("now")).order_by(table.c.ends_at)
+    limited = expired.limit(literal_column(str(DELETED_AT_ONCE))).with_for_update(skip_locked=True)
+    return Statement(delete(table).where(tuple_(*key).in_(limited)))
 
 
 @dataclass(frozen=True, slots=True)

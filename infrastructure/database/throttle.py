@@ -12,10 +12,8 @@ from sqlalchemy.dialects import postgresql, sqlite
 from application.views import Attempt
 from infrastructure.database.engine import Database
 from infrastructure.database.pipeline import Statement
+from infrastructure.database.sql import delete_expired
 from infrastructure.database.tables import attempts
-
-DELETED_AT_ONCE: Final = 10
-"""Expired buckets deleted with each count, so that they do not accumulate."""
 
 ONE: Final[ColumnElement[int]] = literal_column("1")
 _EXPIRED: Final = attempts.c.ends_at <= bindparam("now")
@@ -53,17 +51,7 @@ def read_statement(buckets: int) -> Statement:
 
 
 DELETE: Final = Statement(delete(attempts).where(attempts.c.bucket == bindparam("bucket")))
-DELETE_EXPIRED: Final = Statement(
-    delete(attempts).where(
-        attempts.c.bucket.in_(
-            select(attempts.c.bucket)
-            .where(_EXPIRED)
-            .order_by(attempts.c.ends_at)
-            .limit(literal_column(str(DELETED_AT_ONCE)))
-            .with_for_update(skip_locked=True)
-        )
-    )
-)
+DELETE_EXPIRED: Final = delete_expired(attempts)
 
 
 class SqlThrottle:

@@ -18,7 +18,7 @@ from application.views import Caller, Counter, OwnVote
 from domain.posts import PostNotFound
 from domain.users import Actor, InvalidToken, Role
 from domain.votes import Direction, Tally, Vote, VoteContext
-from infrastructure.database.callers import CALLER, HAS_ADMIN_ROLE, IS_ADMIN, caller_values, checked
+from infrastructure.database.callers import CALLER, HAS_ADMIN_ROLE, IS_ADMIN, IS_VISIBLE, caller_values, checked
 from infrastructure.database.counters import store_statement
 from infrastructure.database.pipeline import Querier, Rows, Statement
 from infrastructure.database.posts import tally_row
@@ -26,8 +26,7 @@ from infrastructure.database.sql import ConnectionProvider, Keyset, WindowShape,
 from infrastructure.database.tables import posts, votes
 
 _IS_POST: Final = posts.c.id == bindparam("of_post")
-_VISIBLE: Final = or_(posts.c.published, posts.c.owner_id == bindparam("caller_id"))
-_FOUND: Final = select(posts.c.id).where(_IS_POST, or_(_VISIBLE, HAS_ADMIN_ROLE))
+_FOUND: Final = select(posts.c.id).where(_IS_POST, or_(IS_VISIBLE, HAS_ADMIN_ROLE))
 LOCK: Final = Statement(_FOUND.with_for_update(key_share=True))  # FOR NO KEY UPDATE
 LOCK_AT_ONCE: Final = Statement(_FOUND.with_for_update(key_share=True, nowait=True))
 LOCK_FREE: Final = Statement(_FOUND.with_for_update(key_share=True, skip_locked=True))
@@ -42,7 +41,7 @@ CONTEXT: Final = Statement(
         select(votes.c.dir)
         .where(votes.c.post_id == bindparam("of_post"), votes.c.user_id == bindparam("caller_id"))
         .scalar_subquery(),
-    ).select_from(CALLER.outerjoin(posts, and_(_IS_POST, or_(_VISIBLE, IS_ADMIN))))
+    ).select_from(CALLER.outerjoin(posts, and_(_IS_POST, or_(IS_VISIBLE, IS_ADMIN))))
 )
 """One row, of nulls but the role if the caller sees no such post; none if the caller is refused."""
 

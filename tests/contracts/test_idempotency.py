@@ -13,7 +13,7 @@ from application.views import PostView
 from domain.posts import KeyInUse
 from domain.users import Actor
 from infrastructure.database.engine import open_database
-from infrastructure.database.idempotency import DELETED_AT_ONCE
+from infrastructure.database.sql import DELETED_AT_ONCE
 from infrastructure.database.tables import answers
 from tests.fakes.services import FrozenClock
 from tests.support.backends import Backend, sql_backend
