@@ -4,6 +4,7 @@ import asyncio
 import os
 import re
 from collections.abc import Container, Hashable, Mapping, Sequence
+from contextlib import ExitStack
 from functools import partial
 from typing import Any, Final
 
@@ -15,10 +16,9 @@ from sqlalchemy.util import await_only, greenlet_spawn
 from sqlalchemy.util.concurrency import in_greenlet
 
 from application.errors import Refused
-from infrastructure.database import wait_callback
 from infrastructure.database.batching import BatchedReads, Batcher
 from infrastructure.database.pipeline import Pipeline, Statement
-from infrastructure.database.wait_callback import WaitCallback, WatchedConnection, resolve_hosts
+from infrastructure.database.wait_callback import WatchedConnection, bounded_waits, resolve_hosts
 from infrastructure.execution.limiter import Limiter
 from infrastructure.metrics import Metrics
 from infrastructure.timeouts import Timeouts
@@ -103,8 +103,8 @@ class PostgresDatabase:
         self._idle: list[Connection] = []
         self._has_connected = False
         self._connecting: asyncio.Task[None] | None = None
-        self._callback = WaitCallback(timeouts)
-        wait_callback.install(self._callback)
+        self._waits = ExitStack()
+        self._waits.enter_context(bounded_waits(timeouts))
 
     def read(self) -> Pipeline:
         """Check out a connection for queries, at the first of them that is not batched."""
@@ -125,7 +125,7 @@ class PostgresDatabase:
         while self._idle:
             self._idle.pop().close()
         self.engine.dispose()
-        wait_callback.uninstall(self._callback)
+        self._waits.close()
 
     def acquire(self, client: Hashable) -> Connection:
         """Acquire a connection: in a greenlet an idle one, without asking the pool."""

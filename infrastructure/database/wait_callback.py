@@ -7,8 +7,9 @@ whole process, and this module owns it.
 import asyncio
 import select
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, Final
 
 from psycopg2 import OperationalError
@@ -59,67 +60,27 @@ class WatchedConnection(connection):
             self.response.set_result(None)
 
 
-class WaitCallback:
-    """Waits until a connection has its response.
-
-    Raises:
-        ResponseTimeout: it takes too long; psycopg2 closes the connection.
-    """
-
-    def __init__(self, timeouts: Timeouts) -> None:
-        self._timeouts = timeouts
-
-    def __call__(self, awaited: connection) -> None:
-        """Wait; psycopg2 calls this for every connection of the process."""
-        try:
-            while (state := awaited.poll()) != POLL_OK:
-                is_open = getattr(awaited, "is_open", True)
-                seconds = remaining(self._timeouts.response if is_open else self._timeouts.connect)
-                if isinstance(awaited, WatchedConnection) and in_greenlet():
-                    _wait_on_loop(awaited, state, seconds)
-                else:
-                    _wait_on_thread(awaited, state, seconds)
-        except BaseException:
-            if isinstance(awaited, WatchedConnection):
-                awaited.unwatch()
-            raise
-
-
-_users: Final[list[WaitCallback]] = []
-
-
-def install(callback: WaitCallback) -> None:
-    """Make this the callback of the process.
-
-    It stays until it is uninstalled, or another one is installed after it.
-    """
-    _users.append(callback)
-    set_wait_callback(callback)
-
-
-def uninstall(callback: WaitCallback) -> None:
-    """Restore the callback installed before this one.
-
-    Without any, psycopg2 waits by itself, unbounded.
-    """
-    if callback in _users:
-        _users.remove(callback)
-    set_wait_callback(_users[-1] if _users else None)
+_installed: Final[list[Callable[[connection], None]]] = []
+"""Callbacks of the blocks that run; the latest is in use."""
 
 
 @contextmanager
 def bounded_waits(timeouts: Timeouts) -> Iterator[None]:
     """Bound every wait for PostgreSQL in the block.
 
+    Blocks may end in any order. Without any, psycopg2 waits by itself, unbounded.
+
     Raises:
         ResponseTimeout: from the driver, in the block: PostgreSQL did not respond in time.
     """
-    callback = WaitCallback(timeouts)
-    install(callback)
+    callback = partial(_wait, timeouts)
+    _installed.append(callback)
+    set_wait_callback(callback)
     try:
         yield
     finally:
-        uninstall(callback)
+        _installed.remove(callback)
+        set_wait_callback(_installed[-1] if _installed else None)
 
 
 @contextmanager
@@ -163,6 +124,26 @@ async def resolve_hosts(names: Sequence[str], ports: Sequence[str], seconds: flo
     if not found:
         raise OperationalError(f"could not translate host name to address: {failure}")
     return dict(zip(("host", "hostaddr", "port"), map(",".join, zip(*found, strict=True)), strict=True))
+
+
+def _wait(timeouts: Timeouts, awaited: connection) -> None:
+    """Wait until a connection has its response; psycopg2 calls this for every one.
+
+    Raises:
+        ResponseTimeout: it takes too long; psycopg2 closes the connection.
+    """
+    try:
+        while (state := awaited.poll()) != POLL_OK:
+            is_open = getattr(awaited, "is_open", True)
+            seconds = remaining(timeouts.response if is_open else timeouts.connect)
+            if isinstance(awaited, WatchedConnection) and in_greenlet():
+                _wait_on_loop(awaited, state, seconds)
+            else:
+                _wait_on_thread(awaited, state, seconds)
+    except BaseException:
+        if isinstance(awaited, WatchedConnection):
+            awaited.unwatch()
+        raise
 
 
 def _is_ready(awaited: connection, state: int, seconds: float) -> bool:
