@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Literal
 
 from alembic import context
@@ -11,7 +12,7 @@ from alembic.script import Script
 from sqlalchemy import Connection, event, text
 from sqlalchemy.schema import SchemaItem
 
-from infrastructure.database.engine import open_engine
+from infrastructure.database.engine import connected
 from infrastructure.database.schema import STEPS, finish, reach_trigrams
 from infrastructure.database.tables import UtcDateTime, metadata
 from infrastructure.environment import load_settings
@@ -69,17 +70,16 @@ def run_on(connection: Connection) -> None:
     if sqlite:
         with safe_rebuilds(connection), context.begin_transaction(), checked(connection):
             context.run_migrations()
-        finish_steps(connection)
-        return
-    with context.begin_transaction():
-        # A step may run long, but must not wait long for a lock: other sessions queue behind it.
-        connection.execute(text("SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = 0"))
-        connection.execute(text(f"SELECT pg_advisory_xact_lock({ADVISORY_LOCK})"))
-        timeouts = context.config.attributes.get("timeouts", DEFAULT_TIMEOUTS)
-        connection.execute(text(f"SET LOCAL lock_timeout = {timeouts.migration_lock * 1_000:.0f}"))
-        if remedy := reach_trigrams(connection):
-            event.listen(connection, "before_cursor_execute", without_trigrams(remedy), retval=True)
-        context.run_migrations()
+    else:
+        with context.begin_transaction():
+            # A step may run long, but must not wait long for a lock: other sessions queue behind it.
+            connection.execute(text("SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = 0"))
+            connection.execute(text(f"SELECT pg_advisory_xact_lock({ADVISORY_LOCK})"))
+            timeouts = context.config.attributes.get("timeouts", DEFAULT_TIMEOUTS)
+            connection.execute(text(f"SET LOCAL lock_timeout = {timeouts.migration_lock * 1_000:.0f}"))
+            if remedy := reach_trigrams(connection):
+                event.listen(connection, "before_cursor_execute", without_trigrams(remedy), retval=True)
+            context.run_migrations()
     finish_steps(connection)
 
 
@@ -142,13 +142,8 @@ def without_trigrams(remedy: str) -> Callable[..., tuple[str, object]]:
 def run_online() -> None:
     """Run on the connection that was handed over, or on one of our own."""
     handed = context.config.attributes.get("connection")
-    if handed is not None:
-        run_on(handed)
-        return
-    engine = open_engine(load_settings().url, connections=1)
-    with engine.connect() as connection:
+    with connected(load_settings().url) if handed is None else nullcontext(handed) as connection:
         run_on(connection)
-    engine.dispose()
 
 
 if context.is_offline_mode():
