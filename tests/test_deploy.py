@@ -218,6 +218,16 @@ def test_compose_tells_agora_where_its_database_is(compose: dict[str, Any]) -> N
     assert named <= services["server"]["environment"].keys() & services["migrate"]["environment"].keys()
 
 
+def test_documented_commands_make_the_passwords_of_both_roles() -> None:
+    steps = read("docs/operating.md").partition("### With systemd")[2].partition("### With Docker Compose")[0]
+    files = re.findall(r"/run/secrets\}/(\w+)", read("deploy/roles.sql"))
+
+    assert sorted(files) == ["db_owner_password", "db_password"]
+    copied = re.findall(r"install -o postgres -m 0400 (.*) (\S+)$", steps, re.MULTILINE)[0]
+    assert sorted(copied[0].split()) == [f"/etc/agora/{name}" for name in sorted(files)]
+    assert f"SECRETS={copied[1]} psql --file=/opt/agora/deploy/roles.sql" in steps
+
+
 def test_each_container_sees_the_secrets_that_it_names(compose: dict[str, Any]) -> None:
     used: dict[str, set[str]] = {}
     for name, service in compose["services"].items():

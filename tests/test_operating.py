@@ -135,6 +135,19 @@ def test_serving_role_reads_and_writes_rows_and_changes_no_table(own: URL, tmp_p
         do("psql --dbname=club --command='SELECT 1'", tmp_path, **stranger)
 
 
+def test_no_role_is_created_without_a_password(own: URL, tmp_path: Path) -> None:
+    where = {"PGHOST": str(own.host), "PGPORT": str(own.port), "PGUSER": "postgres", "PGPASSWORD": "another"}
+    script = (ROOT / "deploy" / "roles.sql").read_text()
+    (tmp_path / "roles.sql").write_text(script.replace("agora", "guild"))
+    (tmp_path / "db_owner_password").write_text("a password\n")
+
+    with pytest.raises(AssertionError, match="a password is missing"):
+        do("psql --dbname=postgres --file=roles.sql", tmp_path, SECRETS=str(tmp_path), **where)
+
+    roles = "SELECT rolname FROM pg_roles WHERE rolname LIKE 'guild%'"
+    assert do(f'psql --dbname=postgres --tuples-only --command="{roles}"', tmp_path, **where).strip() == ""
+
+
 def test_postgresql_restore_equals_the_backup(own: URL, tmp_path: Path) -> None:
     restored = own.set(database="forum_restored")
     passwords = tmp_path / "passwords"
