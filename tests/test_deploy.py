@@ -448,6 +448,11 @@ def test_the_unit_gives_the_server_time_to_end_and_files_enough(service: dict[st
     assert int(service["LimitNOFILE"]) >= 2 * CLIENTS_MAX
 
 
+def test_the_unit_reloads_by_sighup_which_never_leaves_it_stopped(service: dict[str, str]) -> None:
+    assert service["ExecReload"] == "/bin/kill -HUP $MAINPID"
+    assert service["RestartForceExitStatus"] == "SIGHUP"  # ends a single worker, and for systemd that is no failure
+
+
 def test_the_unit_gives_the_server_no_rights(service: dict[str, str]) -> None:
     assert service["User"] not in {"root", ""}
     assert service["CapabilityBoundingSet"] == ""
