@@ -33,6 +33,9 @@ POLICY: Final = (
 )
 """Content-Security-Policy of these pages: their stylesheet, which is part of them, and nothing else."""
 
+ELEMENTS_MAX: Final = 50
+"""Elements of a header such as Accept that are read; browsers send up to ten."""
+
 _HOST: Final = re.compile(r"[A-Za-z0-9.:\[\]-]{1,255}")
 
 
@@ -42,9 +45,12 @@ def prefers_html(accept: str) -> bool:
 
 
 def weight(header: str, *names: str) -> float:
-    """Find the weight of the first of these names in a header such as Accept."""
+    """Find the weight of the first of these names in a header such as Accept.
+
+    Of its elements, the first 50 count.
+    """
     weights: dict[str, float] = {}
-    for element in header.lower().split(","):
+    for element in header.lower().split(",", ELEMENTS_MAX)[:ELEMENTS_MAX]:
         name, *parameters = (part.strip() for part in element.split(";"))
         given = next((parameter[2:] for parameter in parameters if parameter.startswith("q=")), "1")
         weights[name] = float(given) if re.fullmatch(r"[01](\.\d{0,3})?", given) else 0

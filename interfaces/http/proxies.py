@@ -16,6 +16,9 @@ client: ContextVar[str] = ContextVar("client", default="")
 """The client's address of the current request; `RequestContext` sets it."""
 
 UNKNOWN: Final = "unknown"
+HOPS_MAX: Final = 50
+"""Hops that are read from a forwarding header, from its end."""
+
 IPV6_PREFIX: Final = 64
 """Bits of a subscriber's network (RFC 6177): the subscriber can change the rest at will."""
 
@@ -76,7 +79,7 @@ class Proxies:
 
 def _list(headers: Headers, name: str) -> list[str]:
     lines = headers.getlist(name)
-    return [element.strip() for element in ",".join(lines).split(",")] if lines else []
+    return [element.strip() for element in ",".join(lines).rsplit(",", HOPS_MAX)[-HOPS_MAX:]] if lines else []
 
 
 def _parameters(element: str) -> dict[str, str]:

@@ -1,54 +1,25 @@
 """Routes with strict JSON (RFC 8259)."""
 
-import json
-import math
 from collections.abc import Callable, Coroutine
-from typing import Any, Final, NoReturn
+from http import HTTPStatus
+from typing import Any, Final
 
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
-from starlette.datastructures import Headers, QueryParams
+from starlette.datastructures import FormData, Headers, QueryParams
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Match
 from starlette.types import Scope
 
+from interfaces.http.json_text import parse
 from interfaces.http.problems import Responses, document_responses, is_oauth
+from interfaces.http.urlencoded import FIELDS_MAX, TooManyFields, decoded_fields
 
 FORM: Final = "application/x-www-form-urlencoded"
-
-
-def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not JSON")
-
-
-def _finite(digits: str) -> float:
-    number = float(digits)
-    if not math.isfinite(number):
-        raise ValueError("a number overflows")
-    return number
-
-
-_decoder = json.JSONDecoder(parse_float=_finite, parse_constant=_refuse_constant)
-
-
-def parse(body: bytes) -> Any:
-    """Parse JSON text in UTF-8, more strictly than Python's own parser.
-
-    Raises:
-        json.JSONDecodeError: it is malformed, in another encoding, begins with a byte order mark, or contains NaN,
-            Infinity, a number that overflows, or more nesting or digits than Python parses.
-    """
-    try:
-        return _decoder.decode(body.decode())
-    except json.JSONDecodeError as error:
-        reason, position = error.msg, error.pos
-    except (ValueError, RecursionError):
-        reason, position = "Not JSON in UTF-8, or a number or its nesting is out of bounds", 0
-    # Outside the handler: as its context, the decoder's error would keep the whole text alive.
-    raise json.JSONDecodeError(reason, "", position)
-
+MEDIA_TYPE_MAX: Final = 256
+"""Characters in the Content-Type of a form: the parser of its parameters is slow."""
 
 _JSON: Final = "agora.json"
 _QUERY: Final = "agora.query"
@@ -63,11 +34,37 @@ class StrictRequest(Request):
 
     @property
     def query_params(self) -> QueryParams:
-        """Parse the query: percent-decoding takes 50 microseconds per KiB."""
+        """Parse the query.
+
+        Raises:
+            RequestValidationError: it has too many fields.
+        """
         if _QUERY not in self.scope:
-            self.scope[_QUERY] = super().query_params
+            try:
+                self.scope[_QUERY] = QueryParams([*decoded_fields(self.scope["query_string"])])
+            except TooManyFields as error:
+                where = {"loc": ("query",), "msg": str(error), "type": "too_many_fields"}
+                raise RequestValidationError([where]) from None
         parsed: QueryParams = self.scope[_QUERY]
         return parsed
+
+    async def form(self, **limits: Any) -> FormData:  # type: ignore[override]  # FastAPI awaits it
+        """Parse the body as a form.
+
+        Raises:
+            HTTPException: it is unreadable, or has too many fields.
+        """
+        media_type = self.headers.get("Content-Type", "").lower()
+        if len(media_type) > MEDIA_TYPE_MAX:
+            raise HTTPException(HTTPStatus.BAD_REQUEST, f"The Content-Type has more than {MEDIA_TYPE_MAX} characters")
+        if not media_type.startswith(FORM):
+            return await super().form(**{**limits, "max_fields": FIELDS_MAX, "max_files": FIELDS_MAX})
+        if self._form is None:
+            try:
+                self._form = FormData([*decoded_fields(await self.body())])
+            except TooManyFields as error:
+                raise HTTPException(HTTPStatus.BAD_REQUEST, str(error)) from None
+        return self._form
 
     async def json(self) -> Any:
         """Parse the body."""
@@ -77,7 +74,7 @@ class StrictRequest(Request):
         """Parse a body that was read already.
 
         Raises:
-            json.JSONDecodeError: as `parse` does.
+            JSONDecodeError: as `parse` does.
         """
         if _JSON not in self.scope:
             self.scope[_JSON] = parse(body)

@@ -5,9 +5,9 @@ import socket
 from functools import partial
 from typing import Any, Final
 
-from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
+from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser, parse_url
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
-from uvicorn.protocols.http.flow_control import FlowControl, service_unavailable
+from uvicorn.protocols.http.flow_control import service_unavailable
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from interfaces.http.drain import Drain
@@ -15,9 +15,14 @@ from interfaces.http.middleware import DEFAULT_HEADERS, AccessLog, RequestContex
 from interfaces.http.problems import unavailable_problem
 from interfaces.http.proxies import Proxies
 from interfaces.http.unsent import UNRESERVED_MAX
+from interfaces.http.urlencoded import decoded
+from interfaces.server.transport import Flow, OneWrite
 
 HEAD_MAX: Final = 65_536
 """Bytes in a request's target and the names and values of its headers."""
+
+HEADERS_MAX: Final = 100
+"""Headers of a request, as in Apache; each costs as much as some 100 bytes of a long one."""
 
 PIECE: Final = 4_096
 """Bytes parsed at once: requests pipelined within them are queued, later ones wait unparsed."""
@@ -50,10 +55,10 @@ class DeadlineProtocol(HttpToolsProtocol):
     """
 
     config: Any  # Agora's Config, which adds to uvicorn's
-    flow: "_Flow"
+    flow: Flow
 
     _running: RequestResponseCycle | None = None
-    _wire: "_OneWrite"
+    _wire: OneWrite
     _deadline: asyncio.TimerHandle | None = None
     _send_deadline: asyncio.TimerHandle | None = None
     _taken = 0
@@ -66,8 +71,8 @@ class DeadlineProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Bound what waits to be sent, and start the deadline of the first request."""
         super().connection_made(transport)
-        self.flow = _Flow(transport)
-        self._wire = _OneWrite(transport)
+        self.flow = Flow(transport)
+        self._wire = OneWrite(transport)
         transport.set_write_buffer_limits(high=0)  # paused means: something waits
         connection = transport.get_extra_info("socket")
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, KERNEL_BUFFER)
@@ -124,6 +129,8 @@ class DeadlineProtocol(HttpToolsProtocol):
         self._count(len(name) + len(value))
         if self._in_head:
             super().on_header(name, value.rstrip(b" \t"))
+            if len(self.headers) > HEADERS_MAX:
+                raise HttpParserError("there are too many headers")
 
     def on_headers_complete(self) -> None:
         """End the head, and make room for its request."""
@@ -131,7 +138,10 @@ class DeadlineProtocol(HttpToolsProtocol):
             return
         self._in_head = False
         self._make_room()
-        super().on_headers_complete()
+        if b"%" in self.url:
+            self._complete_encoded()
+        else:
+            super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
         """Reset the count of bytes without a parser event."""
@@ -260,6 +270,13 @@ class DeadlineProtocol(HttpToolsProtocol):
         if self._silence > HEAD_MAX:  # the parser buffers a line and reports it only at its end
             raise HttpParserError("a line has no end")
 
+    def _complete_encoded(self) -> None:
+        """Decode the path, in place of uvicorn and its slow decoder."""
+        target, self.url = parse_url(self.url), b"/"
+        super().on_headers_complete()
+        self.scope["path"], self.scope["raw_path"] = decoded(target.path), target.path
+        self.scope["query_string"] = target.query or b""
+
     def _has_skipped_body(self) -> bool:
         return self.parser.should_upgrade() and bool(self._framing())
 
@@ -306,73 +323,6 @@ class DeadlineProtocol(HttpToolsProtocol):
 
     def _cut(self) -> None:
         self.transport.abort()
-
-
-class _OneWrite(asyncio.Transport):
-    """Joins the head of a response with its body.
-
-    uvicorn writes each by itself, and each write is a system call.
-    """
-
-    def __init__(self, transport: asyncio.Transport) -> None:
-        super().__init__()
-        self._transport = transport
-        self._held = b""
-        self._written = 0
-
-    @property
-    def taken(self) -> int:
-        """Bytes that the kernel has taken so far."""
-        return self._written - self._transport.get_write_buffer_size()
-
-    def write(self, data: bytes | bytearray | memoryview) -> None:
-        """Buffer a head; send anything else together with the buffer."""
-        if not self._held and data[:9] == b"HTTP/1.1 " and data[9:10] != b"1":
-            self._held = bytes(data)
-        else:
-            self._write(self._held + data if self._held else data)
-            self._held = b""
-
-    def flush(self) -> None:
-        """Send the buffer: a response without a body."""
-        if self._held and not self._transport.is_closing():
-            self._write(self._held)
-        self._held = b""
-
-    def close(self) -> None:
-        """Send the buffer, and close."""
-        self.flush()
-        self._transport.close()
-
-    def is_closing(self) -> bool:
-        """Test whether the transport is closing."""
-        return self._transport.is_closing()
-
-    def _write(self, data: bytes | bytearray | memoryview) -> None:
-        self._written += len(data)
-        self._transport.write(data)
-
-
-class _Flow(FlowControl):
-    """Pauses reading while data waits to be parsed."""
-
-    _held = False
-
-    def hold(self, held: bool) -> None:
-        """Pause reading until released, regardless of other requests to resume."""
-        self._held = held
-        if held:
-            self.pause_reading()
-
-    def pause_reading(self) -> None:
-        """Pause reading, unless the transport is closing: uvloop would raise."""
-        if not self._transport.is_closing():
-            super().pause_reading()
-
-    def resume_reading(self) -> None:
-        """Resume reading, unless held or closing."""
-        if not self._held and not self._transport.is_closing():
-            super().resume_reading()
 
 
 async def _overloaded(scope: Scope, receive: Receive, send: Send) -> None:

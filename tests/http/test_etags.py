@@ -348,3 +348,15 @@ def test_of_many_edits_of_one_version_at_once_one_is_made(ann: Person) -> None:
     made: dict[str, Any] = next(answer.json() for answer in answers if answer.status_code == 200)
     assert made["version"] == 2
     assert ann("GET", f"/posts/{post_id}").json() == made
+
+
+def test_a_long_list_of_tags_is_not_read(ann: Person) -> None:
+    path = ann("POST", "/posts", json=POST).headers["Location"]
+    current, other = tag_of(ann("GET", path)), '"7-0123456789abcdef01234567"'
+    for length, status in ((4_000, 304), (4_100, 200)):
+        known = ", ".join([current, *[other] * (length // 30)]).ljust(length, ",")
+        assert ann("GET", path, headers={"If-None-Match": known}).status_code == status
+    for name, last in (("If-Match", current), ("If-None-Match", other)):
+        for length, status in ((4_000, 200), (4_100, 412)):
+            known = ", ".join([last, *['"7-0"'] * (length // 8)]).ljust(length, ",")
+            assert ann("PATCH", path, json={"title": f"{name} {length}"}, headers={name: known}).status_code == status

@@ -236,6 +236,13 @@ def test_forwarded_names_client_and_scheme(line: str, client: str, *, secure: bo
     assert BY_RFC.client(forwarded(*line.split(","))) == client
 
 
+def test_the_last_hops_alone_are_read() -> None:
+    for hops, client in ((49, CLIENT), (50, PROXY)):
+        assert OURS.client(request(PROXY, ", ".join([CLIENT, *[PROXY] * hops]))) == client
+        line = ", ".join(f"for={address}" for address in [CLIENT, *[PROXY] * hops])
+        assert BY_RFC.client(forwarded(line)) == client
+
+
 def test_only_the_header_of_the_setting_is_read() -> None:
     assert OURS.client(forwarded(f"for={SPOOFED};proto=https")) == PROXY
     assert OURS.is_secure(forwarded(f"for={SPOOFED};proto=https")) is False

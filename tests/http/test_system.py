@@ -60,6 +60,13 @@ def test_accept_decides_whether_the_root_is_a_page(api: Api) -> None:
         assert {"Accept", "Authorization"} <= set(answer.headers["Vary"].split(", "))
 
 
+def test_of_accept_the_first_elements_count(api: Api) -> None:
+    for others, is_page in ((49, True), (50, False)):
+        accept = ",".join(["image/png"] * others + ["text/html"])
+        response = api.client.get("/", headers={"Accept": accept})
+        assert response.headers["Content-Type"].startswith("text/html") is is_page
+
+
 def test_first_page_shows_links_and_a_first_request_that_works(api: Api) -> None:
     page = api.client.get("http://agora.test:8000/", headers={"Accept": "text/html"})
 
