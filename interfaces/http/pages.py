@@ -33,7 +33,7 @@ POLICY: Final = (
 )
 """Content-Security-Policy of these pages: their stylesheet, which is part of them, and nothing else."""
 
-ELEMENTS_MAX: Final = 50
+ELEMENTS_MAX: Final = 20
 """Elements of a header such as Accept that are read; browsers send up to ten."""
 
 _HOST: Final = re.compile(r"[A-Za-z0-9.:\[\]-]{1,255}")
@@ -47,7 +47,7 @@ def prefers_html(accept: str) -> bool:
 def weight(header: str, *names: str) -> float:
     """Find the weight of the first of these names in a header such as Accept.
 
-    Of its elements, the first 50 count.
+    Of its elements, the first 20 count.
     """
     weights: dict[str, float] = {}
     for element in header.lower().split(",", ELEMENTS_MAX)[:ELEMENTS_MAX]:

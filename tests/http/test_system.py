@@ -61,7 +61,7 @@ def test_accept_decides_whether_the_root_is_a_page(api: Api) -> None:
 
 
 def test_of_accept_the_first_elements_count(api: Api) -> None:
-    for others, is_page in ((49, True), (50, False)):
+    for others, is_page in ((19, True), (20, False)):
         accept = ",".join(["image/png"] * others + ["text/html"])
         response = api.client.get("/", headers={"Accept": accept})
         assert response.headers["Content-Type"].startswith("text/html") is is_page
