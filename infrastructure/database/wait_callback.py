@@ -8,12 +8,12 @@ import asyncio
 import select
 import socket
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from typing import Any, Final
 
 from psycopg2 import OperationalError
-from psycopg2.extensions import POLL_OK, POLL_READ, connection, get_wait_callback, set_wait_callback
+from psycopg2.extensions import POLL_OK, POLL_READ, connection, set_wait_callback
 from sqlalchemy.util import await_only
 from sqlalchemy.util.concurrency import in_greenlet
 
@@ -60,12 +60,11 @@ class WatchedConnection(connection):
             self.response.set_result(None)
 
 
-_installed: Final[list[Callable[[connection], None]]] = []
-"""Callbacks of the blocks that run; the latest is in use."""
+_callbacks: Final[list[Callable[[connection], None] | None]] = []
+"""Callbacks of the blocks that run, None for an unbounded one; the latest is in use."""
 
 
-@contextmanager
-def bounded_waits(timeouts: Timeouts) -> Iterator[None]:
+def bounded_waits(timeouts: Timeouts) -> AbstractContextManager[None]:
     """Bound every wait for PostgreSQL in the block.
 
     Blocks may end in any order. Without any, psycopg2 waits by itself, unbounded.
@@ -73,28 +72,26 @@ def bounded_waits(timeouts: Timeouts) -> Iterator[None]:
     Raises:
         ResponseTimeout: from the driver, in the block: PostgreSQL did not respond in time.
     """
-    callback = partial(_wait, timeouts)
-    _installed.append(callback)
-    set_wait_callback(callback)
-    try:
-        yield
-    finally:
-        _installed.remove(callback)
-        set_wait_callback(_installed[-1] if _installed else None)
+    return _installed(partial(_wait, timeouts))
 
 
-@contextmanager
-def unbounded_waits() -> Iterator[None]:
+def unbounded_waits() -> AbstractContextManager[None]:
     """Remove the callback in the block.
 
     COPY does not work with one, and bulk statements take their time.
     """
-    before = get_wait_callback()
-    set_wait_callback(None)
+    return _installed(None)
+
+
+@contextmanager
+def _installed(callback: Callable[[connection], None] | None) -> Iterator[None]:
+    _callbacks.append(callback)
+    set_wait_callback(callback)
     try:
         yield
     finally:
-        set_wait_callback(before)
+        _callbacks.remove(callback)
+        set_wait_callback(_callbacks[-1] if _callbacks else None)
 
 
 async def resolve_hosts(names: Sequence[str], ports: Sequence[str], seconds: float) -> dict[str, str]:

@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 import psycopg2
 import pytest
 import uvloop
+from psycopg2.extensions import get_wait_callback
 from sqlalchemy import URL, Text, bindparam, cast, func, insert, literal_column, select
 from sqlalchemy.exc import OperationalError
 
@@ -18,7 +19,7 @@ from infrastructure.database.engine import Database, open_database
 from infrastructure.database.pipeline import Querier, Statement
 from infrastructure.database.postgres import PostgresDatabase
 from infrastructure.database.tables import attempts
-from infrastructure.database.wait_callback import ResponseTimeout
+from infrastructure.database.wait_callback import ResponseTimeout, bounded_waits, unbounded_waits
 from infrastructure.execution.greenlets import GreenletExecutor
 from infrastructure.timeouts import DEFAULT_TIMEOUTS, Timeouts
 from tests.support.backends import LOCK, value
@@ -469,3 +470,15 @@ def test_one_loop_may_serve_two_databases(on_loop: Callable[[Main], None], postg
             assert isinstance(site.database, PostgresDatabase)
 
     on_loop(main)
+
+
+def test_blocks_that_end_out_of_order_leave_the_latest_in_use() -> None:
+    with bounded_waits(HURRIED):
+        in_use = get_wait_callback()
+        with ExitStack() as earlier, ExitStack() as unbounded:
+            earlier.enter_context(bounded_waits(DEFAULT_TIMEOUTS))
+            unbounded.enter_context(unbounded_waits())
+            earlier.close()
+            assert get_wait_callback() is None
+        assert get_wait_callback() is in_use
+    assert get_wait_callback() is not in_use
