@@ -32,8 +32,11 @@ class Timeouts:
     lock: float = 1.0
     """One lock, measured by PostgreSQL itself (`lock_timeout`)."""
 
-    migration_lock: float = 4.0
-    """One lock of a migration. Requests queue behind a migration that waits for a lock, and fail after `lock`."""
+    operation_lock: float = 4.0
+    """One lock of a migration or of a bulk read or write. Requests queue behind it, and fail after `lock`.
+
+    PostgreSQL cancels an autovacuum that blocks another session after `deadlock_timeout`, 1 s by default.
+    """
 
     idle_in_transaction: float = 10.0
     """A transaction without a statement, after which PostgreSQL ends its session."""

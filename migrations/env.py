@@ -76,7 +76,7 @@ def run_on(connection: Connection) -> None:
             connection.execute(text("SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = 0"))
             connection.execute(text(f"SELECT pg_advisory_xact_lock({ADVISORY_LOCK})"))
             timeouts = context.config.attributes.get("timeouts", DEFAULT_TIMEOUTS)
-            connection.execute(text(f"SET LOCAL lock_timeout = {timeouts.migration_lock * 1_000:.0f}"))
+            connection.execute(text(f"SET LOCAL lock_timeout = {timeouts.operation_lock * 1_000:.0f}"))
             if remedy := reach_trigrams(connection):
                 event.listen(connection, "before_cursor_execute", without_trigrams(remedy), retval=True)
             context.run_migrations()

@@ -1,6 +1,6 @@
 """Bulk reads and writes of whole databases.
 
-Their connection has none of the timeouts of requests.
+Their statements and transactions are unbounded, and their locks wait longer than those of requests.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -26,6 +26,7 @@ from infrastructure.database.tables import FILLED, NUMBERED, posts, titles, user
 from infrastructure.database.users import user_row
 from infrastructure.database.votes import vote_row
 from infrastructure.database.wait_callback import unbounded_waits
+from infrastructure.timeouts import DEFAULT_TIMEOUTS
 
 BATCH: Final = 2_000
 """Rows in memory at once: a few hundred megabytes with the longest posts."""
@@ -46,7 +47,7 @@ def snapshot(url: URL) -> Iterator[Connection]:
             connection.execution_options(isolation_level="AUTOCOMMIT").exec_driver_sql("BEGIN")  # locks nothing
         else:
             connection.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
-            _without_limits(connection)
+            _relax_timeouts(connection)
         yield connection
 
 
@@ -58,13 +59,14 @@ def transaction(url: URL) -> Iterator[Connection]:
         Unavailable: the database is unavailable.
     """
     with connected(url) as connection, unbounded_waits(), connection.begin():
-        _without_limits(connection)
+        _relax_timeouts(connection)
         yield connection
 
 
-def _without_limits(connection: Connection) -> None:
+def _relax_timeouts(connection: Connection) -> None:
     if connection.dialect.name == "postgresql":
         connection.execute(text("SET LOCAL statement_timeout = 0; SET LOCAL idle_in_transaction_session_timeout = 0"))
+        connection.execute(text(f"SET LOCAL lock_timeout = {DEFAULT_TIMEOUTS.operation_lock * 1_000:.0f}"))
 
 
 def analyze(url: URL) -> None:

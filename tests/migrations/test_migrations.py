@@ -337,7 +337,7 @@ def test_migration_waits_briefly_for_a_lock(postgres: PostgresServer) -> None:
             end_of_patience = Timer(20, other.rollback)
             end_of_patience.start()
             with pytest.raises(TransactionAborted):
-                Migrations(url, Timeouts(migration_lock=0.1)).upgrade()
+                Migrations(url, Timeouts(operation_lock=0.1)).upgrade()
             end_of_patience.cancel()
         Migrations(url).upgrade()
 
