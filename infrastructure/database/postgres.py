@@ -228,7 +228,10 @@ class PostgresDatabase:
         """
         if self._connecting is None:
             self._connecting = asyncio.create_task(self._connect_first())
-        await asyncio.shield(self._connecting)
+            self._connecting.add_done_callback(lambda done: done.cancelled() or done.exception())  # waiters may be gone
+        connecting = self._connecting
+        await asyncio.wait([connecting])  # a waiter that is cancelled does not cancel it
+        connecting.result()
 
     async def _connect_first(self) -> None:
         try:

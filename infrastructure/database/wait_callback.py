@@ -36,7 +36,11 @@ class WatchedConnection(connection):
     response: "asyncio.Future[None] | None" = None
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
+        try:
+            super().__init__(*args, **kwargs)
+        except BaseException:
+            self.close()  # psycopg2 leaves the socket to the collector, and the traceback keeps it from that
+            raise
         self.is_open = True
 
     def watch(self, loop: asyncio.AbstractEventLoop) -> None:

@@ -1,6 +1,7 @@
 """Waits for PostgreSQL in greenlets on the event loop: concurrent, bounded, and cleaned up after."""
 
 import asyncio
+import gc
 import socket
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import ExitStack, asynccontextmanager, closing, contextmanager
@@ -225,6 +226,51 @@ def test_all_wait_for_the_one_attempt_to_connect_first(on_loop: Callable[[Main],
                 listener.accept()
 
     on_loop(main)
+
+
+async def accept(listener: socket.socket) -> socket.socket:
+    """Accept the client that connects next."""
+    listener.setblocking(False)
+    client, _ = await asyncio.get_running_loop().sock_accept(listener)
+    client.setblocking(False)
+    return client
+
+
+async def until_closed(client: socket.socket) -> None:
+    """Read until the client closes its connection."""
+    with client:
+        while await asyncio.get_running_loop().sock_recv(client, 1_024):
+            pass
+
+
+def test_failed_attempt_to_connect_closes_its_socket(on_loop: Callable[[Main], None]) -> None:
+    async def main() -> None:
+        with socket.create_server(("127.0.0.1", 0)) as listener, black_hole() as url:
+            async with serving(url.set(port=listener.getsockname()[1]), HURRIED) as site:
+                with pytest.raises(Unavailable) as held:
+                    await site.run(site.ask, BACKEND)
+                await until_closed(await accept(listener))
+                assert held.tb is not None  # its frames keep the connection from the collector
+
+    on_loop(main)
+
+
+def test_attempt_to_connect_that_fails_without_a_waiter_is_quiet(on_loop: Callable[[Main], None]) -> None:
+    reports: list[dict[str, Any]] = []
+
+    async def main() -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda _loop, report: reports.append(report))
+        with socket.create_server(("127.0.0.1", 0)) as listener, black_hole() as url:
+            async with serving(url.set(port=listener.getsockname()[1]), HURRIED) as site:
+                waiter = asyncio.create_task(site.run(site.ask, BACKEND))
+                client = await accept(listener)
+                waiter.cancel()
+                await until_closed(client)
+        gc.collect()
+
+    on_loop(main)
+
+    assert reports == []
 
 
 # Names.
