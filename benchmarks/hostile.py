@@ -80,6 +80,9 @@ MALFORMED: Final = {
 }
 """Bodies that are refused, by what is wrong with them."""
 
+Request = tuple[str, str, bytes | None, Mapping[str, str]]
+"""Method, target, body and headers."""
+
 
 @dataclass(frozen=True, slots=True)
 class Field:
@@ -91,29 +94,29 @@ class Field:
     name: str
     others: Mapping[str, Any] = field(default_factory=dict)
 
-    def request(self, text: str) -> tuple[str, bytes | None, dict[str, str]]:
-        """Give the target, the body and the headers of a request with this text."""
+    def request(self, text: str) -> Request:
+        """Make a request with this text."""
         if self.place == "json":
             return self.request_encoded(_json(text).decode())
         if self.place in {"form", "query"}:
             return self.request_encoded(quote_plus(text))
         return self.request_encoded(quote(text, safe="") if self.place == "path" else _printable(text))
 
-    def request_encoded(self, text: str) -> tuple[str, bytes | None, dict[str, str]]:
-        """Give the same, with text that is in the syntax of its place already."""
+    def request_encoded(self, text: str) -> Request:
+        """Make the same, with text that is in the syntax of its place already."""
         if self.place == "json":
             members = [*(f"{_json(name).decode()}:{_json(value).decode()}" for name, value in self.others.items())]
             body = "{" + ",".join([*members, f"{_json(self.name).decode()}:{text}"]) + "}"
-            return self.path, body.encode(), {"Content-Type": "application/json"}
+            return self.method, self.path, body.encode(), {"Content-Type": "application/json"}
         if self.place == "form":
             form = f"{urlencode(self.others)}&{self.name}={text}".encode()
-            return self.path, form, {"Content-Type": "application/x-www-form-urlencoded"}
+            return self.method, self.path, form, {"Content-Type": "application/x-www-form-urlencoded"}
         if self.place == "query":
-            return f"{self.path}?{self.name}={text}", None, {}
+            return self.method, f"{self.path}?{self.name}={text}", None, {}
         if self.place == "path":
-            return self.path.replace("{}", text), None, {}
+            return self.method, self.path.replace("{}", text), None, {}
         lines = {f"{self.name}{number or ''}": line for number, line in enumerate(text.split("\n"))}
-        return self.path, _json(self.others) if self.others else None, lines
+        return self.method, self.path, _json(self.others) if self.others else None, lines
 
     @property
     def is_encoded(self) -> bool:
@@ -171,20 +174,25 @@ FIELDS: Final = (
 
 
 def costs(running: Running) -> Iterator[Finding]:
-    """Compare processor time of the worst and of harmless text in each field."""
+    """Compare processor time of the worst and of harmless text in each field.
+
+    The worst is measured again beside the harmless: a machine's speed changes.
+    """
     for place in FIELDS:
-        harmless = {"": HARMLESS} | ({", of encoded text": HARMLESS_ENCODED} if place.is_encoded else {})
-        found = {name: _milliseconds(running, place, text) for name, text in WORST.items()}
+        requests = {name: place.request(_fitting(place, text)) for name, text in WORST.items()}
         for name, text in WORST_ENCODED[place.place].items():
-            found[name] = _milliseconds(running, place, text, is_encoded=True)
+            requests[name] = place.request_encoded(_listed(place, text))
+        found = _milliseconds(running, requests)
         worst = max(found, key=lambda name: found[name])
-        for kind, text in harmless.items():
-            usual = _milliseconds(running, place, text)
+        harmless = {"": HARMLESS} | ({", of encoded text": HARMLESS_ENCODED} if place.is_encoded else {})
+        usual = {kind: place.request(_fitting(place, text)) for kind, text in harmless.items()}
+        found = _milliseconds(running, {worst: requests[worst], **usual})
+        for kind in harmless:
             yield Finding(
                 f"{place.method} {place.path}: {place.name}, {worst}{kind}",
                 f"{found[worst]:.2f} ms",
-                f"{usual:.2f} ms",
-                found[worst] / usual,
+                f"{found[kind]:.2f} ms",
+                found[worst] / found[kind],
                 COST_BAR,
             )
 
@@ -202,25 +210,37 @@ def memory(running: Running) -> Iterator[Finding]:
         )
 
 
-def _milliseconds(running: Running, place: Field, text: str, *, is_encoded: bool = False) -> float:
-    """Measure processor time per request in the cheapest round: others only add to it."""
+def _fitting(place: Field, text: str) -> str:
+    """Repeat a text until the request has the size of the field.
+
+    Escapes and percent signs multiply.
+    """
     letters = place.size // len(text.encode())
-    if is_encoded:
-        value = text * letters
-        target, body, headers = place.request_encoded(f"[{value[:-1]}]" if place.place == "json" else value)
-    else:
-        target, body, headers = place.request(text * letters)
-        sent = len(target) + len(body or b"") + sum(map(len, headers.values()))
-        if sent > place.size:  # escapes and percent signs multiply
-            target, body, headers = place.request(text * (letters * place.size // sent))
-    rounds = []
+    _, target, body, headers = place.request(text * letters)
+    sent = len(target) + len(body or b"") + sum(map(len, headers.values()))
+    return text * (letters * place.size // sent if sent > place.size else letters)
+
+
+def _listed(place: Field, text: str) -> str:
+    """Repeat a text in the syntax of its place to the size of the field."""
+    value = text * (place.size // len(text.encode()))
+    return f"[{value[:-1]}]" if place.place == "json" else value
+
+
+def _milliseconds(running: Running, requests: Mapping[str, Request]) -> dict[str, float]:
+    """Measure processor time per request in the cheapest round of each.
+
+    Other processes only add to it. The rounds alternate.
+    """
+    rounds: dict[str, list[float]] = {name: [] for name in requests}
     with _connection(running) as ask:
         for _ in range(ROUNDS):
-            before = processor_seconds(running.process)
-            for _ in range(REQUESTS):
-                ask(place.method, target, body, headers)
-            rounds.append((processor_seconds(running.process) - before) / REQUESTS)
-    return min(rounds) * 1_000
+            for name, request in requests.items():
+                before = processor_seconds(running.process)
+                for _ in range(REQUESTS):
+                    ask(*request)
+                rounds[name].append((processor_seconds(running.process) - before) / REQUESTS)
+    return {name: min(found) * 1_000 for name, found in rounds.items()}
 
 
 def _refused(running: Running, content_type: str, body: bytes, times: int) -> None:
