@@ -135,6 +135,11 @@ class VoteCommand:
     repeatable: bool = True
 
     @property
+    def account(self) -> int:
+        """Account that votes."""
+        return self.caller.id
+
+    @property
     def row(self) -> int:
         """Row that a transaction with this command locks: its post."""
         return self.post_id
@@ -148,6 +153,11 @@ class PostCommand:
     title: str
     content: str
     published: bool
+
+    @property
+    def account(self) -> int:
+        """Account that writes."""
+        return self.caller.id
 
     @property
     def row(self) -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final, ParamSpec, Protocol, TypeVar
 
-from application.errors import RowLocked, TransactionAborted, Unavailable
+from application.errors import RowLocked, TransactionAborted, Unavailable, only
 from infrastructure.execution.batching import REASON, Batches
 from infrastructure.execution.greenlets import Executor
 from infrastructure.timeouts import Timeouts
@@ -20,11 +20,20 @@ COMMANDS_MAX: Final = 64
 LOCKED_ROWS_MAX: Final = 4
 """Rows locked by others that are waited for at once, each with a connection; commands on further rows wait for them."""
 
+APART_SECONDS: Final = 60
+APART_MAX: Final = 1_000
+"""Accounts whose commands run apart, and for how long after the last that failed the transaction."""
+
 Several = Callable[[Sequence[Any]], Sequence[Any]]
 
 
 class Command(Protocol):
     """A command that can share a transaction with others of its kind."""
+
+    @property
+    def account(self) -> int:
+        """The account that gave it."""
+        ...
 
     @property
     def row(self) -> int | None:
@@ -54,7 +63,8 @@ class GroupCommit:
 
     At most `in_flight` transactions of one kind are at work. A command returns after the commit. One that is refused is
     refused alone. If the transaction as a whole is refused, so that nothing happened, each of its commands runs again.
-    Commands on a row that another transaction has locked wait for it together, and delay no others.
+    The commands of an account whose own failed the transaction then run apart for a while. Commands on a row that
+    another transaction has locked wait for it together, and delay no others.
     """
 
     def __init__(
@@ -86,6 +96,8 @@ class _Kind:
         self._executor = executor
         self._timeouts = timeouts
         self._next = self._batches(self._send, in_flight)
+        self._apart: dict[int, float] = {}
+        """Accounts that share no transaction, each until a time of the event loop, in its order."""
         self._locked: dict[int, Batches[Command, Any]] = {}
         self._slots = asyncio.Semaphore(LOCKED_ROWS_MAX)
 
@@ -93,13 +105,18 @@ class _Kind:
         row = command.row
         if row is None or row not in self._locked:
             try:
-                return await (self._next.send(command) if self._next.is_idle else self._next.submit(command))
+                return await self._run(command)
             except RowLocked:
                 if row is None:
                     raise
         if row not in self._locked:
             self._locked[row] = self._batches(self._send_waiting, 1, partial(self._locked.pop, row))
         return await self._locked[row].submit(command)
+
+    async def _run(self, command: Command) -> Any:
+        if self._apart.get(command.account, 0) > asyncio.get_running_loop().time():
+            return only(await self._send([command]))
+        return await (self._next.send(command) if self._next.is_idle else self._next.submit(command))
 
     def close(self) -> None:
         for batches in (self._next, *self._locked.values()):
@@ -117,6 +134,16 @@ class _Kind:
             return [RowLocked(REASON)] * len(commands)
         except Unavailable as error:  # the outcome may be unknown
             return [error] * len(commands)
+        except Exception:
+            if len(commands) == 1:
+                self._set_apart(commands[0].account)
+            raise
+
+    def _set_apart(self, account: int) -> None:
+        self._apart.pop(account, None)
+        self._apart[account] = asyncio.get_running_loop().time() + APART_SECONDS
+        if len(self._apart) > APART_MAX:
+            del self._apart[next(iter(self._apart))]
 
     async def _send_waiting(self, commands: Sequence[Command]) -> Sequence[Any]:
         async with self._slots:

@@ -12,7 +12,14 @@ from application.errors import RowLocked, TransactionAborted, Unavailable
 from domain.posts import PostNotFound
 from domain.users import InvalidToken
 from infrastructure.execution.deadline import start_deadline
-from infrastructure.execution.group_commit import COMMANDS_MAX, LOCKED_ROWS_MAX, Group, GroupCommit
+from infrastructure.execution.group_commit import (
+    APART_MAX,
+    APART_SECONDS,
+    COMMANDS_MAX,
+    LOCKED_ROWS_MAX,
+    Group,
+    GroupCommit,
+)
 from infrastructure.timeouts import Timeouts
 
 IN_FLIGHT = 2
@@ -25,6 +32,11 @@ class Add:
 
     number: int
     row: int | None = None
+
+    @property
+    def account(self) -> int:
+        """Each thousand numbers are of one account."""
+        return self.number // 1_000
 
 
 class Plain:
@@ -191,6 +203,38 @@ def test_where_a_constraint_refuses_the_group_each_command_runs_alone() -> None:
     assert isinstance(results.pop(2), InvalidToken)
     assert results == [0, 1, 3]
     assert ledger.groups == [[0], [1, 2, 3], [1], [2], [3]]
+
+
+def test_account_that_failed_a_transaction_shares_none_for_a_while() -> None:
+    ledger = Ledger(forbidden={1_000, 1_001})
+    rounds: list[list[list[int]]] = []
+
+    async def main() -> None:
+        site = Committing(ledger)
+        await site.results(Add(0), Add(1), Add(1_000))
+        for at_once in (2, 1_001, 3, 4), (5, 1_002, 6):
+            ledger.groups.clear()
+            site.executor.gate.clear()
+            await site.results(*map(Add, at_once))
+            rounds.append(ledger.groups[:])
+            (kind,) = site.commit._kinds.values()
+            kind._apart[1] -= APART_SECONDS
+
+    run(main())
+
+    assert [sorted(found) for found in rounds] == [[[2], [3, 4], [1_001]], [[5], [1_002, 6]]]
+
+
+def test_accounts_that_share_no_transaction_are_bounded() -> None:
+    ledger = Ledger(forbidden={1_000 * account for account in range(APART_MAX + 2)})
+
+    async def main() -> list[int]:
+        site = Committing(ledger)
+        await site.results(*(Add(1_000 * account) for account in range(APART_MAX + 2)))
+        (kind,) = site.commit._kinds.values()
+        return list(kind._apart)
+
+    assert run(main()) == list(range(2, APART_MAX + 2))
 
 
 @pytest.mark.parametrize("row", [None, 7])
