@@ -20,9 +20,9 @@ COMMANDS_MAX: Final = 64
 LOCKED_ROWS_MAX: Final = 4
 """Rows locked by others that are waited for at once, each with a connection; commands on further rows wait for them."""
 
-APART_SECONDS: Final = 60
 APART_MAX: Final = 1_000
-"""Accounts whose commands run apart, and for how long after the last that failed the transaction."""
+APART_SECONDS: Final = 60
+"""Accounts that share no transaction, at most, and for how long after their last command that failed one."""
 
 Several = Callable[[Sequence[Any]], Sequence[Any]]
 
