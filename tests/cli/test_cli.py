@@ -520,7 +520,7 @@ def test_a_server_that_does_not_listen_is_one_line(words: tuple[str, ...], monke
     monkeypatch.setenv("DATABASE_URL", f"postgresql://ann:{SECRET}@127.0.0.1:{free_port()}/forum")
     with timeouts(startup=0):
         said = run(*words).refused()
-    assert "Connection refused" in said
+    assert "agora: the database accepts no connection; try again (Connection refused" in said
     assert SECRET not in said
 
 
