@@ -112,6 +112,7 @@ def raise_translated(error: Exception) -> None:
     if sqlstate in PREPARED_SQLSTATES or is_stale_plan(error):
         raise TransactionAborted("the prepared statements of the connection have changed") from error
     if is_disconnect(cause):
+        # COMMIT has no statement either, but it invalidates its connection.
         if isinstance(error, DBAPIError) and error.statement is None and not error.connection_invalidated:
             raise Unavailable("the database accepts no connection; try again") from error
         raise Unavailable("the connection to the database was lost; try again") from error
